@@ -1,0 +1,50 @@
+"""jaxsteer: the nearest exactly-fair population, and the maps that steer there.
+
+See the README for what "fair" means here, and what is not promised. Importing this
+package computes nothing; the parts that need scikit-learn, pandas or matplotlib
+(``compare``, ``datasets``, ``estimators``, ``plots``, ``report``, ``storage``) are
+loaded when they are first used.
+"""
+
+from importlib import import_module as _import_module
+
+from jaxsteer import baselines as baselines
+from jaxsteer import families as families
+from jaxsteer import linalg as linalg
+from jaxsteer import maps as maps
+from jaxsteer import moments as moments
+from jaxsteer import solvers as solvers
+from jaxsteer._labels import encode_labels
+from jaxsteer.audit import metrics as metrics
+from jaxsteer.families import (
+    DiagonalNormal,
+    LogNormal,
+    MultivariateLogNormal,
+    MultivariateNormal,
+    Normal,
+    TransformedNormal,
+    kl_diagonal_normal,
+    kl_divergence,
+    kl_log_normal,
+    kl_multivariate_log_normal,
+    kl_multivariate_normal,
+    kl_normal,
+    kl_transformed_normal,
+)
+from jaxsteer.ideal import Steering, nearest_ideal
+from jaxsteer.maps import AffineMap, ConjugatedMap, DiagonalMap
+from jaxsteer.moments import fit_population
+from jaxsteer.population import Population
+from jaxsteer.solvers import SolveError, Status
+
+__version__ = "0.1.0"
+
+_LAZY = ("compare", "datasets", "estimators", "plots", "report", "storage")
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return _import_module(f"jaxsteer.{name}")
+    raise AttributeError(f"module 'jaxsteer' has no attribute {name!r}")
+
+

@@ -1,0 +1,106 @@
+"""Checks shared by the front doors: each message names the argument and the remedy.
+
+Shapes and dtypes are known while JAX traces, so they are always checked. Values are
+checked only when they are concrete; inside ``jit`` nothing raises on a value, and a
+:class:`jaxsteer.Status` tells instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import jax
+import numpy as np
+
+
+def is_concrete(*arrays: object) -> bool:
+    """Tell whether every array has values now (none is a tracer)."""
+    return not any(isinstance(a, jax.core.Tracer) for a in arrays)
+
+
+def check_choice(name: str, value: object, choices: Collection[object]) -> None:
+    """Raise unless `value` is one of `choices`."""
+    if value not in choices:
+        listed = ", ".join(repr(c) for c in choices)
+        raise ValueError(f"{name}={value!r} is not known; choose one of {listed}.")
+
+
+def check_same_length(**arrays: object) -> int:
+    """Return the common length of the leading axes, or raise naming the lengths."""
+    lengths = {name: np.shape(a)[0] for name, a in arrays.items() if np.ndim(a) > 0}
+    if len(lengths) < len(arrays):
+        scalars = sorted(set(arrays) - set(lengths))
+        raise ValueError(f"{', '.join(scalars)}: expected one entry a row, got a scalar.")
+    if len(set(lengths.values())) != 1:
+        listed = ", ".join(f"{name} has {size}" for name, size in lengths.items())
+        raise ValueError(f"Arguments must have one entry a row: {listed} rows.")
+    size = next(iter(lengths.values()))
+    if size == 0:
+        raise ValueError(f"{', '.join(lengths)}: no rows; at least one is needed.")
+    return size
+
+
+def check_codes(name: str, codes: object, size: int | None = None) -> int:
+    """Check integer codes ``0..size-1`` and return `size`.
+
+    Args:
+        name: The argument's name, for the message.
+        codes: Integer array of codes.
+        size: Number of codes, or None to take one more than the largest, which needs
+            concrete values.
+
+    Raises:
+        ValueError: If the codes are no integers, out of range, or `size` is missing
+            while the values are traced.
+    """
+    dtype = getattr(codes, "dtype", None)
+    dtype = np.asarray(codes).dtype if dtype is None else dtype
+    if not np.issubdtype(dtype, np.integer) and dtype != np.bool_:
+        raise ValueError(
+            f"{name} must hold integer codes 0, 1, ..., got dtype {dtype}; encode names "
+            f"or other values first: codes, names = jaxsteer.encode_labels({name})."
+        )
+    if not is_concrete(codes):
+        if size is None:
+            raise ValueError(
+                f"{name} is traced, so the number of its values is unknown: pass "
+                f"n_{name}s=... (n_classes=..., n_groups=...)."
+            )
+        return size
+    values = np.asarray(codes)
+    lowest, highest = int(values.min()), int(values.max())
+    limit = highest + 1 if size is None else size
+    if lowest < 0 or highest >= limit:
+        raise ValueError(
+            f"{name} has codes from {lowest} to {highest}, expected 0..{limit - 1}; an "
+            f"unknown value cannot be steered: encode with the names seen at fit time "
+            f"(jaxsteer.encode_labels({name}, names=...)) or leave those rows out."
+        )
+    return limit
+
+
+def check_finite(name: str, values: object) -> None:
+    """Raise if concrete `values` hold NaN or infinity, naming the first place."""
+    if not is_concrete(values):
+        return
+    array = np.asarray(values)
+    bad = ~np.isfinite(array)
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(
+            f"{name} has {int(bad.sum())} values that are not finite, the first at "
+            f"index {where if len(where) > 1 else where[0]} ({array[where]}); impute or "
+            f"drop them first."
+        )
+
+
+def check_weights(weights: object) -> None:
+    """Raise if concrete sample weights are negative, not finite or all zero."""
+    check_finite("weights", weights)
+    if is_concrete(weights):
+        array = np.asarray(weights)
+        if (array < 0).any() or array.sum() <= 0:
+            raise ValueError(
+                "weights must be at least 0 with a positive sum, got a minimum of "
+                f"{array.min()} and a sum of {array.sum()}."
+            )

@@ -1,0 +1,60 @@
+"""Names to codes and back: any integers or strings outside, ``0..size-1`` inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def encode_labels(
+    values: Any, *, names: Sequence[Any] | None = None, what: str = "values"
+) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """Turn labels of any kind into codes ``0..size-1``.
+
+    Args:
+        values: ``[n]`` integers, strings or booleans, contiguous or not.
+        names: The names in the order of their codes, as a previous call returned them;
+            None takes the sorted distinct values.
+        what: What the values are, for messages.
+
+    Returns:
+        The codes, ``[n]`` int32, and the names in the order of the codes.
+
+    Raises:
+        ValueError: If a value is missing, or is not one of `names`.
+
+    Example:
+        >>> codes, names = encode_labels(["b", "a", "b"])
+        >>> codes.tolist(), names
+        ([1, 0, 1], ('a', 'b'))
+    """
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise ValueError(f"{what} must have shape [n], got {array.shape}.")
+    if array.dtype.kind == "f" and np.all(array == np.round(array)):
+        array = array.astype(np.int64)
+    missing = np.array([v is None or v != v for v in array.tolist()], bool)
+    if missing.any():
+        raise ValueError(
+            f"{what} has {int(missing.sum())} missing entries, the first in row "
+            f"{int(np.flatnonzero(missing)[0])}; fill them in or drop those rows."
+        )
+    items = array.tolist()
+    if names is None:
+        try:
+            names = sorted(set(items))
+        except TypeError:
+            names = sorted(set(items), key=str)
+    index = {name: code for code, name in enumerate(names)}
+    unknown = sorted({str(v) for v in items if v not in index})
+    if unknown:
+        listed = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        raise ValueError(
+            f"{what} has values that were not there at fit time: {listed}; known are "
+            f"{', '.join(str(n) for n in names)}. Map them to a known value or leave "
+            f"those rows out."
+        )
+    codes = np.fromiter((index[v] for v in items), np.int32, len(items))
+    return codes, tuple(names)

@@ -1,0 +1,149 @@
+"""Normal families seen through a bijection that all classes and groups share.
+
+KL divergences and the orbit condition do not see a shared bijection, so everything is
+done in base coordinates; only densities, samples and maps are carried over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+
+from jaxsteer._types import Array, Float, Key
+from jaxsteer.families._multivariate_normal import MultivariateNormal
+from jaxsteer.families._normal import Normal
+from jaxsteer.maps import ConjugatedMap, Exp
+
+
+class SharedBijection:
+    """What a family ``x = bijection(z)``, ``z ~ base``, does through its base.
+
+    A class that uses it gives ``base``, ``bijection`` and ``with_base``.
+    """
+
+    base: Any
+    bijection: Any
+
+    def with_base(self, base: Any) -> Self:
+        """Return the member of this family with another base."""
+        raise NotImplementedError
+
+    def kl(self, other: SharedBijection) -> Float[Array, "..."]:
+        """``KL(self || other)`` in nats: that of the bases."""
+        return kl_shared_bijection(self, other)
+
+    def log_prob(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Log-density at `x` (``[..., d]`` for vectors); ``-inf`` off the support."""
+        z = self.bijection.inverse(x)
+        inside = jnp.isfinite(z)
+        z = jnp.where(inside, z, 0.0)
+        slope = self.bijection.log_slope(z)
+        if not isinstance(self.base, Normal):
+            inside, slope = jnp.all(inside, -1), jnp.sum(slope, -1)
+        return jnp.where(inside, self.base.log_prob(z) - slope, -jnp.inf)
+
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Array:
+        """Draw ``shape + batch`` samples."""
+        return self.bijection.forward(self.base.sample(key, shape))
+
+    def pushforward(self, move: ConjugatedMap) -> Self:
+        """Law of ``move(x)`` for a map conjugated by the same bijection."""
+        return self.with_base(self.base.pushforward(move.base))
+
+    def transport_to(self, other: SharedBijection) -> ConjugatedMap:
+        """Optimal-transport map in base coordinates, conjugated."""
+        return ConjugatedMap(self.base.transport_to(other.base), self.bijection)
+
+
+def kl_shared_bijection(
+    p: SharedBijection, q: SharedBijection
+) -> Float[Array, "..."]:
+    """``KL(p || q)`` in nats of two members of one family: that of their bases.
+
+    Raises:
+        ValueError: If the bijections are of different kinds. Their parameters, if they
+            have any, must be equal too, which is not checked.
+    """
+    if type(p.bijection) is not type(q.bijection):
+        raise ValueError(
+            f"p and q must share one bijection, got {type(p.bijection).__name__} and "
+            f"{type(q.bijection).__name__}; transform both samples alike."
+        )
+    return p.base.kl(q.base)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TransformedNormal(SharedBijection):
+    """The law of ``bijection.forward(z)`` with ``z`` from a normal family.
+
+    Attributes:
+        base: A :class:`Normal`, :class:`DiagonalNormal` or :class:`MultivariateNormal`.
+        bijection: A :class:`jaxsteer.maps.Bijection`, the same for every cell.
+    """
+
+    base: Any
+    bijection: Any
+
+    def with_base(self, base: Any) -> TransformedNormal:
+        """Return the member with another base."""
+        return TransformedNormal(base, self.bijection)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LogNormal(SharedBijection):
+    """Log-normal distributions: ``log x ~ N(loc, scale^2)``.
+
+    Attributes:
+        loc: ``[...]`` means of ``log x``.
+        scale: ``[...]`` standard deviations of ``log x``.
+    """
+
+    loc: Float[Array, "..."]
+    scale: Float[Array, "..."]
+
+    @property
+    def base(self) -> Normal:
+        """The law of ``log x``."""
+        return Normal(self.loc, self.scale)
+
+    @property
+    def bijection(self) -> Exp:
+        """The exponential."""
+        return Exp()
+
+    def with_base(self, base: Normal) -> LogNormal:
+        """Return the member with another law of ``log x``."""
+        return LogNormal(base.loc, base.scale)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class MultivariateLogNormal(SharedBijection):
+    """Multivariate log-normal distributions: ``log x ~ N(mean, cov)``.
+
+    Attributes:
+        mean: ``[..., d]`` means of ``log x``.
+        cov: ``[..., d, d]`` covariances of ``log x``.
+    """
+
+    mean: Float[Array, "... d"]
+    cov: Float[Array, "... d d"]
+
+    @property
+    def base(self) -> MultivariateNormal:
+        """The law of ``log x``."""
+        return MultivariateNormal(self.mean, self.cov)
+
+    @property
+    def bijection(self) -> Exp:
+        """The exponential, feature by feature."""
+        return Exp()
+
+    def with_base(self, base: MultivariateNormal) -> MultivariateLogNormal:
+        """Return the member with another law of ``log x``."""
+        return MultivariateLogNormal(base.mean, base.cov)

@@ -1,0 +1,60 @@
+"""What every program returns: a template and the maps from it to each group.
+
+A population is ideal when ``f_ia = (T_a)_# f_i`` and ``q_ia = p_i s_a`` (the orbit
+condition, MATH section 2 of the design: the posterior at ``T_a z`` does not depend on
+the group, so neither does the Bayes rule). A program chooses ``f_i`` and ``T_a``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxsteer._types import Array, Float, Int
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Orbit:
+    """A template per class and one map per group.
+
+    Attributes:
+        template: Family with batch ``[K]``: the law that all groups share.
+        to_group: Maps with leading axis ``G``, from the template to each group.
+        residual: ``[]`` scale-free measure of how far the solve is from stationary; 0
+            for a closed form.
+        tolerance: ``[]`` residual up to which the solve counts as converged.
+        steps: ``[]`` iterations, int32; 0 for a closed form.
+    """
+
+    template: Any
+    to_group: Any
+    residual: Float[Array, ""]
+    tolerance: Float[Array, ""]
+    steps: Int[Array, ""]
+
+    def conditionals(self) -> Any:
+        """The ideal class-conditionals, batch ``[K, G]``."""
+        template = jax.tree.map(lambda leaf: leaf[:, None], self.template)
+        maps = jax.tree.map(lambda leaf: leaf[None, :], self.to_group)
+        return template.pushforward(maps)
+
+
+def closed_form_orbit(template: Any, to_group: Any, dtype: Any) -> Orbit:
+    """An orbit that no iteration produced."""
+    zero = jnp.zeros((), dtype)
+    return Orbit(
+        template=template,
+        to_group=to_group,
+        residual=zero,
+        tolerance=zero,
+        steps=jnp.zeros((), jnp.int32),
+    )
+
+
+def pin_identity(maps: Any, reference: int, identity: Any) -> Any:
+    """Put the exact identity in the reference group's place."""
+    return jax.tree.map(lambda leaf, one: leaf.at[reference].set(one), maps, identity)

@@ -1,0 +1,195 @@
+"""``Steering``: what a solve returns, and how it is applied to data."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxsteer._errors import check_codes, check_same_length, is_concrete
+from jaxsteer._types import Array, Float, Int, Key
+from jaxsteer.linalg import matmul
+from jaxsteer.maps import AffineMap
+from jaxsteer.population import Population
+from jaxsteer.solvers import Status, require_converged
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Steering:
+    """An ideal population and the maps that lead to it.
+
+    Attributes:
+        source: The population that was given.
+        target: The ideal population. For :func:`jaxsteer.nearest_ideal` each cell is in
+            its own group's coordinates; for :func:`jaxsteer.fair_channel` in the
+            coordinates of the steered data, where all groups coincide.
+        group_maps: Maps with leading axis ``G``, label-free: they carry each group to
+            the template that all groups share (the reference group's coordinates).
+        kl: ``[]`` KL divergence from the ideal population to the one given, nats.
+        prior_kl: ``[]`` its prior part.
+        feature_kl: ``[]`` its feature part.
+        status: ``[]`` int32 :class:`jaxsteer.Status`.
+        residual: ``[]`` scale-free distance from stationarity; for a channel, the
+            largest KL divergence of a steered cell from its target.
+        steps: ``[]`` iterations, int32.
+        noise: ``[G, m, m]`` noise factors of a channel (noise ``factor @ e`` with ``e``
+            standard normal), None for deterministic maps.
+        ideal: Whether the target is ideal for every cost; not so where the priors were
+            kept, which leaves equalized odds of prior-free rules only.
+    """
+
+    source: Population
+    target: Population
+    group_maps: Any
+    kl: Float[Array, ""]
+    prior_kl: Float[Array, ""]
+    feature_kl: Float[Array, ""]
+    status: Int[Array, ""]
+    residual: Float[Array, ""]
+    steps: Int[Array, ""]
+    noise: Float[Array, "G m m"] | None = None
+    ideal: bool = dataclasses.field(default=True, metadata={"static": True})
+
+    @property
+    def converged(self) -> Array:
+        """Whether the solve converged, ``[]`` bool."""
+        return self.status == Status.CONVERGED
+
+    def require(self) -> Steering:
+        """Return self, or raise :class:`jaxsteer.SolveError` naming the failing rows."""
+        require_converged(self.status, "steering")
+        return self
+
+    @property
+    def cell_maps(self) -> Any:
+        """Class-aware optimal-transport maps of each cell, leading axes ``[K, G]``.
+
+        Computed at each access, O(K G d^3). For training data only: the label of the
+        row chooses the map, and on features with few distinct values the map gives the
+        label away.
+
+        Raises:
+            ValueError: For a channel, which has no class-aware maps.
+        """
+        if self.noise is not None:
+            raise ValueError(
+                "a channel has no cell maps: it steers without labels; call "
+                "transport(x, group, key=key)."
+            )
+        return self.source.conditionals.transport_to(self.target.conditionals)
+
+    @property
+    def cell_weights(self) -> Float[Array, "K G"]:
+        """Sample weights ``q~_ia / q_ia`` of the rows of each cell."""
+        return self.target.priors / self.source.priors
+
+    def transport(
+        self,
+        x: Float[Array, " n"] | Float[Array, "n d"],
+        group: Int[Array, " n"],
+        label: Int[Array, " n"] | None = None,
+        *,
+        key: Key[Array, ""] | None = None,
+        strength: float | Float[Array, ""] = 1.0,
+        deterministic: bool = False,
+    ) -> Array:
+        """Steer rows.
+
+        Cost O(n d^2) for each group (without labels) or cell (with them).
+
+        Args:
+            x: ``[n]`` or ``[n, d]`` features, in the family's shape.
+            group: ``[n]`` group codes.
+            label: ``[n]`` class codes: then each row goes to its own cell of `target`
+                (training data); None takes the label-free group maps.
+            key: The randomness of a channel; the same key gives the same rows.
+            strength: 0 leaves the data, 1 is the full map; in between, displacement
+                interpolation.
+            deterministic: Leave a channel's noise out. The result is then only
+                approximately fair.
+
+        Returns:
+            Steered rows; NaN for codes out of range under ``jit``.
+
+        Raises:
+            ValueError: If codes are unknown, shapes differ, or a channel lacks its key.
+        """
+        check_same_length(x=x, group=group)
+        n_groups = self.source.n_groups
+        check_codes("group", group, n_groups)
+        index, count, maps = jnp.asarray(group), n_groups, self.group_maps
+        if label is not None:
+            check_same_length(x=x, label=label)
+            check_codes("label", label, self.source.n_classes)
+            outside = (index < 0) | (index >= n_groups)
+            index = jnp.where(outside, -1, jnp.asarray(label) * n_groups + index)
+            count = self.source.n_classes * n_groups
+            maps = jax.tree.map(
+                lambda leaf: leaf.reshape((count, *leaf.shape[2:])), self.cell_maps
+            )
+        _check_features(x, maps)
+        if is_concrete(strength) and not (isinstance(strength, int) and strength == 1):
+            maps = _partial(maps, strength)
+        moved = _by_index(maps, jnp.asarray(x), index, count)
+        if self.noise is None or deterministic:
+            return moved
+        if key is None:
+            raise ValueError(
+                "key is missing: a channel is exactly fair only with its noise; pass "
+                "key=jax.random.key(seed), or deterministic=True for the mean, which is "
+                "only approximately fair."
+            )
+        factors = strength * self.noise
+        noise = jax.random.normal(key, moved.shape, moved.dtype)
+        spread = AffineMap(factors, jnp.zeros(factors.shape[:2], moved.dtype))
+        return moved + _by_index(spread, noise, index, n_groups)
+
+
+def _partial(maps: Any, strength: Any) -> Any:
+    if isinstance(maps, AffineMap) and maps.weight.shape[-2] != maps.weight.shape[-1]:
+        if is_concrete(strength) and float(strength) == 1.0:
+            return maps
+        raise ValueError(
+            "strength needs maps within one space; this channel keeps fewer coordinates "
+            "than the data has: use subspace='all' or strength=1."
+        )
+    return jax.vmap(lambda one: one.interpolate(strength))(maps)
+
+
+def _check_features(x: Any, maps: Any) -> None:
+    leaf = maps.base if hasattr(maps, "bijection") else maps
+    vector = isinstance(leaf, AffineMap) or leaf.scale.ndim == 2
+    size = (leaf.weight if isinstance(leaf, AffineMap) else leaf.scale).shape[-1]
+    expected = f"[n, {size}]" if vector else "[n]"
+    if jnp.ndim(x) != 1 + vector or (vector and jnp.shape(x)[1] != size):
+        raise ValueError(
+            f"x must have shape {expected}, as the population was fitted, got "
+            f"{list(jnp.shape(x))}."
+        )
+
+
+def _by_index(maps: Any, x: Array, index: Array, count: int) -> Array:
+    """Apply ``maps[index[r]]`` to row ``r``, one map at a time; NaN where none fits.
+
+    Every map visits every row: gathering a matrix per row would cost n d^2 memory.
+    """
+
+    def visit(rows, item):
+        code, move = item
+        moved = move(x)
+        mine = (index == code).reshape((-1,) + (1,) * (moved.ndim - 1))
+        return jnp.where(mine, moved, rows), None
+
+    first = jax.tree.map(lambda leaf: leaf[0], maps)
+    shape = jax.eval_shape(lambda: first(x))
+    start = jnp.full(shape.shape, jnp.nan, shape.dtype)
+    rows, _ = jax.lax.scan(visit, start, (jnp.arange(count), maps))
+    return rows
+
+
+def whitened_noise(factors: Array, left: Array) -> Array:
+    """Noise factors seen through a linear map: ``left @ factor`` for each group."""
+    return matmul(left, factors)

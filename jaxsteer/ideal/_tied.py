@@ -1,0 +1,158 @@
+"""The tied gauge: a closed form for any number of classes and features.
+
+Exact when the groups that move have one within-class covariance each (the model of
+linear discriminant analysis); otherwise the map is that of the pooled covariance and the
+result is ideal all the same, though not the nearest.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsteer._types import Array, Float
+from jaxsteer.families import MultivariateNormal
+from jaxsteer.ideal._orbit import Orbit, closed_form_orbit, pin_identity
+from jaxsteer.linalg import (
+    einsum,
+    matmul,
+    polar_orthogonal,
+    sqrtm_psd,
+    transpose,
+    whiten,
+    whiten_transposed,
+)
+from jaxsteer.maps import AffineMap
+
+
+def _significant(core: Array) -> tuple[Array, Array]:
+    """Return ``u v'`` and ``v v'`` over the singular values that are not rounding."""
+    _, s, vt = jnp.linalg.svd(jax.lax.stop_gradient(core))
+    floor = 100 * jnp.finfo(core.dtype).eps * jnp.max(s)
+    keep = ((s > floor) & (s > 0)).astype(core.dtype)
+    projector = matmul(transpose(vt) * keep, vt)
+    return matmul(polar_orthogonal(core), projector), projector
+
+
+def tied_map(
+    source_mean: Float[Array, "K d"],
+    source_cov: Float[Array, "d d"],
+    template_mean: Float[Array, "K d"],
+    template_cov: Float[Array, "K d d"],
+    weights: Float[Array, " K"],
+    *,
+    allow_reflection: bool = False,
+) -> AffineMap:
+    """Map ``x -> T x + b`` that brings the template's classes nearest to one group's.
+
+    Minimizes ``sum_i weights_i KL(N(T m_i + b, T M_i T') || N(source_mean_i,
+    source_cov))``. With ``c`` the sum of weights, ``M`` and ``N`` the template's second
+    moments and its cross moments with the source about the weighted means, and any
+    roots ``S = L L'`` (source), ``M = R R'``: for ``C = L^-1 N R^-T`` the optimum is ``T
+    = L (C + (C C' + 4 c I)^{1/2} O) R^{-1} / 2`` with ``O`` the orthogonal polar factor
+    of ``C``. ``C`` has rank at most ``K - 1``; on its null space KL does not see ``O``,
+    and the one that moves the data least is taken (a Procrustes problem). Without
+    reflections ``O`` is a rotation. Cost O(K d^2 + d^3).
+
+    Args:
+        source_mean: ``[K, d]`` class means of the group that moves.
+        source_cov: ``[d, d]`` its within-class covariance.
+        template_mean: ``[K, d]`` class means of the template.
+        template_cov: ``[K, d, d]`` class covariances of the template.
+        weights: ``[K]`` new priors of the group's cells.
+        allow_reflection: Allow ``det T < 0``.
+
+    Returns:
+        The map from the template to the group.
+    """
+    total = jnp.sum(weights)
+    share = weights / total
+    source_center, center = share @ source_mean, share @ template_mean
+    roots = jnp.sqrt(weights)[:, None]
+    source_side = roots * (source_mean - source_center)
+    template_side = roots * (template_mean - center)
+    within = einsum("k,kij->ij", weights, template_cov)
+    second = within + matmul(transpose(template_side), template_side)
+
+    factors = jnp.linalg.cholesky(jnp.stack([source_cov, second]))
+    sides = jnp.stack([source_side.T, template_side.T])
+    left, right = factors[0], factors[1]
+    # C = p q' has low rank; an orthonormal basis of each side keeps the SVD small.
+    bases, cores = jnp.linalg.qr(whiten(factors, sides))
+    core = matmul(cores[0], transpose(cores[1]))
+    small_isometry, small_projector = _significant(core)
+    isometry = matmul(bases[0], matmul(small_isometry, transpose(bases[1])))
+    cross = matmul(bases[0], matmul(core, transpose(bases[1])))
+    fixed = matmul(bases[1], matmul(small_projector, transpose(bases[1])))
+    image = matmul(isometry, transpose(isometry))
+
+    identity = jnp.eye(source_cov.shape[0], dtype=source_cov.dtype)
+    pull = matmul(transpose(left), transpose(whiten(right, within / total)))
+    free = matmul(identity - image, matmul(pull, identity - fixed))
+    # Far above the free part, so that a turn that KL sees is never the cheapest.
+    scale = 1 + jnp.linalg.norm(jax.lax.stop_gradient(free))
+    size = jnp.linalg.norm(jax.lax.stop_gradient(cross))
+    bound = cross / jnp.where(size > 0, size, 1.0)
+    rotation = polar_orthogonal(free + scale * (isometry + bound), not allow_reflection)
+
+    lift = 2 * jnp.sqrt(total)
+    small = sqrtm_psd(
+        matmul(core, transpose(core)) + lift**2 * jnp.eye(len(core), dtype=core.dtype)
+    )
+    small = small - lift * jnp.eye(len(core), dtype=core.dtype)
+    root = lift * identity + matmul(bases[0], matmul(small, transpose(bases[0])))
+    middle = 0.5 * (cross + matmul(root, rotation))
+    weight = transpose(
+        whiten_transposed(right, matmul(transpose(middle), transpose(left)))
+    )
+    return AffineMap(weight, source_center - weight @ center)
+
+
+def affirmative_tied(
+    cells: MultivariateNormal,
+    weights: Float[Array, "K G"],
+    reference: int,
+    *,
+    allow_reflection: bool = False,
+) -> Orbit:
+    """Every other group is brought to the shape of the reference group, which stays.
+
+    Args:
+        cells: Cells with batch ``[K, G]``; the covariances of a group that moves are
+            pooled over classes with the given weights.
+        weights: ``[K, G]`` new priors.
+        reference: The group that stays.
+        allow_reflection: Allow maps with a negative determinant.
+
+    Returns:
+        The orbit, with affine maps.
+    """
+    n_groups, d = weights.shape[1], cells.mean.shape[-1]
+    share = weights / jnp.sum(weights, 0)
+    pooled = einsum("ka,kaij->aij", share, cells.cov)
+    template = MultivariateNormal(cells.mean[:, reference], cells.cov[:, reference])
+    others = np.array([a for a in range(n_groups) if a != reference])
+
+    def solve(group):
+        mean, cov, mass = group
+        return tied_map(
+            mean,
+            cov,
+            template.mean,
+            template.cov,
+            mass,
+            allow_reflection=allow_reflection,
+        )
+
+    moved = jax.lax.map(
+        solve,
+        (jnp.moveaxis(cells.mean, 1, 0)[others], pooled[others], weights.T[others]),
+    )
+    dtype = cells.mean.dtype
+    maps = AffineMap(
+        jnp.broadcast_to(jnp.eye(d, dtype=dtype), (n_groups, d, d)),
+        jnp.zeros((n_groups, d), dtype),
+    )
+    maps = jax.tree.map(lambda leaf, new: leaf.at[others].set(new), maps, moved)
+    return closed_form_orbit(template, maps, dtype)

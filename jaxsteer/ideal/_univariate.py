@@ -1,0 +1,173 @@
+"""Univariate normal programs: ``T_a(x) = g_a x + c_a``, in closed form or by search.
+
+Shapes here are one problem: moments and weights ``[K, G]``. Batches by ``vmap``.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsteer._types import Array, Float
+from jaxsteer.families import Normal
+from jaxsteer.ideal._orbit import Orbit, closed_form_orbit, pin_identity
+from jaxsteer.linalg import solve_small_psd
+from jaxsteer.maps import DiagonalMap
+from jaxsteer.solvers import Differentiate, search_lattice
+
+
+def _weighted_mean(weights: Array, values: Array) -> Array:
+    return jnp.sum(weights * values, 0) / jnp.sum(weights, 0)
+
+
+def affirmative_univariate(
+    cells: Normal,
+    weights: Float[Array, "K G"],
+    reference: int,
+    *,
+    allow_reflection: bool = False,
+) -> Orbit:
+    """Closed form: every group takes the shape of the reference group, which stays.
+
+    With ``w_ia = weights / scale^2``, minimizes ``a g^2/2 - b g - W log|g|`` with
+    ``a = sum_i w_ia (scale_ir^2 + (loc_ir - mean)^2)``, ``b = sum_i w_ia (loc_ir -
+    mean_r)(loc_ia - mean_a)`` and ``W = sum_i weights_ia``; the positive root of
+    ``a g^2 - b g - W = 0``. With reflections the sign of ``b`` is that of ``g``.
+
+    References:
+        "On Optimal Steering to Achieve Exact Fairness", Corollary 4.2, for any number of
+        classes and groups.
+    """
+    precision = weights / jnp.square(cells.scale)
+    shape, spread = cells.loc[:, reference, None], cells.scale[:, reference, None]
+    center = _weighted_mean(precision, cells.loc)
+    shape_center = _weighted_mean(precision, shape)
+    away = shape - shape_center
+    a = jnp.sum(precision * (jnp.square(spread) + jnp.square(away)), 0)
+    b = jnp.sum(precision * away * (cells.loc - center), 0)
+    mass = jnp.sum(weights, 0)
+    sign = jnp.where(b < 0, -1.0, 1.0) if allow_reflection else jnp.ones_like(b)
+    b = b * sign
+    root = jnp.sqrt(b * b + 4 * a * mass)
+    # Two forms of one root: neither subtracts nearly equal numbers.
+    positive = b >= 0
+    size = jnp.where(
+        positive,
+        (b + root) / (2 * a),
+        2 * mass / jnp.where(positive, 1.0, root - b),
+    )
+    gain = sign * size
+    to_group = DiagonalMap(gain, center - gain * shape_center)
+    to_group = pin_identity(to_group, reference, DiagonalMap(1.0, 0.0))
+    template = Normal(cells.loc[:, reference], cells.scale[:, reference])
+    return closed_form_orbit(template, to_group, cells.loc.dtype)
+
+
+def _mean_template(gain, precision, loc):
+    """Template means (the first one 0) that fit all groups best, given the gains."""
+    total = jnp.sum(precision, 0)
+    laplacian = -precision[:, None, :] * precision[None, :, :] / total
+    k = precision.shape[0]
+    laplacian = laplacian + precision[:, None, :] * jnp.eye(k, dtype=loc.dtype)[..., None]
+    normal = jnp.sum(jnp.square(gain) * laplacian, -1)
+    right = jnp.sum(gain * laplacian * loc[None, :, :], (1, 2))
+    return jnp.concatenate(
+        [jnp.zeros(1, loc.dtype), solve_small_psd(normal[1:, 1:], right[1:])]
+    )
+
+
+def _profile(log_gain, args):
+    """KL as a function of the log-gains alone; the rest is at its optimum."""
+    loc, scale, weights, sign, others = args
+    log_size = jnp.zeros(loc.shape[1], loc.dtype).at[others].set(log_gain)
+    gain = sign * jnp.exp(log_size)
+    precision = weights / jnp.square(scale)
+    mass = jnp.sum(weights, 1)
+    spread = jnp.sum(precision * jnp.square(gain), 1) / mass
+    volume = 0.5 * jnp.sum(mass * jnp.log(spread)) - jnp.sum(weights * log_size)
+    constant = jnp.sum(weights * jnp.log(scale))
+    template = _mean_template(gain, precision, loc)
+    gap = loc - gain * template[:, None]
+    gap = gap - _weighted_mean(precision, gap)
+    return volume + constant + 0.5 * jnp.sum(precision * jnp.square(gap))
+
+
+def _box(loc, scale, others, reference):
+    """Log-gains outside this box are no stationary points (see the tests).
+
+    At the ratio of scales the variance terms balance; the pull of the means moves a
+    stationary point away from it by no more than the classes' effect sizes.
+    """
+    ratio = jnp.log(scale[:, others]) - jnp.log(scale[:, reference, None])
+    effect = (jnp.max(loc, 0) - jnp.min(loc, 0)) / jnp.min(scale, 0)
+    near, far = effect[reference], effect[others]
+    low = jnp.min(ratio, 0) - jnp.log(2 + 2 * near * (1 + far))
+    high = jnp.max(ratio, 0) + jnp.log(2 + 2 * far * (1 + near))
+    return low, high
+
+
+def all_groups_univariate(
+    cells: Normal,
+    weights: Float[Array, "K G"],
+    reference: int,
+    *,
+    allow_reflection: bool = False,
+    differentiate: Differentiate = "implicit",
+) -> Orbit:
+    """Every group moves; a search over the gains ``g_a`` (1 for the reference).
+
+    Given the gains everything else is closed form: template variances ``S_i = (sum_a
+    weights_ia) / sum_a w_ia g_a^2``, template means and shifts by weighted least
+    squares. The profile may have several minima: all basins of a lattice are refined,
+    for every pattern of signs if reflections are allowed.
+
+    References:
+        "On Optimal Steering to Achieve Exact Fairness", Proposition 4.3, for any number
+        of classes and groups.
+    """
+    n_groups = cells.loc.shape[1]
+    others = np.array([a for a in range(n_groups) if a != reference])
+    dtype = cells.loc.dtype
+    signs = list(product((1.0, -1.0), repeat=n_groups - 1))
+    patterns = np.ones((len(signs) if allow_reflection else 1, n_groups))
+    if allow_reflection:
+        patterns[:, others] = signs
+    low, high = _box(cells.loc, cells.scale, others, reference)
+
+    def search(sign):
+        args = (cells.loc, cells.scale, weights, sign)
+        return search_lattice(
+            lambda x, args: _profile(x, (*args, others)),
+            args,
+            low,
+            high,
+            differentiate=differentiate,
+        )
+
+    if allow_reflection:
+        found = jax.vmap(search)(jnp.asarray(patterns, dtype))
+        best = jnp.argmin(found.value)
+        found = jax.tree.map(lambda leaf: leaf[best], found)
+        sign = jnp.asarray(patterns, dtype)[best]
+    else:
+        sign = jnp.ones(n_groups, dtype)
+        found = search(sign)
+
+    gain = sign * jnp.exp(jnp.zeros(n_groups, dtype).at[others].set(found.x))
+    precision = weights / jnp.square(cells.scale)
+    variance = jnp.sum(weights, 1) / jnp.sum(precision * jnp.square(gain), 1)
+    loc = _mean_template(gain, precision, cells.loc)
+    shift = _weighted_mean(precision, cells.loc - gain * loc[:, None])
+    # The reference group's coordinates are the template's.
+    loc, shift = loc + shift[reference], shift - gain * shift[reference]
+    to_group = pin_identity(DiagonalMap(gain, shift), reference, DiagonalMap(1.0, 0.0))
+    return Orbit(
+        template=Normal(loc, jnp.sqrt(variance)),
+        to_group=to_group,
+        residual=found.gradient_norm / jnp.sum(weights),
+        tolerance=jnp.asarray(100 * float(jnp.finfo(dtype).eps) ** 0.75, dtype),
+        steps=found.steps,
+    )

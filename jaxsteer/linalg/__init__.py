@@ -1,0 +1,44 @@
+"""Numerics of positive semi-definite matrices; knows nothing of fairness."""
+
+from jaxsteer.linalg._cholesky import (
+    PsdFactor,
+    cholesky_psd,
+    logdet_from_cholesky,
+    solve_psd,
+    solve_small_psd,
+    whiten,
+    whiten_transposed,
+)
+from jaxsteer.linalg._logs import expm1_minus, log_or_zero, relative_entropy
+from jaxsteer.linalg._matmul import einsum, matmul, symmetrize, transpose
+from jaxsteer.linalg._polar import polar_orthogonal
+from jaxsteer.linalg._roots import (
+    inv_sqrtm_psd,
+    project_psd,
+    roots_psd,
+    solve_lyapunov,
+    sqrtm_psd,
+)
+
+__all__ = [
+    "PsdFactor",
+    "cholesky_psd",
+    "einsum",
+    "expm1_minus",
+    "inv_sqrtm_psd",
+    "log_or_zero",
+    "logdet_from_cholesky",
+    "matmul",
+    "polar_orthogonal",
+    "project_psd",
+    "relative_entropy",
+    "roots_psd",
+    "solve_lyapunov",
+    "solve_psd",
+    "solve_small_psd",
+    "sqrtm_psd",
+    "symmetrize",
+    "transpose",
+    "whiten",
+    "whiten_transposed",
+]

@@ -1,0 +1,23 @@
+"""Products at full precision (on GPUs the default is TF32, which loses 13 bits)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from jaxsteer._types import Array, Float
+
+matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+einsum = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+
+
+def transpose(a: Float[Array, "... m n"]) -> Float[Array, "... n m"]:
+    """Swap the last two axes."""
+    return jnp.swapaxes(a, -1, -2)
+
+
+def symmetrize(a: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
+    """Return the symmetric part ``(a + a') / 2``."""
+    return 0.5 * (a + transpose(a))

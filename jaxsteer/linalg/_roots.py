@@ -1,0 +1,143 @@
+"""Matrix square roots whose derivatives survive equal eigenvalues.
+
+Differentiating ``eigh`` divides by differences of eigenvalues, so the gradient of a
+root built on it is NaN at the identity. The derivative of ``Y = A^{1/2}`` solves the
+Lyapunov equation ``Y dY + dY Y = dA`` instead, whose denominators are sums.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jaxsteer._types import Array, Float
+from jaxsteer.linalg._matmul import matmul, symmetrize, transpose
+
+
+def solve_lyapunov(
+    y: Float[Array, "d d"], c: Float[Array, "d d"]
+) -> Float[Array, "d d"]:
+    """Solve ``y x + x y = c`` for symmetric positive semi-definite `y`.
+
+    Where two eigenvalues of `y` are both zero (below ``d * eps`` of the largest) the
+    equation says nothing and the answer there is 0. Linear in `c`; derivatives of any
+    order in both. Cost O(d^3).
+    """
+
+    def operator(x):
+        return matmul(y, x) + matmul(x, y)
+
+    def solve(_, rhs):
+        values, vectors = jnp.linalg.eigh(y)
+        sums = values[:, None] + values[None, :]
+        floor = y.shape[-1] * jnp.finfo(y.dtype).eps * jnp.max(jnp.abs(values))
+        inverse = jnp.where(sums > floor, 1 / jnp.where(sums > floor, sums, 1.0), 0.0)
+        inner = matmul(transpose(vectors), matmul(rhs, vectors))
+        return matmul(vectors, matmul(inverse * inner, transpose(vectors)))
+
+    return jax.lax.custom_linear_solve(operator, c, solve, symmetric=True)
+
+
+def _spectral(a, fn):
+    values, vectors = jnp.linalg.eigh(symmetrize(a))
+    return matmul(vectors * fn(values), transpose(vectors))
+
+
+@jax.custom_jvp
+def sqrtm_psd(a: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """Symmetric square root of a positive semi-definite matrix.
+
+    Negative eigenvalues (rounding) count as zero. First and second derivatives are
+    finite and right at equal eigenvalues. Cost O(d^3).
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> jax.grad(lambda a: jnp.trace(sqrtm_psd(a)))(jnp.eye(2)).tolist()
+        [[0.5, 0.0], [0.0, 0.5]]
+    """
+    return _spectral(a, lambda values: jnp.sqrt(jnp.maximum(values, 0)))
+
+
+@sqrtm_psd.defjvp
+def _sqrtm_jvp(primals, tangents):
+    (a,), (da,) = primals, tangents
+    root = sqrtm_psd(a)
+    return root, solve_lyapunov(root, symmetrize(da))
+
+
+def inv_sqrtm_psd(a: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """Symmetric inverse square root; pseudo-inverse on the null space.
+
+    Eigenvalues below ``d * eps`` times the largest count as zero. Derivatives as those
+    of :func:`sqrtm_psd`, valid while the rank does not change. Cost O(d^3).
+    """
+    return roots_psd(a)[1]
+
+
+@jax.custom_jvp
+def roots_psd(
+    a: Float[Array, "d d"],
+) -> tuple[Float[Array, "d d"], Float[Array, "d d"]]:
+    """Square root and inverse square root from one eigendecomposition.
+
+    Both are restricted to the range: eigenvalues below ``d * eps`` times the largest
+    count as zero in the root too, so that ``root @ inverse`` is the projector on the
+    range. Calling :func:`sqrtm_psd` and :func:`inv_sqrtm_psd` side by side would put
+    two independent LAPACK calls into one program. Cost O(d^3).
+
+    Returns:
+        The root and its pseudo-inverse.
+    """
+    values, vectors = jnp.linalg.eigh(symmetrize(a))
+    keep = values > a.shape[-1] * jnp.finfo(a.dtype).eps * jnp.max(jnp.abs(values))
+    roots = jnp.where(keep, jnp.sqrt(jnp.where(keep, values, 1.0)), 0.0)
+    inverses = jnp.where(keep, 1 / jnp.where(keep, roots, 1.0), 0.0)
+    return (
+        matmul(vectors * roots, transpose(vectors)),
+        matmul(vectors * inverses, transpose(vectors)),
+    )
+
+
+@roots_psd.defjvp
+def _roots_jvp(primals, tangents):
+    (a,), (da,) = primals, tangents
+    da = symmetrize(da)
+    root, inverse = roots_psd(a)
+    droot = solve_lyapunov(root, da)
+    dinverse = -matmul(inverse, matmul(droot, inverse))
+    # A perturbation that mixes range and null space turns the range. The trace of the
+    # projector is the dimension of the null space; below 1 there is only rounding.
+    null = jnp.eye(a.shape[-1], dtype=a.dtype) - matmul(root, inverse)
+    null = jnp.where(jnp.trace(null) > 0.5, null, 0.0)
+    cubed = matmul(inverse, matmul(inverse, inverse))
+    across = matmul(null, matmul(da, cubed))
+    return (root, inverse), (droot, dinverse + across + transpose(across))
+
+
+@jax.custom_jvp
+def project_psd(a: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """Nearest positive semi-definite matrix in the Frobenius norm.
+
+    Solves ``min |x - a|_F`` over PSD ``x`` by dropping negative eigenvalues. The first
+    derivative (Daleckii-Krein) is finite everywhere; at eigenvalue 0, where the
+    projection has a kink, it is the average of both sides. Cost O(d^3).
+    """
+    return _spectral(a, lambda values: jnp.maximum(values, 0))
+
+
+@project_psd.defjvp
+def _project_psd_jvp(primals, tangents):
+    (a,), (da,) = primals, tangents
+    values, vectors = jnp.linalg.eigh(symmetrize(a))
+    kept = jnp.maximum(values, 0)
+    gap = values[:, None] - values[None, :]
+    high = jnp.maximum(values[:, None], values[None, :])
+    low = jnp.minimum(values[:, None], values[None, :])
+    side = jnp.where(high > 0, 1.0, jnp.where(low < 0, 0.0, 0.5)).astype(a.dtype)
+    mixed = (high > 0) & (low < 0)
+    slope = jnp.where(
+        mixed, (kept[:, None] - kept[None, :]) / jnp.where(mixed, gap, 1.0), side
+    )
+    inner = matmul(transpose(vectors), matmul(symmetrize(da), vectors))
+    value = matmul(vectors * kept, transpose(vectors))
+    return value, matmul(vectors, matmul(slope * inner, transpose(vectors)))

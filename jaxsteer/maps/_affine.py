@@ -1,0 +1,101 @@
+"""Affine maps ``x -> W x + b`` as pytrees; batches are leading axes of the leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxsteer._types import Array, Float
+from jaxsteer.linalg import matmul
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class AffineMap:
+    """The map ``x -> weight @ x + bias``.
+
+    Attributes:
+        weight: ``[..., m, d]``.
+        bias: ``[..., m]``.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> double = AffineMap(2 * jnp.eye(2), jnp.ones(2))
+        >>> double(jnp.array([1.0, 2.0])).tolist()
+        [3.0, 5.0]
+        >>> double.inverse()(double(jnp.array([1.0, 2.0]))).tolist()
+        [1.0, 2.0]
+    """
+
+    weight: Float[Array, "... m d"]
+    bias: Float[Array, "... m"]
+
+    @classmethod
+    def identity(cls, d: int, dtype=None) -> AffineMap:
+        """Return the map that changes nothing."""
+        return cls(jnp.eye(d, dtype=dtype), jnp.zeros(d, dtype))
+
+    def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... m"]:
+        """Apply one map to points ``[..., d]``; batch maps with ``vmap``."""
+        return matmul(x, self.weight.T) + self.bias
+
+    def compose(self, first: AffineMap) -> AffineMap:
+        """Return ``x -> self(first(x))``; leading axes broadcast."""
+        bias = matmul(self.weight, first.bias[..., None])[..., 0] + self.bias
+        return AffineMap(matmul(self.weight, first.weight), bias)
+
+    def inverse(self) -> AffineMap:
+        """Return the inverse map (NaN or infinite where there is none). O(d^3)."""
+        identity = jnp.broadcast_to(
+            jnp.eye(self.weight.shape[-1], dtype=self.weight.dtype), self.weight.shape
+        )
+        weight = jnp.linalg.solve(self.weight, identity)
+        return AffineMap(weight, -matmul(weight, self.bias[..., None])[..., 0])
+
+    def interpolate(self, strength: Float[Array, ""] | float) -> AffineMap:
+        """Return ``x -> (1 - strength) x + strength * self(x)``."""
+        identity = jnp.eye(self.weight.shape[-1], dtype=self.weight.dtype)
+        weight = identity + strength * (self.weight - identity)
+        return AffineMap(weight, strength * self.bias)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DiagonalMap:
+    """The map ``x -> scale * x + shift``, feature by feature.
+
+    Attributes:
+        scale: ``[...]`` for scalars, ``[..., d]`` for vectors.
+        shift: The same shape.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> DiagonalMap(jnp.array(2.0), jnp.array(1.0))(jnp.array([0.0, 3.0])).tolist()
+        [1.0, 7.0]
+    """
+
+    scale: Float[Array, "..."]
+    shift: Float[Array, "..."]
+
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Apply one map to points ``[...]`` or ``[..., d]``."""
+        return self.scale * x + self.shift
+
+    def compose(self, first: DiagonalMap) -> DiagonalMap:
+        """Return ``x -> self(first(x))``."""
+        return DiagonalMap(self.scale * first.scale, self(first.shift))
+
+    def inverse(self) -> DiagonalMap:
+        """Return the inverse map (infinite where a scale is 0)."""
+        return DiagonalMap(1 / self.scale, -self.shift / self.scale)
+
+    def interpolate(self, strength: Float[Array, ""] | float) -> DiagonalMap:
+        """Return ``x -> (1 - strength) x + strength * self(x)``."""
+        return DiagonalMap(1 + strength * (self.scale - 1), strength * self.shift)
+
+    def to_affine(self) -> AffineMap:
+        """Return the same map of vectors with a diagonal matrix."""
+        identity = jnp.eye(self.scale.shape[-1], dtype=self.scale.dtype)
+        return AffineMap(self.scale[..., None] * identity, self.shift)

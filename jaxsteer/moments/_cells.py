@@ -1,0 +1,111 @@
+"""Weighted moments of every class-by-group cell."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxsteer._types import Array, Float, Int
+from jaxsteer.linalg import matmul
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CellMoments:
+    """Moments of the ``C`` cells of a sample (cell ``c = class * G + group``).
+
+    Attributes:
+        mass: ``[C]`` sums of the weights.
+        effective_count: ``[C]`` Kish's effective sample sizes, ``mass^2 / sum w^2``;
+            the number of rows where all weights are equal.
+        mean: ``[C, d]``.
+        cov: ``[C, d, d]``, divided by the mass (maximum likelihood).
+        fourth: ``[C]`` weighted means of ``|x - mean|^4``, which Ledoit-Wolf needs.
+    """
+
+    mass: Float[Array, " C"]
+    effective_count: Float[Array, " C"]
+    mean: Float[Array, "C d"]
+    cov: Float[Array, "C d d"]
+    fourth: Float[Array, " C"]
+
+
+class _Blocks(NamedTuple):
+    """Rows regrouped so that each block holds rows of one cell only."""
+
+    place: Int[Array, " n"]
+    owner: Int[Array, " m"]
+    size: int
+
+
+def _regroup(cell: Array, n_cells: int) -> _Blocks:
+    n = cell.shape[0]
+    size = 256 if n > 4096 else 32
+    count = jnp.zeros(n_cells, jnp.int32).at[cell].add(1)
+    blocks = -(-count // size)
+    first_block = jnp.cumsum(blocks) - blocks
+    order = jnp.argsort(cell, stable=True)
+    first_row = jnp.cumsum(count) - count
+    rank = jnp.zeros(n, jnp.int32).at[order].set(jnp.arange(n, dtype=jnp.int32))
+    place = first_block[cell] * size + rank - first_row[cell]
+    n_blocks = -(-n // size) + n_cells
+    ends = jnp.cumsum(blocks)
+    owner = jnp.searchsorted(ends, jnp.arange(n_blocks), side="right")
+    return _Blocks(place, jnp.minimum(owner, n_cells - 1), size)
+
+
+def cell_moments(
+    x: Float[Array, "n d"],
+    cell: Int[Array, " n"],
+    n_cells: int,
+    weights: Float[Array, " n"],
+) -> CellMoments:
+    """Compute the weighted mean and covariance of every cell.
+
+    Rows are regrouped into blocks that belong to one cell, so that the products cost
+    ``O(n d^2)`` however many cells there are. Centered before they are multiplied, so
+    that float32 keeps its digits. Codes outside ``0..n_cells-1`` give NaN.
+
+    Args:
+        x: ``[n, d]`` features.
+        cell: ``[n]`` cell codes.
+        n_cells: Number of cells.
+        weights: ``[n]`` non-negative weights.
+
+    Returns:
+        The moments; an empty cell has mass 0, mean and covariance 0.
+    """
+    n, d = x.shape
+    mass = jnp.zeros(n_cells, x.dtype).at[cell].add(weights)
+    squares = jnp.zeros(n_cells, x.dtype).at[cell].add(weights * weights)
+    safe = jnp.where(mass > 0, mass, 1.0)
+    origin = jnp.mean(x, 0)
+    sums = jnp.zeros((n_cells, d), x.dtype)
+    mean = sums.at[cell].add(weights[:, None] * (x - origin)) / safe[:, None]
+    centered = x - origin - mean[cell]
+    norms = jnp.sum(centered * centered, -1)
+    fourth = jnp.zeros(n_cells, x.dtype).at[cell].add(weights * norms * norms) / safe
+
+    blocks = _regroup(cell, n_cells)
+    rows = jnp.zeros((len(blocks.owner) * blocks.size, d), x.dtype)
+    rows = rows.at[blocks.place].set(jnp.sqrt(weights)[:, None] * centered)
+
+    def add_block(total, block):
+        owner, part = block
+        return total.at[owner].add(matmul(part.T, part)), None
+
+    gram, _ = jax.lax.scan(
+        add_block,
+        jnp.zeros((n_cells, d, d), x.dtype),
+        (blocks.owner, rows.reshape(-1, blocks.size, d)),
+    )
+    return CellMoments(
+        mass=mass,
+        effective_count=mass * mass / jnp.where(squares > 0, squares, 1.0),
+        mean=jnp.where(mass[:, None] > 0, mean + origin, 0.0),
+        cov=gram / safe[:, None, None],
+        fourth=fourth,
+    )

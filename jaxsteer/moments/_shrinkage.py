@@ -1,0 +1,79 @@
+"""Covariance shrinkage toward a multiple of the identity."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from jaxsteer._types import Array, Float
+from jaxsteer.moments._cells import CellMoments
+
+SHRINKAGES = ("oas", "ledoit-wolf", None)
+
+
+def oas_intensity(moments: CellMoments) -> Float[Array, " C"]:
+    """Oracle-approximating shrinkage intensity of each cell.
+
+    ``min(1, (a + m^2) / ((n + 1) (a - m^2 / d)))`` with ``m = tr S / d`` and ``a`` the
+    mean square entry of ``S``.
+
+    References:
+        Chen, Wiesel, Eldar and Hero 2010 (arXiv 0907.4698), equation 23.
+    """
+    d = moments.cov.shape[-1]
+    level = jnp.trace(moments.cov, axis1=-2, axis2=-1) / d
+    power = jnp.mean(jnp.square(moments.cov), (-2, -1))
+    spread = (moments.effective_count + 1) * (power - level**2 / d)
+    positive = spread > 0
+    ratio = (power + level**2) / jnp.where(positive, spread, 1.0)
+    return jnp.where(positive, jnp.minimum(ratio, 1.0), 1.0)
+
+
+def ledoit_wolf_intensity(moments: CellMoments) -> Float[Array, " C"]:
+    """Ledoit-Wolf shrinkage intensity of each cell.
+
+    ``min(b, s) / s`` with ``s = |S - m I|^2 / d`` and ``b = (mean |x|^4 - |S|^2) / (d
+    n)``.
+
+    References:
+        Ledoit and Wolf 2004, section 3.
+    """
+    d = moments.cov.shape[-1]
+    level = jnp.trace(moments.cov, axis1=-2, axis2=-1) / d
+    power = jnp.sum(jnp.square(moments.cov), (-2, -1))
+    spread = (power - d * level**2) / d
+    noise = (moments.fourth - power) / (d * jnp.maximum(moments.effective_count, 1.0))
+    positive = spread > 0
+    ratio = jnp.minimum(noise, spread) / jnp.where(positive, spread, 1.0)
+    return jnp.where(positive, ratio, 1.0)
+
+
+def shrink(
+    moments: CellMoments, shrinkage: str | float | None
+) -> Float[Array, "C d d"]:
+    """Return ``(1 - r) S + r (tr S / d) I`` with the intensity ``r`` asked for.
+
+    Args:
+        moments: Moments of the cells.
+        shrinkage: "oas", "ledoit-wolf", an intensity in [0, 1], or None.
+
+    Raises:
+        ValueError: If `shrinkage` is none of these.
+    """
+    if shrinkage is None:
+        return moments.cov
+    if shrinkage == "oas":
+        intensity = oas_intensity(moments)
+    elif shrinkage == "ledoit-wolf":
+        intensity = ledoit_wolf_intensity(moments)
+    elif isinstance(shrinkage, int | float) and 0 <= shrinkage <= 1:
+        intensity = jnp.full(moments.mass.shape, shrinkage, moments.cov.dtype)
+    else:
+        raise ValueError(
+            f"shrinkage={shrinkage!r} is not known; give 'oas', 'ledoit-wolf', an "
+            f"intensity between 0 and 1, or None."
+        )
+    d = moments.cov.shape[-1]
+    level = jnp.trace(moments.cov, axis1=-2, axis2=-1) / d
+    weight = intensity[:, None, None]
+    target = level[:, None, None] * jnp.eye(d, dtype=moments.cov.dtype)
+    return (1 - weight) * moments.cov + weight * target

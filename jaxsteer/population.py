@@ -1,0 +1,100 @@
+"""``Population``: the joint law of features, class and group."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxsteer._types import Array, Float, Int, Key
+from jaxsteer.linalg import relative_entropy
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Population:
+    """Priors and class-conditionals of every class-by-group cell.
+
+    Attributes:
+        priors: ``[K, G]``, ``P(Y = i, A = a)``; they sum to 1.
+        conditionals: One family with batch shape ``[K, G]``, the law of the features in
+            each cell.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxsteer as js
+        >>> pop = js.Population(jnp.full((2, 2), 0.25),
+        ...                     js.Normal(jnp.zeros((2, 2)), jnp.ones((2, 2))))
+        >>> pop.n_classes, pop.n_groups, float(pop.kl(pop))
+        (2, 2, 0.0)
+    """
+
+    priors: Float[Array, "K G"]
+    conditionals: Any
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes ``K``."""
+        return self.priors.shape[-2]
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups ``G``."""
+        return self.priors.shape[-1]
+
+    def kl(self, other: Population) -> Float[Array, ""]:
+        """``KL(self || other)`` of the joint laws, in nats.
+
+        ``sum_ia q_ia (log(q_ia / r_ia) + KL(f_ia || g_ia))`` with the priors ``q`` of
+        `self` as weights. Cells without mass in `self` count as 0.
+        """
+        prior, feature = kl_parts(self, other)
+        return prior + feature
+
+    def sample(
+        self, key: Key[Array, ""], n: int
+    ) -> tuple[Array, Int[Array, " n"], Int[Array, " n"]]:
+        """Draw ``n`` rows.
+
+        Args:
+            key: A random key.
+            n: Number of rows.
+
+        Returns:
+            Features ``[n]`` or ``[n, d]``, class codes ``[n]``, group codes ``[n]``.
+        """
+        cell_key, x_key = jax.random.split(key)
+        logits = jnp.log(self.priors).reshape(-1)
+        cell = jax.random.categorical(cell_key, logits, shape=(n,))
+        label, group = cell // self.n_groups, cell % self.n_groups
+
+        def draw(key, i, a):
+            one = jax.tree.map(lambda leaf: leaf[i, a], self.conditionals)
+            return one.sample(key)
+
+        # A cell at a time (not a matrix per row), then pick each row's own cell.
+        keys = jax.random.split(x_key, self.n_classes * self.n_groups)
+
+        def add_cell(total, code):
+            i, a = code // self.n_groups, code % self.n_groups
+            one = jax.tree.map(lambda leaf: leaf[i, a], self.conditionals)
+            rows = one.sample(keys[code], (n,))
+            mine = (cell == code).reshape((n,) + (1,) * (rows.ndim - 1))
+            return jnp.where(mine, rows, total), None
+
+        shape = jax.eval_shape(draw, key, label[0], group[0])
+        start = jnp.zeros((n, *shape.shape), shape.dtype)
+        x, _ = jax.lax.scan(add_cell, start, jnp.arange(len(keys)))
+        return x, label, group
+
+
+def kl_parts(
+    target: Population, source: Population
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Return the prior and the feature part of ``KL(target || source)``, in nats."""
+    prior = jnp.sum(relative_entropy(target.priors, source.priors), (-2, -1))
+    cells = target.conditionals.kl(source.conditionals)
+    used = target.priors > 0
+    feature = jnp.sum(jnp.where(used, target.priors * jnp.where(used, cells, 0.0), 0.0))
+    return prior, feature

@@ -1,0 +1,225 @@
+"""One self-contained HTML page: what was asked, done, measured and promised."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import importlib.resources
+import os
+import pathlib
+import platform
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from jaxsteer.audit.metrics import Interval
+    from jaxsteer.compare import Comparison
+
+#: Below this many rows a class in a group is marked as small.
+SMALL_CELL = 30
+
+_VERSIONS = ("jaxsteer", "jax", "numpy", "scikit-learn", "pandas", "fairlearn")
+
+#: What every page says, whatever was made.
+GENERAL_PROMISES = (
+    "Fair means here: equal error rates and equal shares accepted between the groups "
+    "named above, for every cost of the two errors. Groups that were not named, and "
+    "parts of a group, may still be treated unequally.",
+    "Equal error rates between groups do not mean that similar people are treated "
+    "alike, that the labels themselves are fair, or that a use is lawful. In many "
+    "places a decision that depends on a protected group, as these maps do, is "
+    "forbidden or needs a legal basis: ask before use.",
+)
+FEATURES_PROMISE = (
+    "Steered features: the Bayes rule is exactly fair on the steered population of the "
+    "model (normal classes in each group with the moments fitted here). Real data is "
+    "not normal, so on it fairness is measured, not promised; the table says how much."
+)
+WEIGHTS_PROMISE = (
+    "Sample weights: they make label and group independent in these rows. Use them "
+    "when a model is trained on the steered rows."
+)
+SCORE_PROMISE = (
+    "Fair score: in the rows that it was fitted on, its law given the label is the "
+    "same in every group, so every threshold and every cost gives equal true- and "
+    "false-positive rates. On new rows this holds up to sampling and binning."
+)
+RANDOM_PROMISE = (
+    "Exactness at every threshold needs randomization: two people with the same "
+    "features may get different fair scores, and another seed gives other scores. Do "
+    "not use it where a decision must be repeatable or explained from the person's own "
+    "data; the deterministic expected score is only approximately fair."
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a page shows; what is left empty is left out of it.
+
+    Attributes:
+        title: Heading of the page.
+        subtitle: One line below it.
+        asked: Name and value of every choice.
+        warnings: What a reader must know before the figures.
+        comparisons: Heading and table of each comparison.
+        metrics: Intervals by title, for an audit of given predictions.
+        figures: Caption and figure of each picture.
+        solve: Name and value of each fact of the fit.
+        counts: Rows by class and group, ``[K, G]``.
+        label_names: Names of the classes.
+        group_names: Names of the groups.
+        encoding: What `TabularEncoder.describe` returns.
+        promises: Sentences on what holds and what does not.
+        files: Name and content of each file that was written.
+        seed: The seed.
+        attribution: Source and license of the data.
+    """
+
+    title: str
+    subtitle: str = ""
+    asked: Sequence[tuple[str, str]] = ()
+    warnings: Sequence[str] = ()
+    comparisons: Sequence[tuple[str, Comparison]] = ()
+    metrics: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
+    figures: Sequence[tuple[str, Figure]] = ()
+    solve: Sequence[tuple[str, str]] = ()
+    counts: np.ndarray | None = None
+    label_names: Sequence[Any] = ()
+    group_names: Sequence[Any] = ()
+    encoding: Sequence[Mapping[str, Any]] = ()
+    promises: Sequence[str] = GENERAL_PROMISES
+    files: Sequence[tuple[str, str]] = ()
+    seed: int | None = None
+    attribution: str = ""
+
+
+def write_report(path: str | os.PathLike[str], report: Report) -> pathlib.Path:
+    """Write one HTML file that needs no other file and no network.
+
+    Text is escaped, pictures are inside the file, and the page carries no date: the
+    same input and seed give the same bytes.
+
+    Args:
+        path: Where to write.
+        report: What to show.
+
+    Returns:
+        The path.
+
+    Example:
+        >>> import tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> page = write_report(folder / "page.html", Report(title="A <b>title</b>"))
+        >>> "A &lt;b&gt;title&lt;/b&gt;" in page.read_text()
+        True
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render_report(report), encoding="utf-8")
+    return path
+
+
+def render_report(report: Report) -> str:
+    """Return the page as text.
+
+    Raises:
+        ImportError: If jinja2 is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise ImportError(
+            "Reports need jinja2: pip install 'jaxsteer[cli]'."
+        ) from error
+    from jaxsteer.plots import figure_uri
+
+    source = importlib.resources.files("jaxsteer").joinpath("templates/report.html")
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.from_string(source.read_text(encoding="utf-8"))
+    comparisons = [
+        (heading, table, _learner_tables(table))
+        for heading, table in report.comparisons
+    ]
+    return template.render(
+        report=report,
+        comparisons=comparisons,
+        few=any(
+            interval.few
+            for _, table in report.comparisons
+            for row in table.rows
+            for interval in row.metrics.values()
+        ),
+        metrics=[_cell(i) | {"title": title} for title, i in report.metrics.items()],
+        figures=[(caption, figure_uri(figure)) for caption, figure in report.figures],
+        counts=_counts(report),
+        versions=versions(),
+    )
+
+
+def versions() -> list[tuple[str, str]]:
+    """Return name and version of Python and of the packages that matter here."""
+    found = [("Python", platform.python_version())]
+    for name in _VERSIONS:
+        try:
+            found.append((name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _cell(interval: Interval) -> dict[str, Any]:
+    return {
+        "value": f"{float(interval.value):.3f}",
+        "low": f"{float(interval.low):.3f}",
+        "high": f"{float(interval.high):.3f}",
+        "smallest_cell": int(interval.smallest_cell),
+        "few": bool(interval.few),
+    }
+
+
+def _learner_tables(table: Comparison) -> list[tuple[str, list[str], list[dict]]]:
+    from jaxsteer.compare import COLUMNS, LEARNERS
+
+    headings = [heading for heading, _ in COLUMNS.values()]
+    tables = []
+    for learner in table.learners:
+        rows = [
+            {
+                "title": row.title,
+                "decision_only": row.decision_only,
+                "cells": [
+                    _cell(row.metrics[key]) if key in row.metrics else None
+                    for key in COLUMNS
+                ],
+            }
+            for row in table.rows
+            if row.learner == learner
+        ]
+        title = LEARNERS[learner].title if learner in LEARNERS else learner
+        tables.append((title[:1].upper() + title[1:], headings, rows))
+    return tables
+
+
+def _counts(report: Report) -> dict[str, Any] | None:
+    if report.counts is None:
+        return None
+    counts = np.asarray(report.counts)
+    shares = counts[-1] / np.maximum(counts.sum(axis=0), 1)
+    return {
+        "groups": [str(name) for name in report.group_names],
+        "rows": [
+            (str(name), [int(cell) for cell in cells])
+            for name, cells in zip(report.label_names, counts, strict=True)
+        ],
+        "shares": [f"{share:.1%}" for share in shares],
+        "limit": SMALL_CELL,
+    }
