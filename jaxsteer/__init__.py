@@ -31,7 +31,13 @@ from jaxsteer.families import (
     kl_normal,
     kl_transformed_normal,
 )
-from jaxsteer.ideal import Steering, nearest_ideal
+from jaxsteer.ideal import (
+    MeetChannel,
+    Steering,
+    fair_channel,
+    meet_channel,
+    nearest_ideal,
+)
 from jaxsteer.maps import AffineMap, ConjugatedMap, DiagonalMap
 from jaxsteer.moments import fit_population
 from jaxsteer.population import Population
@@ -39,6 +45,43 @@ from jaxsteer.solvers import SolveError, Status
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "AffineMap",
+    "ConjugatedMap",
+    "DiagonalMap",
+    "DiagonalNormal",
+    "LogNormal",
+    "MeetChannel",
+    "MultivariateLogNormal",
+    "MultivariateNormal",
+    "Normal",
+    "Population",
+    "SolveError",
+    "Status",
+    "Steering",
+    "TransformedNormal",
+    "baselines",
+    "encode_labels",
+    "fair_channel",
+    "families",
+    "fit_population",
+    "kl_diagonal_normal",
+    "kl_divergence",
+    "kl_log_normal",
+    "kl_multivariate_log_normal",
+    "kl_multivariate_normal",
+    "kl_normal",
+    "kl_transformed_normal",
+    "linalg",
+    "maps",
+    "meet_channel",
+    "metrics",
+    "moments",
+    "nearest_ideal",
+    "solvers",
+]
+
+# Loaded when first used: their dependencies are extras.
 _LAZY = ("compare", "datasets", "estimators", "plots", "report", "storage")
 
 
@@ -48,3 +91,5 @@ def __getattr__(name: str):
     raise AttributeError(f"module 'jaxsteer' has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+    return [*__all__, *_LAZY]

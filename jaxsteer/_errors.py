@@ -30,7 +30,9 @@ def check_same_length(**arrays: object) -> int:
     lengths = {name: np.shape(a)[0] for name, a in arrays.items() if np.ndim(a) > 0}
     if len(lengths) < len(arrays):
         scalars = sorted(set(arrays) - set(lengths))
-        raise ValueError(f"{', '.join(scalars)}: expected one entry a row, got a scalar.")
+        raise ValueError(
+            f"{', '.join(scalars)}: expected one entry a row, got a scalar."
+        )
     if len(set(lengths.values())) != 1:
         listed = ", ".join(f"{name} has {size}" for name, size in lengths.items())
         raise ValueError(f"Arguments must have one entry a row: {listed} rows.")

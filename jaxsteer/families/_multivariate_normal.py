@@ -54,9 +54,7 @@ class MultivariateNormal:
         factor = jnp.linalg.cholesky(self.cov)
         z = whiten(factor, (x - self.mean)[..., None])[..., 0]
         quadratic = jnp.sum(z * z, -1)
-        return -0.5 * (
-            quadratic + x.shape[-1] * LOG_2PI + logdet_from_cholesky(factor)
-        )
+        return -0.5 * (quadratic + x.shape[-1] * LOG_2PI + logdet_from_cholesky(factor))
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Array:
         """Draw ``shape + batch`` vectors."""

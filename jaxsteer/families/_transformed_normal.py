@@ -58,9 +58,7 @@ class SharedBijection:
         return ConjugatedMap(self.base.transport_to(other.base), self.bijection)
 
 
-def kl_shared_bijection(
-    p: SharedBijection, q: SharedBijection
-) -> Float[Array, "..."]:
+def kl_shared_bijection(p: SharedBijection, q: SharedBijection) -> Float[Array, "..."]:
     """``KL(p || q)`` in nats of two members of one family: that of their bases.
 
     Raises:

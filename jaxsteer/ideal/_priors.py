@@ -96,9 +96,7 @@ def joint_priors(
     totals = jax.lax.map(lambda x: total(x, fixed), ends)
     best = ends[jnp.argmin(jnp.where(jnp.isfinite(totals), totals, jnp.inf))]
     limit = UNROLLED_STEPS if differentiate == "unroll" else 1000
-    found = fixed_point(
-        step, best, given, max_steps=limit, differentiate=differentiate
-    )
+    found = fixed_point(step, best, given, max_steps=limit, differentiate=differentiate)
     log_share, log_size = found.x[:n_classes], found.x[n_classes:]
     return JointPriors(jnp.exp(log_share[:, None] + log_size), found)
 

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 
 from jaxsteer._errors import check_codes, check_same_length, is_concrete
 from jaxsteer._types import Array, Float, Int, Key
-from jaxsteer.linalg import matmul
 from jaxsteer.maps import AffineMap
 from jaxsteer.population import Population
 from jaxsteer.solvers import Status, require_converged
@@ -188,8 +187,3 @@ def _by_index(maps: Any, x: Array, index: Array, count: int) -> Array:
     start = jnp.full(shape.shape, jnp.nan, shape.dtype)
     rows, _ = jax.lax.scan(visit, start, (jnp.arange(count), maps))
     return rows
-
-
-def whitened_noise(factors: Array, left: Array) -> Array:
-    """Noise factors seen through a linear map: ``left @ factor`` for each group."""
-    return matmul(left, factors)

@@ -5,6 +5,7 @@ Shapes here are one problem: moments and weights ``[K, G]``. Batches by ``vmap``
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 
 import jax
@@ -68,31 +69,59 @@ def affirmative_univariate(
 
 def _mean_template(gain, precision, loc):
     """Template means (the first one 0) that fit all groups best, given the gains."""
+    k, n_groups = precision.shape
+    if k == 2:
+        # One difference, one equation: spelled out, as thousands of searches use it.
+        pairs = range(n_groups)
+        pull = [precision[0, a] * precision[1, a] for a in pairs]
+        pull = [pull[a] / (precision[0, a] + precision[1, a]) for a in pairs]
+        away = [loc[1, a] - loc[0, a] for a in pairs]
+        top = sum(gain[a] * pull[a] * away[a] for a in pairs)
+        difference = top / sum(gain[a] * gain[a] * pull[a] for a in pairs)
+        return jnp.stack([jnp.zeros_like(difference), difference])
     total = jnp.sum(precision, 0)
     laplacian = -precision[:, None, :] * precision[None, :, :] / total
-    k = precision.shape[0]
-    laplacian = laplacian + precision[:, None, :] * jnp.eye(k, dtype=loc.dtype)[..., None]
+    laplacian = (
+        laplacian + precision[:, None, :] * jnp.eye(k, dtype=loc.dtype)[..., None]
+    )
+    gain = jnp.stack(list(gain))
     normal = jnp.sum(jnp.square(gain) * laplacian, -1)
     right = jnp.sum(gain * laplacian * loc[None, :, :], (1, 2))
-    return jnp.concatenate(
-        [jnp.zeros(1, loc.dtype), solve_small_psd(normal[1:, 1:], right[1:])]
-    )
+    solved = solve_small_psd(normal[1:, 1:], right[1:])
+    return jnp.concatenate([jnp.zeros(1, loc.dtype), solved])
 
 
-def _profile(log_gain, args):
-    """KL as a function of the log-gains alone; the rest is at its optimum."""
-    loc, scale, weights, sign, others = args
-    log_size = jnp.zeros(loc.shape[1], loc.dtype).at[others].set(log_gain)
-    gain = sign * jnp.exp(log_size)
-    precision = weights / jnp.square(scale)
-    mass = jnp.sum(weights, 1)
-    spread = jnp.sum(precision * jnp.square(gain), 1) / mass
-    volume = 0.5 * jnp.sum(mass * jnp.log(spread)) - jnp.sum(weights * log_size)
-    constant = jnp.sum(weights * jnp.log(scale))
+def _gains(log_gain, sign, reference):
+    """Gains of all groups: the reference group's is 1."""
+    sizes = [jnp.exp(log_gain[j]) for j in range(log_gain.shape[0])]
+    sizes.insert(reference, jnp.ones((), log_gain.dtype))
+    return [sign[a] * size for a, size in enumerate(sizes)]
+
+
+def _profile(log_gain, args, *, reference):
+    """KL, up to a constant, as a function of the log-gains; the rest is optimal.
+
+    Written as sums of scalars: under ``vmap`` over problems and lattice points each
+    term is one contiguous array.
+    """
+    loc, precision, weights, sign = args
+    groups = range(loc.shape[1])
+    gain = _gains(log_gain, sign, reference)
     template = _mean_template(gain, precision, loc)
-    gap = loc - gain * template[:, None]
-    gap = gap - _weighted_mean(precision, gap)
-    return volume + constant + 0.5 * jnp.sum(precision * jnp.square(gap))
+    value = 0.0
+    for i in range(loc.shape[0]):
+        mass = jnp.sum(weights[i])
+        spread = sum(precision[i, a] * gain[a] * gain[a] for a in groups)
+        value = value + 0.5 * mass * jnp.log(spread / mass)
+    for j, a in enumerate(a for a in groups if a != reference):
+        value = value - jnp.sum(weights[:, a]) * log_gain[j]
+    for a in groups:
+        gaps = [loc[i, a] - gain[a] * template[i] for i in range(loc.shape[0])]
+        center = sum(precision[i, a] * gap for i, gap in enumerate(gaps))
+        center = center / jnp.sum(precision[:, a])
+        for i, gap in enumerate(gaps):
+            value = value + 0.5 * precision[i, a] * (gap - center) * (gap - center)
+    return value
 
 
 def _box(loc, scale, others, reference):
@@ -137,11 +166,12 @@ def all_groups_univariate(
         patterns[:, others] = signs
     low, high = _box(cells.loc, cells.scale, others, reference)
 
+    precision = weights / jnp.square(cells.scale)
+
     def search(sign):
-        args = (cells.loc, cells.scale, weights, sign)
         return search_lattice(
-            lambda x, args: _profile(x, (*args, others)),
-            args,
+            partial(_profile, reference=reference),
+            (cells.loc, precision, weights, sign),
             low,
             high,
             differentiate=differentiate,
@@ -156,8 +186,7 @@ def all_groups_univariate(
         sign = jnp.ones(n_groups, dtype)
         found = search(sign)
 
-    gain = sign * jnp.exp(jnp.zeros(n_groups, dtype).at[others].set(found.x))
-    precision = weights / jnp.square(cells.scale)
+    gain = jnp.stack(_gains(found.x, sign, reference))
     variance = jnp.sum(weights, 1) / jnp.sum(precision * jnp.square(gain), 1)
     loc = _mean_template(gain, precision, cells.loc)
     shift = _weighted_mean(precision, cells.loc - gain * loc[:, None])

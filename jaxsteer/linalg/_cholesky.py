@@ -132,6 +132,7 @@ def solve_small_psd(
     rows = jnp.concatenate([a, b[..., None]], -1)
     for k in range(m):
         pivot = rows[..., k, :] / rows[..., k, k, None]
-        rows = rows - rows[..., :, k, None] * pivot[..., None, :]
-        rows = rows.at[..., k, :].set(pivot)
+        own = (jnp.arange(m) == k)[:, None]
+        rest = rows - rows[..., :, k, None] * pivot[..., None, :]
+        rows = jnp.where(own, pivot[..., None, :], rest)
     return rows[..., :, m]

@@ -112,7 +112,9 @@ def diagnose(
                 f"{message}, so their covariances are singular; pass shrinkage='oas' or "
                 f"'ledoit-wolf', fewer features, or merge cells."
             )
-        warnings.warn(f"{message}; their covariances are mostly shrinkage.", stacklevel=3)
+        warnings.warn(
+            f"{message}; their covariances are mostly shrinkage.", stacklevel=3
+        )
     pooled = np.einsum("c,cij->ij", mass / mass.sum(), cov)
     combined = (_unexplained(pooled) <= COLLINEAR) & ~constant
     if combined.any():

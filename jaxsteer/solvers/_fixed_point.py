@@ -79,7 +79,9 @@ def fixed_point(
             return (change > limit) & (count < max_steps)
 
         x, change, count = jax.lax.while_loop(
-            unfinished, body, (x0, jnp.asarray(jnp.inf, x0.dtype), jnp.zeros_like(limit))
+            unfinished,
+            body,
+            (x0, jnp.asarray(jnp.inf, x0.dtype), jnp.zeros_like(limit)),
         )
         return x, (change, count)
 

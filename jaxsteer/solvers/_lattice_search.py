@@ -68,7 +68,8 @@ def _newton(fn, args, x, steps):
 
     def curvature(x):
         g, columns = jax.vmap(
-            lambda e: jax.jvp(lambda y: gradient(y, args), (x,), (e,)), out_axes=(None, 1)
+            lambda e: jax.jvp(lambda y: gradient(y, args), (x,), (e,)),
+            out_axes=(None, 1),
         )(jnp.eye(m, dtype=x.dtype))
         return g, 0.5 * (columns + columns.T)
 
@@ -78,7 +79,8 @@ def _newton(fn, args, x, steps):
         # Gershgorin: enough on the diagonal makes the model convex.
         bound = jnp.max(jnp.sum(jnp.abs(h), 1) - jnp.abs(jnp.diag(h)) - jnp.diag(h))
         lift = jnp.maximum(bound, 0.0) * 1.01 + damping + eps
-        move = solve_small_psd(h + lift * jnp.eye(m, dtype=x.dtype), g)
+        lifted = h + lift * jnp.eye(m, dtype=x.dtype)
+        move = g / lifted[0] if m == 1 else solve_small_psd(lifted, g)
         longest = jnp.max(jnp.abs(move))
         move = move * jnp.minimum(1.0, 2.0 / jnp.where(longest > 0, longest, 1.0))
         trial = x - move
@@ -102,7 +104,7 @@ def search_lattice(
     low: Float[Array, " m"],
     high: Float[Array, " m"],
     *,
-    basins: int = 3,
+    basins: int = 2,
     steps: int | None = None,
     differentiate: Differentiate = "implicit",
 ) -> LatticeSearch:
@@ -117,7 +119,7 @@ def search_lattice(
         low: ``[m]`` lower corner of the box.
         high: ``[m]`` upper corner.
         basins: How many basins are refined.
-        steps: Newton steps in each; None takes 12 for one variable (48 lattice points
+        steps: Newton steps in each; None takes 8 for one variable (48 lattice points
             leave little to do) and 30 for more.
         differentiate: How derivatives with respect to `args` are taken: "implicit" by
             the implicit function theorem at the minimum, "unroll" through the Newton
@@ -126,7 +128,7 @@ def search_lattice(
     Returns:
         The best point, its value and gradient, and the steps.
     """
-    steps = (12 if low.shape[0] == 1 else 30) if steps is None else steps
+    steps = (8 if low.shape[0] == 1 else 30) if steps is None else steps
     fixed = jax.lax.stop_gradient(args) if differentiate != "unroll" else args
     low, high = jax.lax.stop_gradient((low, high))
     points = _lattice(low, high)
@@ -135,10 +137,14 @@ def search_lattice(
     values = jax.vmap(lambda x: fn(x, jax.lax.stop_gradient(args)))(flat)
     values = jnp.where(jnp.isfinite(values), values, jnp.inf)
     minima = _local_minima(values.reshape(points.shape[:-1])).reshape(-1)
-    _, best = jax.lax.top_k(jnp.where(minima, -values, -jnp.inf), basins)
-    ends, end_values = jax.vmap(lambda x: _newton(fn, fixed, x, steps))(flat[best])
-    end_values = jnp.where(jnp.isfinite(end_values), end_values, jnp.inf)
-    x = ends[jnp.argmin(end_values)]
+    values = jnp.where(minima, values, jnp.inf)
+    x, lowest = flat[0], jnp.asarray(jnp.inf, low.dtype)
+    for _ in range(basins):
+        best = jnp.argmin(values)
+        end, value = _newton(fn, fixed, flat[best], steps)
+        better = value < lowest
+        x, lowest = jnp.where(better, end, x), jnp.where(better, value, lowest)
+        values = jnp.where(jnp.arange(values.size) == best, jnp.inf, values)
     gradient = jax.grad(fn)
     if differentiate == "implicit":
         x = jax.lax.custom_root(
