@@ -8,14 +8,15 @@ checked only when they are concrete; inside ``jit`` nothing raises on a value, a
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
-import jax
 import numpy as np
+from jax.core import Tracer
 
 
-def is_concrete(*arrays: object) -> bool:
+def is_concrete(*arrays: Any) -> bool:
     """Tell whether every array has values now (none is a tracer)."""
-    return not any(isinstance(a, jax.core.Tracer) for a in arrays)
+    return not any(isinstance(a, Tracer) for a in arrays)
 
 
 def check_choice(name: str, value: object, choices: Collection[object]) -> None:
@@ -25,7 +26,7 @@ def check_choice(name: str, value: object, choices: Collection[object]) -> None:
         raise ValueError(f"{name}={value!r} is not known; choose one of {listed}.")
 
 
-def check_same_length(**arrays: object) -> int:
+def check_same_length(**arrays: Any) -> int:
     """Return the common length of the leading axes, or raise naming the lengths."""
     lengths = {name: np.shape(a)[0] for name, a in arrays.items() if np.ndim(a) > 0}
     if len(lengths) < len(arrays):
@@ -42,7 +43,7 @@ def check_same_length(**arrays: object) -> int:
     return size
 
 
-def check_codes(name: str, codes: object, size: int | None = None) -> int:
+def check_codes(name: str, codes: Any, size: int | None = None) -> int:
     """Check integer codes ``0..size-1`` and return `size`.
 
     Args:
@@ -81,22 +82,22 @@ def check_codes(name: str, codes: object, size: int | None = None) -> int:
     return limit
 
 
-def check_finite(name: str, values: object) -> None:
+def check_finite(name: str, values: Any) -> None:
     """Raise if concrete `values` hold NaN or infinity, naming the first place."""
     if not is_concrete(values):
         return
     array = np.asarray(values)
     bad = ~np.isfinite(array)
     if bad.any():
-        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        where = np.argwhere(bad)[0].tolist()
         raise ValueError(
             f"{name} has {int(bad.sum())} values that are not finite, the first at "
-            f"index {where if len(where) > 1 else where[0]} ({array[where]}); impute or "
-            f"drop them first."
+            f"index {', '.join(map(str, where))} ({array[tuple(where)]}); impute or drop "
+            f"them first."
         )
 
 
-def check_weights(weights: object) -> None:
+def check_weights(weights: Any) -> None:
     """Raise if concrete sample weights are negative, not finite or all zero."""
     check_finite("weights", weights)
     if is_concrete(weights):

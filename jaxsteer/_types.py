@@ -15,6 +15,11 @@ Divergences are in nats, everywhere.
 
 from __future__ import annotations
 
+import jax
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
-__all__ = ["Array", "Bool", "Float", "Int", "Key", "PRNGKeyArray"]
+# What the front doors take; inside everything is a jax.Array.
+ArrayLike = jax.Array | np.ndarray
+
+__all__ = ["Array", "ArrayLike", "Bool", "Float", "Int", "Key", "PRNGKeyArray"]

@@ -23,7 +23,7 @@ from jaxsteer._errors import (
     check_weights,
     is_concrete,
 )
-from jaxsteer._types import Array, Float, Int, Key
+from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 from jaxsteer.ideal._kernel import degrading_kernel
 from jaxsteer.ideal._roc import concave_hull, lower_envelope, roc_points
 
@@ -63,8 +63,8 @@ class MeetChannel:
 
     def transport(
         self,
-        score: Float[Array, " n"],
-        group: Int[Array, " n"],
+        score: Float[ArrayLike, " n"],
+        group: Int[ArrayLike, " n"],
         *,
         key: Key[Array, ""] | None = None,
     ) -> Float[Array, " n"]:
@@ -90,20 +90,10 @@ class MeetChannel:
                 "pass key=jax.random.key(seed), or call expected_score for a score that "
                 "is deterministic and only approximately fair."
             )
-        rows = self._rows(score, group)
-        draw = jax.random.uniform(key, rows.shape, self.kernels.dtype)
-        flat = jnp.cumsum(self.kernels, -1).reshape(-1, self.kernels.shape[-1])
-
-        def pick(item):
-            row, u = item
-            atom = jnp.sum(flat[row] <= u * flat[row, -1])
-            return self.atom_scores[jnp.minimum(atom, flat.shape[1] - 1)]
-
-        drawn = jax.lax.map(pick, (rows, draw), batch_size=min(CHUNK, len(rows)))
-        return jnp.where(rows >= 0, drawn, jnp.nan)
+        return _draw(self, self._rows(score, group), key)
 
     def expected_score(
-        self, score: Float[Array, " n"], group: Int[Array, " n"]
+        self, score: Float[ArrayLike, " n"], group: Int[ArrayLike, " n"]
     ) -> Float[Array, " n"]:
         """Return the mean of the fair score: deterministic, only approximately fair.
 
@@ -137,6 +127,22 @@ class MeetChannel:
         start = jnp.full(score.shape, -1, jnp.int32)
         rows, _ = jax.lax.scan(visit, start, (jnp.arange(n_groups), self.edges))
         return jnp.where(jnp.isfinite(score), rows, -1).astype(jnp.int32)
+
+
+@jax.jit
+def _draw(channel: MeetChannel, rows: Array, key: Array) -> Array:
+    """Draw an atom for each row by inverting its kernel row's distribution."""
+    kernels = channel.kernels
+    steps = jnp.cumsum(kernels, -1).reshape(-1, kernels.shape[-1])
+    draw = jax.random.uniform(key, rows.shape, kernels.dtype)
+
+    def pick(item):
+        row, u = item
+        atom = jnp.sum(steps[row] <= u * steps[row, -1])
+        return channel.atom_scores[jnp.minimum(atom, steps.shape[1] - 1)]
+
+    drawn = jax.lax.map(pick, (rows, draw), batch_size=min(CHUNK, len(rows)))
+    return jnp.where(rows >= 0, drawn, jnp.nan)
 
 
 def _law(codes: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:
@@ -183,12 +189,23 @@ def _inputs(score, label, group, bins, weights, n_groups):
     return np.asarray(score, float), label, group, weights, counts
 
 
+def _held(values: np.ndarray) -> np.ndarray:
+    """Round values to the precision that transport will compare them in."""
+    return np.asarray(jnp.asarray(values), float)
+
+
+def _edges(score: np.ndarray, bins: int) -> np.ndarray:
+    """Distinct inner quantiles; an edge is the lowest score of the bin above it."""
+    inner = np.quantile(score, np.arange(1, bins) / bins)
+    return np.unique(_held(inner[inner > score.min()]))
+
+
 def meet_channel(
-    score: Float[Array, " n"],
-    label: Int[Array, " n"],
-    group: Int[Array, " n"],
+    score: Float[ArrayLike, " n"],
+    label: Int[ArrayLike, " n"],
+    group: Int[ArrayLike, " n"],
     bins: int = 60,
-    weights: Float[Array, " n"] | None = None,
+    weights: Float[ArrayLike, " n"] | None = None,
     *,
     n_groups: int | None = None,
 ) -> MeetChannel:
@@ -228,33 +245,21 @@ def meet_channel(
         Blackwell 1953; Torgersen 1991, chapter 9: dichotomies are ordered by their ROC
         hulls, and form a lattice.
     """
-    score, label, group, weights, counts = _inputs(
+    scores, labels, groups, masses, counts = _inputs(
         score, label, group, bins, weights, n_groups
     )
     n_groups = counts.shape[1]
-    mix = _law(label, weights, 2)
+    mix = _law(labels, masses, 2)
     edges = np.full((n_groups, bins - 1), np.inf)
     laws = []
     for code in range(n_groups):
-        mine = group == code
-        inner = np.quantile(score[mine], np.arange(1, bins) / bins)
-        # An edge is the lowest score of its bin; the least score opens no new bin.
-        inner = np.unique(inner[inner > score[mine].min()])
-        # Held in the precision that transport will compare with.
-        inner = np.unique(np.asarray(jnp.asarray(inner), float))
+        mine = groups == code
+        inner = _edges(scores[mine], bins)
         edges[code, : len(inner)] = inner
-        held = np.asarray(jnp.asarray(score[mine]), float)
-        bin_of = np.searchsorted(inner, held, side="right")
-        laws.append(
-            np.stack(
-                [
-                    _law(
-                        bin_of[label[mine] == y], weights[mine][label[mine] == y], bins
-                    )
-                    for y in (0, 1)
-                ]
-            )
-        )
+        bin_of = np.searchsorted(inner, _held(scores[mine]), side="right")
+        of_class = [labels[mine] == y for y in (0, 1)]
+        law = [_law(bin_of[rows], masses[mine][rows], bins) for rows in of_class]
+        laws.append(np.stack(law))
     hulls = [concave_hull(roc_points(*law)) for law in laws]
     roc = lower_envelope(hulls)
     # Lowest scores first, as the bins are.

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._errors import check_codes, check_same_length, is_concrete
-from jaxsteer._types import Array, Float, Int, Key
+from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 from jaxsteer.maps import AffineMap
 from jaxsteer.population import Population
 from jaxsteer.solvers import Status, require_converged
@@ -87,9 +87,9 @@ class Steering:
 
     def transport(
         self,
-        x: Float[Array, " n"] | Float[Array, "n d"],
-        group: Int[Array, " n"],
-        label: Int[Array, " n"] | None = None,
+        x: Float[ArrayLike, " n"] | Float[ArrayLike, "n d"],
+        group: Int[ArrayLike, " n"],
+        label: Int[ArrayLike, " n"] | None = None,
         *,
         key: Key[Array, ""] | None = None,
         strength: float | Float[Array, ""] = 1.0,

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxsteer._types import Array, Float
 from jaxsteer.families import MultivariateNormal
-from jaxsteer.ideal._orbit import Orbit, closed_form_orbit, pin_identity
+from jaxsteer.ideal._orbit import Orbit, closed_form_orbit
 from jaxsteer.linalg import (
     einsum,
     matmul,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import product
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,9 @@ from jaxsteer.ideal._orbit import Orbit, closed_form_orbit, pin_identity
 from jaxsteer.linalg import solve_small_psd
 from jaxsteer.maps import DiagonalMap
 from jaxsteer.solvers import Differentiate, search_lattice
+
+_ONE: Any = np.ones(())  # NumPy: importing creates no JAX array
+IDENTITY = DiagonalMap(_ONE, 0 * _ONE)
 
 
 def _weighted_mean(weights: Array, values: Array) -> Array:
@@ -62,7 +66,7 @@ def affirmative_univariate(
     )
     gain = sign * size
     to_group = DiagonalMap(gain, center - gain * shape_center)
-    to_group = pin_identity(to_group, reference, DiagonalMap(1.0, 0.0))
+    to_group = pin_identity(to_group, reference, IDENTITY)
     template = Normal(cells.loc[:, reference], cells.scale[:, reference])
     return closed_form_orbit(template, to_group, cells.loc.dtype)
 
@@ -108,7 +112,7 @@ def _profile(log_gain, args, *, reference):
     groups = range(loc.shape[1])
     gain = _gains(log_gain, sign, reference)
     template = _mean_template(gain, precision, loc)
-    value = 0.0
+    value = jnp.zeros((), loc.dtype)
     for i in range(loc.shape[0]):
         mass = jnp.sum(weights[i])
         spread = sum(precision[i, a] * gain[a] * gain[a] for a in groups)
@@ -192,7 +196,7 @@ def all_groups_univariate(
     shift = _weighted_mean(precision, cells.loc - gain * loc[:, None])
     # The reference group's coordinates are the template's.
     loc, shift = loc + shift[reference], shift - gain * shift[reference]
-    to_group = pin_identity(DiagonalMap(gain, shift), reference, DiagonalMap(1.0, 0.0))
+    to_group = pin_identity(DiagonalMap(gain, shift), reference, IDENTITY)
     return Orbit(
         template=Normal(loc, jnp.sqrt(variance)),
         to_group=to_group,

@@ -35,20 +35,26 @@ def gaussian_transport(
         >>> gaussian_transport(zero, one, zero + 1, 4 * one).weight.tolist()
         [[2.0, 0.0], [0.0, 2.0]]
     """
-
-    def weight_of(pair):
-        source, target = pair
-        root, inverse = roots_psd(source)
-        middle = sqrtm_psd(matmul(root, matmul(target, root)))
-        return matmul(inverse, matmul(middle, inverse))
-
     d = source_cov.shape[-1]
     shape = jnp.broadcast_shapes(source_cov.shape, target_cov.shape)
     flat = [
         jnp.broadcast_to(c, shape).reshape((-1, d, d)) for c in (source_cov, target_cov)
     ]
-    # One problem at a time: the eigendecompositions stay in sequence, which costs
-    # nothing on a few cells and keeps independent batched LAPACK calls apart.
-    weight = jax.lax.map(weight_of, (flat[0], flat[1])).reshape(shape)
+    weight = _weights(flat[0], flat[1]).reshape(shape)
     bias = target_mean - matmul(weight, source_mean[..., None])[..., 0]
     return AffineMap(weight, bias)
+
+
+@jax.jit
+def _weights(source, target):
+    # One problem at a time: the eigendecompositions stay in sequence, which costs
+    # nothing on a few cells and keeps independent batched LAPACK calls apart. Compiled
+    # here because a mapped closure would be compiled anew at every eager call.
+    return jax.lax.map(_weight_of, (source, target))
+
+
+def _weight_of(pair):
+    source, target = pair
+    root, inverse = roots_psd(source)
+    middle = sqrtm_psd(matmul(root, matmul(target, root)))
+    return matmul(inverse, matmul(middle, inverse))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float, Int
-from jaxsteer.linalg import matmul
+from jaxsteer.linalg import matmul, symmetrize
 
 
 @jax.tree_util.register_dataclass
@@ -67,7 +67,7 @@ def cell_moments(
 
     Rows are regrouped into blocks that belong to one cell, so that the products cost
     ``O(n d^2)`` however many cells there are. Centered before they are multiplied, so
-    that float32 keeps its digits. Codes outside ``0..n_cells-1`` give NaN.
+    that float32 keeps its digits. A code outside ``0..n_cells-1`` makes all NaN.
 
     Args:
         x: ``[n, d]`` features.
@@ -78,7 +78,9 @@ def cell_moments(
     Returns:
         The moments; an empty cell has mass 0, mean and covariance 0.
     """
-    n, d = x.shape
+    d = x.shape[1]
+    # Scatters drop or wrap such codes without a word.
+    x = jnp.where(((cell >= 0) & (cell < n_cells))[:, None], x, jnp.nan)
     mass = jnp.zeros(n_cells, x.dtype).at[cell].add(weights)
     squares = jnp.zeros(n_cells, x.dtype).at[cell].add(weights * weights)
     safe = jnp.where(mass > 0, mass, 1.0)
@@ -90,18 +92,25 @@ def cell_moments(
     fourth = jnp.zeros(n_cells, x.dtype).at[cell].add(weights * norms * norms) / safe
 
     blocks = _regroup(cell, n_cells)
-    rows = jnp.zeros((len(blocks.owner) * blocks.size, d), x.dtype)
-    rows = rows.at[blocks.place].set(jnp.sqrt(weights)[:, None] * centered)
+    n_slots = len(blocks.owner) * blocks.size
+    rows = jnp.zeros((n_slots, d), x.dtype).at[blocks.place].set(centered)
+    # Not the roots of the weights: their gradient at weight 0 would be NaN.
+    shares = jnp.zeros(n_slots, x.dtype).at[blocks.place].set(weights)
 
     def add_block(total, block):
-        owner, part = block
-        return total.at[owner].add(matmul(part.T, part)), None
+        owner, part, share = block
+        return total.at[owner].add(matmul(part.T, share[:, None] * part)), None
 
     gram, _ = jax.lax.scan(
         add_block,
         jnp.zeros((n_cells, d, d), x.dtype),
-        (blocks.owner, rows.reshape(-1, blocks.size, d)),
+        (
+            blocks.owner,
+            rows.reshape(-1, blocks.size, d),
+            shares.reshape(-1, blocks.size),
+        ),
     )
+    gram = symmetrize(gram)
     return CellMoments(
         mass=mass,
         effective_count=mass * mass / jnp.where(squares > 0, squares, 1.0),

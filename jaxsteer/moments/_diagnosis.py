@@ -32,10 +32,16 @@ def _columns(mask: np.ndarray) -> str:
 def _unexplained(cov: np.ndarray) -> np.ndarray:
     """Share of each column's variance that earlier columns leave unexplained."""
     scale = np.sqrt(np.where(np.diag(cov) > 0, np.diag(cov), 1.0))
-    correlation = cov / np.outer(scale, scale)
-    # Far below COLLINEAR, and enough to factor a singular matrix.
-    jittered = correlation + 1e-10 * np.eye(len(cov))
-    return np.square(np.diag(np.linalg.cholesky(jittered)))
+    left = cov / np.outer(scale, scale)
+    shares = np.empty(len(cov))
+    for j in range(len(cov)):
+        shares[j] = left[j, j]
+        # A combined column explains nothing more. Eliminating it would blow up the
+        # rounding of float32, which can leave its share a little below 0.
+        if shares[j] > COLLINEAR:
+            column = left[j + 1 :, j] / np.sqrt(shares[j])
+            left[j + 1 :, j + 1 :] -= np.outer(column, column)
+    return shares
 
 
 def diagnose(
@@ -64,9 +70,12 @@ def diagnose(
             f"and group cannot be reached there. Merge that group with another, or leave "
             f"out that class."
         )
-    if not (np.isfinite(cov).all() and np.isfinite(np.asarray(moments.mean)).all()):
+    needed = [cov, moments.mean]
+    if full and shrinkage == "ledoit-wolf":
+        needed.append(moments.fourth)
+    if not all(np.isfinite(np.asarray(part)).all() for part in needed):
         raise ValueError(
-            f"x overflows {moments.cov.dtype} when it is squared; standardize the "
+            f"x overflows {moments.cov.dtype} in its moments; standardize the "
             f"features first (they need not keep their units)."
         )
     variances = np.diagonal(cov, axis1=-2, axis2=-1)

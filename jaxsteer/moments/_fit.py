@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsteer._errors import (
     check_choice,
@@ -16,7 +17,7 @@ from jaxsteer._errors import (
     check_weights,
     is_concrete,
 )
-from jaxsteer._types import Array, Float, Int
+from jaxsteer._types import Array, ArrayLike, Float, Int
 from jaxsteer.families import (
     DiagonalNormal,
     LogNormal,
@@ -27,7 +28,7 @@ from jaxsteer.families import (
 from jaxsteer.maps import Exp
 from jaxsteer.moments._cells import cell_moments
 from jaxsteer.moments._diagnosis import diagnose
-from jaxsteer.moments._shrinkage import shrink
+from jaxsteer.moments._shrinkage import check_shrinkage, shrink
 from jaxsteer.population import Population
 
 FAMILIES = ("normal", "diagonal_normal", "lognormal")
@@ -36,18 +37,20 @@ FAMILIES = ("normal", "diagonal_normal", "lognormal")
 @partial(jax.jit, static_argnames=("n_classes", "n_groups"))
 def _moments(x, label, group, weights, n_classes, n_groups):
     inside = (label >= 0) & (label < n_classes) & (group >= 0) & (group < n_groups)
-    # A code out of range must not be taken for another cell.
-    x = jnp.where(inside[:, None], x, jnp.nan)
-    return cell_moments(x, label * n_groups + group, n_classes * n_groups, weights)
+    # Narrow codes would overflow in the product; a code out of range must not be taken
+    # for another cell.
+    cell = label.astype(jnp.int32) * n_groups + group.astype(jnp.int32)
+    cell = jnp.where(inside, cell, -1)
+    return cell_moments(x, cell, n_classes * n_groups, weights)
 
 
 def fit_population(
-    x: Float[Array, " n"] | Float[Array, "n d"],
-    label: Int[Array, " n"],
-    group: Int[Array, " n"],
+    x: Float[ArrayLike, " n"] | Float[ArrayLike, "n d"],
+    label: Int[ArrayLike, " n"],
+    group: Int[ArrayLike, " n"],
     family: str = "normal",
     shrinkage: str | float | None = "oas",
-    weights: Float[Array, " n"] | None = None,
+    weights: Float[ArrayLike, " n"] | None = None,
     *,
     n_classes: int | None = None,
     n_groups: int | None = None,
@@ -91,9 +94,16 @@ def fit_population(
         Priors are the cells' shares; moments are maximum likelihood, shrunk as asked.
     """
     check_choice("family", family, FAMILIES)
+    shrinkage = check_shrinkage(shrinkage)
     check_same_length(x=x, label=label, group=group)
-    if jnp.ndim(x) not in (1, 2):
-        raise ValueError(f"x must have shape [n] or [n, d], got {jnp.shape(x)}.")
+    if np.ndim(x) not in (1, 2):
+        raise ValueError(f"x must have shape [n] or [n, d], got {np.shape(x)}.")
+    rows = {"label": label, "group": group}
+    if weights is not None:
+        rows["weights"] = weights
+    for name, values in rows.items():
+        if np.ndim(values) != 1:
+            raise ValueError(f"{name} must have shape [n], got {np.shape(values)}.")
     check_finite("x", x)
     n_classes = check_codes("label", label, n_classes)
     n_groups = check_codes("group", group, n_groups)

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import numbers
+
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
 from jaxsteer.moments._cells import CellMoments
 
-SHRINKAGES = ("oas", "ledoit-wolf", None)
+
+def check_shrinkage(shrinkage: str | float | None) -> str | float | None:
+    """Return `shrinkage`, None for the intensity 0, or raise if it is not known."""
+    if shrinkage is None or shrinkage in ("oas", "ledoit-wolf"):
+        return shrinkage
+    number = isinstance(shrinkage, numbers.Real) and not isinstance(shrinkage, bool)
+    if not number or not 0 <= shrinkage <= 1:
+        raise ValueError(
+            f"shrinkage={shrinkage!r} is not known; give 'oas', 'ledoit-wolf', an "
+            f"intensity between 0 and 1, or None."
+        )
+    return float(shrinkage) or None
+
+
+def _unit_scale(cov: Array) -> tuple[Array, Array]:
+    """Covariances of mean variance 1, whose squares fit float32, and that variance."""
+    level = jnp.trace(cov, axis1=-2, axis2=-1) / cov.shape[-1]
+    safe = jnp.where(level > 0, level, 1.0)
+    return cov / safe[:, None, None], safe
 
 
 def oas_intensity(moments: CellMoments) -> Float[Array, " C"]:
@@ -20,8 +40,9 @@ def oas_intensity(moments: CellMoments) -> Float[Array, " C"]:
         Chen, Wiesel, Eldar and Hero 2010 (arXiv 0907.4698), equation 23.
     """
     d = moments.cov.shape[-1]
-    level = jnp.trace(moments.cov, axis1=-2, axis2=-1) / d
-    power = jnp.mean(jnp.square(moments.cov), (-2, -1))
+    cov, _ = _unit_scale(moments.cov)
+    level = jnp.trace(cov, axis1=-2, axis2=-1) / d
+    power = jnp.mean(jnp.square(cov), (-2, -1))
     spread = (moments.effective_count + 1) * (power - level**2 / d)
     positive = spread > 0
     ratio = (power + level**2) / jnp.where(positive, spread, 1.0)
@@ -38,10 +59,12 @@ def ledoit_wolf_intensity(moments: CellMoments) -> Float[Array, " C"]:
         Ledoit and Wolf 2004, section 3.
     """
     d = moments.cov.shape[-1]
-    level = jnp.trace(moments.cov, axis1=-2, axis2=-1) / d
-    power = jnp.sum(jnp.square(moments.cov), (-2, -1))
+    cov, unit = _unit_scale(moments.cov)
+    level = jnp.trace(cov, axis1=-2, axis2=-1) / d
+    power = jnp.sum(jnp.square(cov), (-2, -1))
     spread = (power - d * level**2) / d
-    noise = (moments.fourth - power) / (d * jnp.maximum(moments.effective_count, 1.0))
+    fourth = moments.fourth / unit / unit
+    noise = (fourth - power) / (d * jnp.maximum(moments.effective_count, 1.0))
     positive = spread > 0
     ratio = jnp.minimum(noise, spread) / jnp.where(positive, spread, 1.0)
     return jnp.where(positive, ratio, 1.0)
@@ -59,19 +82,15 @@ def shrink(
     Raises:
         ValueError: If `shrinkage` is none of these.
     """
+    shrinkage = check_shrinkage(shrinkage)
     if shrinkage is None:
         return moments.cov
     if shrinkage == "oas":
         intensity = oas_intensity(moments)
     elif shrinkage == "ledoit-wolf":
         intensity = ledoit_wolf_intensity(moments)
-    elif isinstance(shrinkage, int | float) and 0 <= shrinkage <= 1:
-        intensity = jnp.full(moments.mass.shape, shrinkage, moments.cov.dtype)
     else:
-        raise ValueError(
-            f"shrinkage={shrinkage!r} is not known; give 'oas', 'ledoit-wolf', an "
-            f"intensity between 0 and 1, or None."
-        )
+        intensity = jnp.full(moments.mass.shape, shrinkage, moments.cov.dtype)
     d = moments.cov.shape[-1]
     level = jnp.trace(moments.cov, axis1=-2, axis2=-1) / d
     weight = intensity[:, None, None]
