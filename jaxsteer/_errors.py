@@ -67,7 +67,7 @@ def check_codes(name: str, codes: Any, size: int | None = None) -> int:
         if size is None:
             raise ValueError(
                 f"{name} is traced, so the number of its values is unknown: pass "
-                f"n_{name}s=... (n_classes=..., n_groups=...)."
+                f"n_classes=... and n_groups=..., whichever the function takes."
             )
         return size
     values = np.asarray(codes)

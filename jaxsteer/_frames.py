@@ -72,7 +72,7 @@ def missing_column_message(name: str, known: Iterable[str], what: str) -> str:
     return f"{what}: there is no column {name!r}; {hint}"
 
 
-def check_present(column: pd.Series, what: str) -> None:
+def check_present(column: Any, what: str) -> None:
     """Raise if a column has missing values, saying how many and which rows first."""
     missing = np.flatnonzero(np.asarray(column.isna(), bool))
     if len(missing):
@@ -84,7 +84,7 @@ def check_present(column: pd.Series, what: str) -> None:
         )
 
 
-def encode_column(column: pd.Series, what: str) -> tuple[np.ndarray, tuple[Any, ...]]:
+def encode_column(column: Any, what: str) -> tuple[np.ndarray, tuple[Any, ...]]:
     """Turn a complete column into codes ``[n]`` int32 and the names of the codes."""
     check_present(column, what)
     if isinstance(column.dtype, pd.CategoricalDtype):
@@ -92,12 +92,12 @@ def encode_column(column: pd.Series, what: str) -> tuple[np.ndarray, tuple[Any, 
     return encode_labels(column.to_numpy(), what=what)
 
 
-def encode_groups(columns: pd.DataFrame) -> tuple[np.ndarray, tuple[Any, ...]]:
+def encode_groups(columns: Any) -> tuple[np.ndarray, tuple[Any, ...]]:
     """Join sensitive columns into one group a row; only combinations that occur count.
 
     Args:
-        columns: One or more sensitive columns; the names of several are joined by
-            ``" & "``, as in ``"Female & Black"``.
+        columns: A DataFrame of one or more sensitive columns; the names of several are
+            joined by ``" & "``, as in ``"Female & Black"``.
 
     Returns:
         Codes ``[n]`` int32, and the names in the order of the codes.

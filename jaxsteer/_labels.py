@@ -31,11 +31,16 @@ def encode_labels(
         ([1, 0, 1], ('a', 'b'))
     """
     array = np.asarray(values)
+    if array.dtype.kind in "US" and not hasattr(values, "dtype"):
+        # NumPy would write numbers and missing values among strings as strings.
+        array = np.asarray(values, object)
     if array.ndim != 1:
         raise ValueError(f"{what} must have shape [n], got {array.shape}.")
-    if array.dtype.kind == "f" and np.all(array == np.round(array)):
+    if array.dtype.kind == "f" and np.all(
+        (array == np.round(array)) & (np.abs(array) < 2**53)
+    ):
         array = array.astype(np.int64)
-    missing = np.array([v is None or v != v for v in array.tolist()], bool)
+    missing = np.array([_is_missing(v) for v in array.tolist()], bool)
     if missing.any():
         raise ValueError(
             f"{what} has {int(missing.sum())} missing entries, the first in row "
@@ -58,3 +63,11 @@ def encode_labels(
         )
     codes = np.fromiter((index[v] for v in items), np.int32, len(items))
     return codes, tuple(names)
+
+
+def _is_missing(value: Any) -> bool:
+    """Tell whether a value is None, NaN, NaT or a table library's own NA."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas.NA refuses to be compared
+        return True

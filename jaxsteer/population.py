@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float, Int, Key
+from jaxsteer.families import SharedBijection
 from jaxsteer.linalg import relative_entropy
 
 
@@ -69,24 +70,26 @@ class Population:
         cell = jax.random.categorical(cell_key, logits, shape=(n,))
         label, group = cell // self.n_groups, cell % self.n_groups
 
-        def draw(key, i, a):
-            one = jax.tree.map(lambda leaf: leaf[i, a], self.conditionals)
-            return one.sample(key)
-
         # A cell at a time (not a matrix per row), then pick each row's own cell.
         keys = jax.random.split(x_key, self.n_classes * self.n_groups)
 
         def add_cell(total, code):
             i, a = code // self.n_groups, code % self.n_groups
-            one = jax.tree.map(lambda leaf: leaf[i, a], self.conditionals)
-            rows = one.sample(keys[code], (n,))
+            rows = _cell(self.conditionals, i, a).sample(keys[code], (n,))
             mine = (cell == code).reshape((n,) + (1,) * (rows.ndim - 1))
             return jnp.where(mine, rows, total), None
 
-        shape = jax.eval_shape(draw, key, label[0], group[0])
-        start = jnp.zeros((n, *shape.shape), shape.dtype)
+        one = jax.eval_shape(lambda: _cell(self.conditionals, 0, 0).sample(key, (n,)))
+        start = jnp.zeros(one.shape, one.dtype)
         x, _ = jax.lax.scan(add_cell, start, jnp.arange(len(keys)))
         return x, label, group
+
+
+def _cell(conditionals: Any, i: Any, a: Any) -> Any:
+    """Law of cell ``(i, a)``; a shared bijection has no cells to pick from."""
+    if isinstance(conditionals, SharedBijection):
+        return conditionals.with_base(_cell(conditionals.base, i, a))
+    return jax.tree.map(lambda leaf: leaf[i, a], conditionals)
 
 
 def kl_parts(
@@ -96,5 +99,6 @@ def kl_parts(
     prior = jnp.sum(relative_entropy(target.priors, source.priors), (-2, -1))
     cells = target.conditionals.kl(source.conditionals)
     used = target.priors > 0
-    feature = jnp.sum(jnp.where(used, target.priors * jnp.where(used, cells, 0.0), 0.0))
+    cost = jnp.where(used, target.priors * jnp.where(used, cells, 0.0), 0.0)
+    feature = jnp.sum(cost, (-2, -1))
     return prior, feature

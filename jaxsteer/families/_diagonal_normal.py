@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float, Key
-from jaxsteer.families._multivariate_normal import MultivariateNormal
+from jaxsteer.families._multivariate_normal import MultivariateNormal, check_same_space
 from jaxsteer.families._normal import Normal
 from jaxsteer.maps import DiagonalMap
 
@@ -46,7 +46,10 @@ class DiagonalNormal:
     @property
     def cov(self) -> Float[Array, "... d d"]:
         """Covariance matrices, ``[..., d, d]``."""
-        return jnp.square(self.scale)[..., None] * jnp.eye(self.scale.shape[-1])
+        variances = jnp.square(self.scale)
+        return variances[..., None] * jnp.eye(
+            variances.shape[-1], dtype=variances.dtype
+        )
 
     def to_dense(self) -> MultivariateNormal:
         """The same distributions with full covariance matrices."""
@@ -83,5 +86,9 @@ def kl_diagonal_normal(p: DiagonalNormal, q: DiagonalNormal) -> Float[Array, "..
 
     Returns:
         ``[...]`` divergences. Cost O(d).
+
+    Raises:
+        ValueError: If the dimensions differ.
     """
+    check_same_space(p.loc, q.loc)
     return jnp.sum(p.features.kl(q.features), -1)

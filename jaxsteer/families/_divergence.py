@@ -16,6 +16,7 @@ from jaxsteer.families._transformed_normal import (
     MultivariateLogNormal,
     SharedBijection,
     TransformedNormal,
+    check_same_bijection,
     kl_shared_bijection,
 )
 
@@ -72,7 +73,8 @@ def kl_divergence(p: Any, q: Any) -> Float[Array, "..."]:
     if {type(p), type(q)} == {DiagonalNormal, MultivariateNormal}:
         p, q = (d.to_dense() if isinstance(d, DiagonalNormal) else d for d in (p, q))
     if isinstance(p, SharedBijection) and isinstance(q, SharedBijection):
-        return kl_shared_bijection(p, q)
+        check_same_bijection(p, q)
+        return kl_divergence(p.base, q.base)
     if type(p) is not type(q) or type(p) not in _CLOSED_FORMS:
         raise TypeError(
             f"no closed-form KL divergence from {type(p).__name__} to "

@@ -60,7 +60,7 @@ class MultivariateNormal:
         """Draw ``shape + batch`` vectors."""
         factor = jnp.linalg.cholesky(self.cov)
         batch = jnp.broadcast_shapes(self.mean.shape, self.cov.shape[:-1])
-        noise = jax.random.normal(key, shape + batch, self.mean.dtype)
+        noise = jax.random.normal(key, shape + batch, factor.dtype)
         return self.mean + matmul(factor, noise[..., None])[..., 0]
 
     def pushforward(self, move: AffineMap) -> MultivariateNormal:
@@ -72,6 +72,15 @@ class MultivariateNormal:
     def transport_to(self, other: MultivariateNormal) -> AffineMap:
         """Optimal-transport map from this law onto `other`'s."""
         return gaussian_transport(self.mean, self.cov, other.mean, other.cov)
+
+
+def check_same_space(p_mean: Array, q_mean: Array) -> None:
+    """Raise unless two laws have the same number of features."""
+    d, other = jnp.shape(p_mean)[-1], jnp.shape(q_mean)[-1]
+    if d != other:
+        raise ValueError(
+            f"p has {d} features, q has {other}; a KL divergence needs the same space."
+        )
 
 
 def kl_multivariate_normal(
@@ -95,11 +104,7 @@ def kl_multivariate_normal(
     Raises:
         ValueError: If the dimensions differ.
     """
-    if p.mean.shape[-1] != q.mean.shape[-1]:
-        raise ValueError(
-            f"p has {p.mean.shape[-1]} features, q has {q.mean.shape[-1]}; a KL "
-            f"divergence needs the same space."
-        )
+    check_same_space(p.mean, q.mean)
     shape = jnp.broadcast_shapes(p.cov.shape, q.cov.shape)
     both = jnp.stack([jnp.broadcast_to(c, shape) for c in (p.cov, q.cov)])
     # One stacked call: two independent batched factorizations in a program can

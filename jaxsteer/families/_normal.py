@@ -60,11 +60,10 @@ class Normal:
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Array:
         """Draw ``shape + batch`` samples."""
-        loc, scale = jnp.broadcast_arrays(
-            jnp.asarray(self.loc, float), jnp.asarray(self.scale, float)
-        )
-        noise = jax.random.normal(key, shape + loc.shape, loc.dtype)
-        return loc + scale * noise
+        dtype = jnp.result_type(self.loc, self.scale, float)
+        batch = jnp.broadcast_shapes(jnp.shape(self.loc), jnp.shape(self.scale))
+        noise = jax.random.normal(key, shape + batch, dtype)
+        return self.loc + self.scale * noise
 
     def pushforward(self, move: DiagonalMap) -> Normal:
         """Law of ``move(x)``; the batches of both broadcast."""
@@ -89,6 +88,14 @@ def kl_normal(p: Normal, q: Normal) -> Float[Array, "..."]:
     Returns:
         ``[...]`` divergences, non-negative.
     """
-    log_ratio = 2 * (jnp.log(p.scale) - jnp.log(q.scale))
+    log_ratio = 2 * _log_quotient(p.scale, q.scale)
     distance = (p.loc - q.loc) / q.scale
     return 0.5 * (expm1_minus(log_ratio) + distance * distance)
+
+
+def _log_quotient(a: Float[Array, "..."], b: Float[Array, "..."]) -> Array:
+    """``log(a / b)``, to the last digits of a quotient near 1 too."""
+    near = jnp.abs(a - b) < 0.5 * b
+    # A difference of near numbers is exact, a difference of their logarithms is not.
+    excess = jnp.where(near, a - b, 0.0) / jnp.where(near, b, 1.0)
+    return jnp.where(near, jnp.log1p(excess), jnp.log(a) - jnp.log(b))

@@ -37,13 +37,16 @@ class SharedBijection:
 
     def log_prob(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """Log-density at `x` (``[..., d]`` for vectors); ``-inf`` off the support."""
+        missing = jnp.isnan(x)
         z = self.bijection.inverse(x)
         inside = jnp.isfinite(z)
         z = jnp.where(inside, z, 0.0)
         slope = self.bijection.log_slope(z)
         if not isinstance(self.base, Normal):
             inside, slope = jnp.all(inside, -1), jnp.sum(slope, -1)
-        return jnp.where(inside, self.base.log_prob(z) - slope, -jnp.inf)
+            missing = jnp.any(missing, -1)
+        off_support = jnp.where(missing, jnp.nan, -jnp.inf)
+        return jnp.where(inside, self.base.log_prob(z) - slope, off_support)
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Array:
         """Draw ``shape + batch`` samples."""
@@ -65,12 +68,17 @@ def kl_shared_bijection(p: SharedBijection, q: SharedBijection) -> Float[Array, 
         ValueError: If the bijections are of different kinds. Their parameters, if they
             have any, must be equal too, which is not checked.
     """
+    check_same_bijection(p, q)
+    return p.base.kl(q.base)
+
+
+def check_same_bijection(p: SharedBijection, q: SharedBijection) -> None:
+    """Raise unless two members share the kind of their bijection."""
     if type(p.bijection) is not type(q.bijection):
         raise ValueError(
             f"p and q must share one bijection, got {type(p.bijection).__name__} and "
             f"{type(q.bijection).__name__}; transform both samples alike."
         )
-    return p.base.kl(q.base)
 
 
 @jax.tree_util.register_dataclass

@@ -38,14 +38,15 @@ class _Discriminants(NamedTuple):
     """Coordinates in which both groups' class separations are diagonal.
 
     Attributes:
-        frames: ``[G, K-1, d]`` rows that read the coordinates off whitened features,
-            scaled so that every class mean is the same in both groups.
-        kept: ``[G, K-1]`` squared lengths of those rows, the share of each
-            coordinate's variance that is signal; the channel adds the rest as noise.
+        units: ``[G, K-1, d]`` orthonormal rows that read the coordinates off whitened
+            features; 0 where the group's classes do not differ.
+        kept: ``[G, K-1]`` the share of each coordinate's variance that is signal after
+            the channel, which scales the row by its root and adds the rest as noise;
+            then every class mean is the same in both groups.
         means: ``[K-1, K]`` class means in these coordinates.
     """
 
-    frames: Array
+    units: Array
     kept: Array
     means: Array
 
@@ -58,55 +59,86 @@ def _contrasts(share: Float[Array, " K"]) -> Float[Array, "K m"]:
     return basis[:, 1:]
 
 
+def _root(values: Array) -> Array:
+    """Square root with slope 0 at 0, where the noise of the binding group is."""
+    positive = values > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, values, 1.0)), 0.0)
+
+
+def _empty(total: Array, tolerance: float) -> tuple[Array, Array]:
+    """Positive multiple of the projector onto the null space of a PSD matrix.
+
+    There no class differs in any group (collinear class means, or ``K - 1 > d``), and
+    whitening would blow rounding errors up to coordinates. Also returns the condition
+    number of the rest, by which whitening multiplies rounding errors.
+    """
+    values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(total))
+    size = jnp.max(values)
+    alive = values > tolerance * size
+    fill = jnp.where(size > 0, size, 1.0)
+    condition = fill / jnp.min(jnp.where(alive, values, fill))
+    return matmul(vectors * jnp.where(alive, 0.0, fill), transpose(vectors)), condition
+
+
 def _discriminants(white: Array, share: Array) -> _Discriminants:
     contrast = _contrasts(share)
     reduced = matmul(white, contrast)
     gram = matmul(transpose(reduced), reduced)
     m = gram.shape[-1]
     total = gram[0] + gram[1]
-    eps = float(jnp.finfo(total.dtype).eps)
-    total = total + eps * (jnp.trace(total) / m + eps) * jnp.eye(m, dtype=total.dtype)
-    factor = jnp.linalg.cholesky(total)
-    inner = whiten(factor, transpose(whiten(factor, gram[0])))
+    rounding = 10 * m * float(jnp.finfo(total.dtype).eps)
+    empty, condition = _empty(total, 10 * rounding)
+    factor = jnp.linalg.cholesky(total + empty)
+    # Eigenvalues in [0, 1] are shares of group 0; empty directions are told by a 2.
+    inner = whiten(factor, transpose(whiten(factor, gram[0] + 2 * empty)))
     first, vectors = jnp.linalg.eigh(0.5 * (inner + transpose(inner)))
+    alive = first < 1.5
     first = jnp.clip(first, 0.0, 1.0)
     lengths = jnp.stack([first, 1.0 - first])
-    least = jnp.min(lengths, 0)
+    present = alive & (lengths > rounding * condition)
+    least = jnp.where(jnp.all(present, 0), jnp.min(lengths, 0), 0.0)
     # Gram_a = C diag(lengths_a) C' with C = contrast factor vectors.
     change = matmul(factor, vectors)
-    means = jnp.sqrt(least)[:, None] * matmul(transpose(change), transpose(contrast))
+    means = _root(least)[:, None] * matmul(transpose(change), transpose(contrast))
     sign = jnp.where(means[:, -1] < 0, -1.0, 1.0)
-    present = lengths > 10 * eps
-    scale = jnp.where(present, jnp.sqrt(least) / jnp.where(present, lengths, 1.0), 0.0)
+    safe = jnp.where(present, lengths, 1.0)
+    inverse = jnp.where(present, 1 / safe, 0.0)
     back = transpose(whiten_transposed(factor, vectors))
-    frames = (sign * scale)[..., None] * matmul(back, transpose(reduced))
-    kept = jnp.where(present, least / jnp.where(present, lengths, 1.0), 0.0)
-    return _Discriminants(frames, kept, sign[:, None] * means)
+    units = (sign * _root(inverse))[..., None] * matmul(back, transpose(reduced))
+    # The binding group's quotient is exactly 1: no noise.
+    kept = jnp.where(present, least / safe, 0.0)
+    return _Discriminants(units, kept, sign[:, None] * means)
 
 
-def _whole_space(found: _Discriminants, factors: Array, reference: int) -> Array:
-    """Extend the discriminant maps to all of the space, moving the rest the least."""
-    size = jnp.sqrt(found.kept)
-    positive = size > 0
-    inverse = jnp.where(positive, 1 / jnp.where(positive, size, 1.0), 0.0)
-    units = inverse[..., None] * found.frames
-    home = units[reference]
+def _whole_space(
+    found: _Discriminants, factors: Array, reference: int
+) -> tuple[Array, Array]:
+    """Extend the discriminant maps to all of the space, moving the rest the least.
+
+    Returns the maps of whitened features ``[G, d, d]`` and the noise ``[G, d, K-1]``.
+    """
+    # A coordinate that one group lacks is only noise afterwards, wherever it lands.
+    shared = jnp.all(found.kept > 0, 0)[:, None]
+    home = jnp.where(shared, found.units[reference], 0.0)
     d = factors.shape[-1]
     identity = jnp.eye(d, dtype=factors.dtype)
 
     def extend(group):
-        unit, frame, factor = group
+        unit, kept, factor = group
         pull = matmul(transpose(factors[reference]), factor)
+        match = jnp.where(shared, unit, 0.0)
         free = matmul(
             identity - matmul(transpose(home), home),
-            matmul(pull, identity - matmul(transpose(unit), unit)),
+            matmul(pull, identity - matmul(transpose(match), match)),
         )
         scale = 1 + jnp.linalg.norm(jax.lax.stop_gradient(free))
-        turn = polar_orthogonal(free + 2 * scale * matmul(transpose(home), unit))
-        return turn + matmul(transpose(home), frame - unit)
+        turn = polar_orthogonal(free + 2 * scale * matmul(transpose(home), match))
+        landed = matmul(turn, transpose(unit))
+        shrunk = turn - matmul(landed * (1 - _root(kept)), unit)
+        return shrunk, landed * _root(1 - kept)
 
-    inner = jax.lax.map(extend, (units, found.frames, factors))
-    return matmul(factors[reference], inner)
+    inner, noise = jax.lax.map(extend, (found.units, found.kept, factors))
+    return matmul(factors[reference], inner), matmul(factors[reference], noise)
 
 
 def fair_channel(
@@ -177,9 +209,9 @@ def fair_channel(
     center = einsum("k,kad->ad", share, cells.mean)
     centered = jnp.moveaxis(cells.mean - center, 0, -1)
     found = _discriminants(whiten(factors, centered), share)
-    noise = _diagonal(jnp.sqrt(1 - found.kept))
     if subspace == "discriminant":
-        read = found.frames
+        read = _root(found.kept)[..., None] * found.units
+        noise = _diagonal(_root(1 - found.kept))
         home = jnp.zeros(n_classes - 1, share.dtype)
         template = MultivariateNormal(
             found.means.T,
@@ -188,13 +220,10 @@ def fair_channel(
             ),
         )
     else:
-        read = _whole_space(found, factors, reference)
+        read, noise = _whole_space(found, factors, reference)
+        noise = _square(noise, d)
         home = center[reference]
-        kept = jnp.sqrt(found.kept[reference])
-        inverse = jnp.where(kept > 0, 1 / jnp.where(kept > 0, kept, 1.0), 0.0)
-        units = inverse[:, None] * found.frames[reference]
-        lift = matmul(factors[reference], transpose(units))
-        noise = _square(matmul(lift, noise), d)
+        lift = matmul(factors[reference], transpose(found.units[reference]))
         template = MultivariateNormal(
             home + matmul(lift, found.means).T,
             jnp.broadcast_to(pooled[reference], (n_classes, d, d)),

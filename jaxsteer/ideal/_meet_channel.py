@@ -121,12 +121,13 @@ class MeetChannel:
 
         def visit(rows, item):
             code, edges = item
-            found = jnp.searchsorted(edges, score, side="right")
+            found = jnp.searchsorted(edges, score, side="right").astype(jnp.int32)
             return jnp.where(group == code, code * n_bins + found, rows), None
 
         start = jnp.full(score.shape, -1, jnp.int32)
-        rows, _ = jax.lax.scan(visit, start, (jnp.arange(n_groups), self.edges))
-        return jnp.where(jnp.isfinite(score), rows, -1).astype(jnp.int32)
+        codes = jnp.arange(n_groups, dtype=jnp.int32)
+        rows, _ = jax.lax.scan(visit, start, (codes, self.edges))
+        return jnp.where(jnp.isfinite(score), rows, -1)
 
 
 @jax.jit
@@ -151,7 +152,7 @@ def _law(codes: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:
 
 
 def _inputs(score, label, group, bins, weights, n_groups):
-    if not is_concrete(score, label, group):
+    if not is_concrete(score, label, group, weights):
         raise ValueError(
             "meet_channel is fitted on the host (its curves have as many knots as the "
             "data asks for): call it outside jit; its transport works inside."
@@ -196,8 +197,8 @@ def _held(values: np.ndarray) -> np.ndarray:
 
 def _edges(score: np.ndarray, bins: int) -> np.ndarray:
     """Distinct inner quantiles; an edge is the lowest score of the bin above it."""
-    inner = np.quantile(score, np.arange(1, bins) / bins)
-    return np.unique(_held(inner[inner > score.min()]))
+    inner = np.quantile(score, np.arange(1, bins) / bins, method="higher")
+    return np.unique(inner[inner > score.min()])
 
 
 def meet_channel(
@@ -253,10 +254,12 @@ def meet_channel(
     edges = np.full((n_groups, bins - 1), np.inf)
     laws = []
     for code in range(n_groups):
-        mine = groups == code
-        inner = _edges(scores[mine], bins)
+        # A bin without mass would have an arbitrary kernel row.
+        mine = (groups == code) & (masses > 0)
+        held = _held(scores[mine])
+        inner = _edges(held, bins)
         edges[code, : len(inner)] = inner
-        bin_of = np.searchsorted(inner, _held(scores[mine]), side="right")
+        bin_of = np.searchsorted(inner, held, side="right")
         of_class = [labels[mine] == y for y in (0, 1)]
         law = [_law(bin_of[rows], masses[mine][rows], bins) for rows in of_class]
         laws.append(np.stack(law))

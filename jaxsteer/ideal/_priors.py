@@ -88,15 +88,24 @@ def joint_priors(
         costs = jnp.log(weights) - log_or_zero(priors) + cell_costs(weights, inner)
         return jnp.sum(weights * costs)
 
+    limit = 100 * float(jnp.finfo(priors.dtype).eps)
     given = (priors, args)
     fixed = jax.lax.stop_gradient(given)
     ends = jax.lax.map(
-        lambda x: fixed_point(step, x, fixed, differentiate="none").x, _starts(priors)
+        lambda x: fixed_point(step, x, fixed, tolerance=limit, differentiate="none").x,
+        _starts(priors),
     )
     totals = jax.lax.map(lambda x: total(x, fixed), ends)
     best = ends[jnp.argmin(jnp.where(jnp.isfinite(totals), totals, jnp.inf))]
-    limit = UNROLLED_STEPS if differentiate == "unroll" else 1000
-    found = fixed_point(step, best, given, max_steps=limit, differentiate=differentiate)
+    most = UNROLLED_STEPS if differentiate == "unroll" else 1000
+    found = fixed_point(
+        step,
+        best,
+        given,
+        max_steps=most,
+        tolerance=limit,
+        differentiate=differentiate,
+    )
     log_share, log_size = found.x[:n_classes], found.x[n_classes:]
     return JointPriors(jnp.exp(log_share[:, None] + log_size), found)
 

@@ -130,7 +130,7 @@ class Steering:
                 lambda leaf: leaf.reshape((count, *leaf.shape[2:])), self.cell_maps
             )
         _check_features(x, maps)
-        if is_concrete(strength) and not (isinstance(strength, int) and strength == 1):
+        if not is_concrete(strength) or float(strength) != 1.0:
             maps = _partial(maps, strength)
         moved = _by_index(maps, jnp.asarray(x), index, count)
         if self.noise is None or deterministic:
@@ -149,8 +149,6 @@ class Steering:
 
 def _partial(maps: Any, strength: Any) -> Any:
     if isinstance(maps, AffineMap) and maps.weight.shape[-2] != maps.weight.shape[-1]:
-        if is_concrete(strength) and float(strength) == 1.0:
-            return maps
         raise ValueError(
             "strength needs maps within one space; this channel keeps fewer coordinates "
             "than the data has: use subspace='all' or strength=1."

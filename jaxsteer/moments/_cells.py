@@ -23,7 +23,8 @@ class CellMoments:
             the number of rows where all weights are equal.
         mean: ``[C, d]``.
         cov: ``[C, d, d]``, divided by the mass (maximum likelihood).
-        fourth: ``[C]`` weighted means of ``|x - mean|^4``, which Ledoit-Wolf needs.
+        fourth: ``[C]`` weighted means of ``|x - mean|^4``, which Ledoit-Wolf needs, in
+            units of ``(tr cov / d)^2`` (plain powers leave the range of float32).
     """
 
     mass: Float[Array, " C"]
@@ -89,6 +90,8 @@ def cell_moments(
     mean = sums.at[cell].add(weights[:, None] * (x - origin)) / safe[:, None]
     centered = x - origin - mean[cell]
     norms = jnp.sum(centered * centered, -1)
+    level = jnp.zeros(n_cells, x.dtype).at[cell].add(weights * norms) / safe / d
+    norms = norms / jnp.where(level > 0, level, 1.0)[cell]
     fourth = jnp.zeros(n_cells, x.dtype).at[cell].add(weights * norms * norms) / safe
 
     blocks = _regroup(cell, n_cells)

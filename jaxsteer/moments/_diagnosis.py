@@ -70,10 +70,7 @@ def diagnose(
             f"and group cannot be reached there. Merge that group with another, or leave "
             f"out that class."
         )
-    needed = [cov, moments.mean]
-    if full and shrinkage == "ledoit-wolf":
-        needed.append(moments.fourth)
-    if not all(np.isfinite(np.asarray(part)).all() for part in needed):
+    if not (np.isfinite(cov).all() and np.isfinite(np.asarray(moments.mean)).all()):
         raise ValueError(
             f"x overflows {moments.cov.dtype} in its moments; standardize the "
             f"features first (they need not keep their units)."

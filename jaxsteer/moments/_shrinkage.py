@@ -23,11 +23,10 @@ def check_shrinkage(shrinkage: str | float | None) -> str | float | None:
     return float(shrinkage) or None
 
 
-def _unit_scale(cov: Array) -> tuple[Array, Array]:
-    """Covariances of mean variance 1, whose squares fit float32, and that variance."""
+def _unit_scale(cov: Array) -> Array:
+    """Covariances scaled to mean variance 1, whose squares fit float32."""
     level = jnp.trace(cov, axis1=-2, axis2=-1) / cov.shape[-1]
-    safe = jnp.where(level > 0, level, 1.0)
-    return cov / safe[:, None, None], safe
+    return cov / jnp.where(level > 0, level, 1.0)[:, None, None]
 
 
 def oas_intensity(moments: CellMoments) -> Float[Array, " C"]:
@@ -40,7 +39,7 @@ def oas_intensity(moments: CellMoments) -> Float[Array, " C"]:
         Chen, Wiesel, Eldar and Hero 2010 (arXiv 0907.4698), equation 23.
     """
     d = moments.cov.shape[-1]
-    cov, _ = _unit_scale(moments.cov)
+    cov = _unit_scale(moments.cov)
     level = jnp.trace(cov, axis1=-2, axis2=-1) / d
     power = jnp.mean(jnp.square(cov), (-2, -1))
     spread = (moments.effective_count + 1) * (power - level**2 / d)
@@ -59,12 +58,11 @@ def ledoit_wolf_intensity(moments: CellMoments) -> Float[Array, " C"]:
         Ledoit and Wolf 2004, section 3.
     """
     d = moments.cov.shape[-1]
-    cov, unit = _unit_scale(moments.cov)
+    cov = _unit_scale(moments.cov)
     level = jnp.trace(cov, axis1=-2, axis2=-1) / d
     power = jnp.sum(jnp.square(cov), (-2, -1))
     spread = (power - d * level**2) / d
-    fourth = moments.fourth / unit / unit
-    noise = (fourth - power) / (d * jnp.maximum(moments.effective_count, 1.0))
+    noise = (moments.fourth - power) / (d * jnp.maximum(moments.effective_count, 1.0))
     positive = spread > 0
     ratio = jnp.minimum(noise, spread) / jnp.where(positive, spread, 1.0)
     return jnp.where(positive, ratio, 1.0)

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._errors import check_choice
 from jaxsteer._types import Array, Float
 
 Differentiate = Literal["implicit", "unroll", "none"]
@@ -56,7 +57,9 @@ def fixed_point(
     Returns:
         The last iterate, its residual and the number of steps.
     """
+    check_choice("differentiate", differentiate, DIFFERENTIATE)
     eps = float(jnp.finfo(start.dtype).eps)
+    start = jax.lax.stop_gradient(start)
     limit = 10 * eps if tolerance is None else tolerance
 
     if differentiate == "unroll":
@@ -86,7 +89,6 @@ def fixed_point(
         return x, (change, count)
 
     limit = jnp.asarray(limit, start.dtype)
-    start = jax.lax.stop_gradient(start)
     if differentiate == "none":
         args = jax.lax.stop_gradient(args)
         x, (change, count) = iterate(lambda x: step(x, args) - x, start)

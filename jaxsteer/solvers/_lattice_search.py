@@ -12,9 +12,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._errors import check_choice
 from jaxsteer._types import Array, Float
 from jaxsteer.linalg import solve_small_psd
-from jaxsteer.solvers._fixed_point import Differentiate, dense_tangent_solve
+from jaxsteer.solvers._fixed_point import (
+    DIFFERENTIATE,
+    Differentiate,
+    dense_tangent_solve,
+)
 
 
 class LatticeSearch(NamedTuple):
@@ -128,6 +133,7 @@ def search_lattice(
     Returns:
         The best point, its value and gradient, and the steps.
     """
+    check_choice("differentiate", differentiate, DIFFERENTIATE)
     steps = (8 if low.shape[0] == 1 else 30) if steps is None else steps
     fixed = jax.lax.stop_gradient(args) if differentiate != "unroll" else args
     low, high = jax.lax.stop_gradient((low, high))
@@ -138,13 +144,18 @@ def search_lattice(
     values = jnp.where(jnp.isfinite(values), values, jnp.inf)
     minima = _local_minima(values.reshape(points.shape[:-1])).reshape(-1)
     values = jnp.where(minima, values, jnp.inf)
-    x, lowest = flat[0], jnp.asarray(jnp.inf, low.dtype)
-    for _ in range(basins):
+
+    def refine(state, _):
+        x, lowest, values = state
         best = jnp.argmin(values)
         end, value = _newton(fn, fixed, flat[best], steps)
         better = value < lowest
         x, lowest = jnp.where(better, end, x), jnp.where(better, value, lowest)
         values = jnp.where(jnp.arange(values.size) == best, jnp.inf, values)
+        return (x, lowest, values), None
+
+    start = (flat[0], jnp.asarray(jnp.inf, low.dtype), values)
+    (x, _, _), _ = jax.lax.scan(refine, start, None, length=basins)
     gradient = jax.grad(fn)
     if differentiate == "implicit":
         x = jax.lax.custom_root(

@@ -1,0 +1,39 @@
+"""Metrics on predictions and scores, with bootstrap intervals (`jaxsteer.metrics`).
+
+Every metric is called as ``metric(label, prediction, group)`` (`sup_gap` and `auc`
+take a score in the place of the prediction) with integer codes, and options by
+keyword: ``weights``, ``n_classes``, ``n_groups``.  All are pure JAX. Under ``jax.jit``
+and ``jax.vmap`` the numbers of classes and groups must be given.
+
+A rate without rows is never left out. Where the values can be seen, a metric that
+would divide by an empty class, group or cell raises a ValueError that names it; under
+tracing, where nothing can be raised, the metric is NaN, as it is for codes out of
+range, NaN scores and negative weights.
+
+These are measurements on the rows given. They estimate the rates of the population
+that the rows were drawn from, and `bootstrap` says how closely.
+"""
+
+from __future__ import annotations
+
+from jaxsteer.audit._accuracy import accuracy, balanced_accuracy
+from jaxsteer.audit._bootstrap import bootstrap
+from jaxsteer.audit._interval import Interval
+from jaxsteer.audit._odds import equal_opportunity, equalized_odds
+from jaxsteer.audit._parity import demographic_parity
+from jaxsteer.audit._scores import auc, sup_gap
+from jaxsteer.audit._tpr_gap import tpr_gap, tpr_gap_per_class
+
+__all__ = [
+    "Interval",
+    "accuracy",
+    "auc",
+    "balanced_accuracy",
+    "bootstrap",
+    "demographic_parity",
+    "equal_opportunity",
+    "equalized_odds",
+    "sup_gap",
+    "tpr_gap",
+    "tpr_gap_per_class",
+]

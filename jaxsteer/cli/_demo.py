@@ -1,0 +1,156 @@
+"""``jaxsteer demo``: the comparison table on census income, and its page."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from jaxsteer import baselines
+from jaxsteer import report as pages
+from jaxsteer.cli._console import (
+    collected_warnings,
+    console,
+    friendly,
+    print_warnings,
+    progress_of,
+    simple_table,
+)
+from jaxsteer.cli._figures import comparison_figures, maps_figure, solve_facts
+from jaxsteer.compare import (
+    COLUMNS,
+    DEFAULT_METHODS,
+    LEARNERS,
+    Comparison,
+    compare,
+    format_interval,
+    split_table,
+)
+from jaxsteer.datasets import Table, load_adult
+from jaxsteer.estimators import TabularEncoder
+
+_QUICK_ROWS = 6000
+_QUICK_METHODS = tuple(n for n in DEFAULT_METHODS if n != "exponentiated_gradient")
+
+
+@friendly
+def demo(
+    out: Annotated[
+        pathlib.Path, typer.Option(help="Folder of the page and the table.")
+    ] = pathlib.Path("jaxsteer-demo"),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A small part of the rows, in seconds.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+) -> None:
+    """Compare ways to be fair on census income (sex, income over 50,000 dollars)."""
+    table = load_adult()
+    if quick:
+        rows = np.random.default_rng(seed).permutation(len(table))[:_QUICK_ROWS]
+        table = table.take(np.sort(rows))
+    with collected_warnings() as notes, progress_of("comparing") as tell:
+        encoder = TabularEncoder()
+        split = split_table(table, encoder=encoder)
+        found = compare(
+            split,
+            methods=_QUICK_METHODS if quick else DEFAULT_METHODS,
+            seed=seed,
+            n_boot=50 if quick else 200,
+            progress=tell,
+        )
+    if quick:
+        notes.append(
+            f"--quick: {len(table):,} of the rows only, so the intervals are wide."
+        )
+    print_comparison(found)
+    print_warnings(notes)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "table.md").write_text(found.to_markdown(), encoding="utf-8")
+    (out / "table.json").write_text(found.to_json(), encoding="utf-8")
+    files = [
+        ("table.md", "the table with intervals, Markdown"),
+        ("table.json", "the same as JSON"),
+    ]
+    page = _page(table, encoder, split, found, notes, files, seed)
+    pages.write_report(out / "report.html", page)
+    console().print(
+        f"written to {out}: report.html, table.md, table.json", markup=False
+    )
+
+
+def print_comparison(found: Comparison) -> None:
+    """Print one table a learner, with intervals where the terminal is wide enough."""
+    screen = console()
+    wide = screen.is_terminal and screen.width >= 130
+    titles = [heading for heading, _ in COLUMNS.values()]
+    if screen.width < 110:
+        titles = ["acc", "bal acc", "AUC", "EO gap", "TPR gap", "FPR gap", "DP gap"]
+    headings = ["method", *titles]
+    for learner in found.learners:
+        rows = []
+        for row in found.rows:
+            if row.learner == learner:
+                cells = [
+                    format_interval(row.metrics.get(key), intervals=wide).replace(
+                        " [", "\n["
+                    )
+                    for key in COLUMNS
+                ]
+                rows.append([row.title + "*" * row.decision_only, *cells])
+        screen.print(simple_table(LEARNERS[learner].title, headings, rows))
+    for note in found.footnotes:
+        screen.print(note, markup=False)
+    screen.print(
+        f"Fitted on {found.n_train:,} rows, measured on {len(found.label_test):,} "
+        "others, whose labels only the metrics saw. Intervals are in the page."
+    )
+
+
+def _page(
+    table: Table,
+    encoder: TabularEncoder,
+    split,
+    found: Comparison,
+    notes: list[str],
+    files: list[tuple[str, str]],
+    seed: int,
+) -> pages.Report:
+    steering = found.row("steering", "logistic").fitted
+    picture = maps_figure(
+        split.x_train,
+        np.asarray(steering.transport(split.x_train, split.group_train)),
+        split.group_train,
+        reference=split.reference,
+        feature_names=list(split.feature_names),
+        weights=np.asarray(baselines.reweighing(split.label_train, split.group_train)),
+    )
+    figures = comparison_figures(found, "boosted")
+    return pages.Report(
+        title="Ways to be fair on census income",
+        subtitle="Does a person earn more than 50,000 dollars a year? Groups by sex.",
+        asked=[
+            ("label", "income: <=50K, >50K; >50K is the favorable one"),
+            ("group", "sex: Female, Male; Male is the group that stays"),
+            ("rows", f"{len(table):,} ({found.n_train:,} to fit on)"),
+        ],
+        warnings=notes,
+        comparisons=[("The table", found)],
+        figures=[*figures, picture] if picture is not None else figures,
+        solve=solve_facts(steering, found.row("meet_channel", "boosted").fitted),
+        counts=table.counts(),
+        label_names=table.label_names,
+        group_names=table.group_names,
+        encoding=encoder.describe(),
+        promises=[
+            pages.FEATURES_PROMISE,
+            pages.WEIGHTS_PROMISE,
+            pages.SCORE_PROMISE,
+            pages.RANDOM_PROMISE,
+            *pages.GENERAL_PROMISES,
+        ],
+        files=files,
+        seed=seed,
+        attribution=table.attribution,
+    )

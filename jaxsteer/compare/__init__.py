@@ -1,0 +1,41 @@
+"""The rows of the comparison table: known methods and ours, measured the same way."""
+
+from jaxsteer.compare._compare import DEFAULT_METHODS, METHODS, compare, measure
+from jaxsteer.compare._comparison import (
+    COLUMNS,
+    Comparison,
+    Row,
+    format_interval,
+    interval_record,
+)
+from jaxsteer.compare._learners import (
+    LEARNERS,
+    Learner,
+    get_learner,
+    out_of_fold_scores,
+    positive_scores,
+)
+from jaxsteer.compare._outcome import Outcome, apply_group_maps
+from jaxsteer.compare._split import Split, cell_counts, split_table
+
+__all__ = [
+    "COLUMNS",
+    "Comparison",
+    "DEFAULT_METHODS",
+    "LEARNERS",
+    "Learner",
+    "METHODS",
+    "Outcome",
+    "Row",
+    "Split",
+    "apply_group_maps",
+    "cell_counts",
+    "compare",
+    "format_interval",
+    "get_learner",
+    "interval_record",
+    "measure",
+    "out_of_fold_scores",
+    "positive_scores",
+    "split_table",
+]

@@ -1,0 +1,16 @@
+"""Tables with a label and a group: two that are shipped, and a door for any other."""
+
+from jaxsteer.datasets._frame import table_from_frame
+from jaxsteer.datasets._read import read_table
+from jaxsteer.datasets._shipped import load_adult, load_german
+from jaxsteer.datasets._split import stratified_split
+from jaxsteer.datasets._table import Table
+
+__all__ = [
+    "Table",
+    "load_adult",
+    "load_german",
+    "read_table",
+    "stratified_split",
+    "table_from_frame",
+]

@@ -1,0 +1,15 @@
+"""The scikit-learn face of the package: tables in, fair predictions out."""
+
+from jaxsteer.estimators._encoder import TabularEncoder
+from jaxsteer.estimators._fair_channel import FairChannel
+from jaxsteer.estimators._fair_score import FairScore
+from jaxsteer.estimators._ideal_steering import IdealSteering
+from jaxsteer.estimators._reweighing import Reweighing
+
+__all__ = [
+    "FairChannel",
+    "FairScore",
+    "IdealSteering",
+    "Reweighing",
+    "TabularEncoder",
+]

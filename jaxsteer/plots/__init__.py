@@ -1,0 +1,21 @@
+"""Figures (matplotlib, imported when a figure is drawn; nothing global is changed)."""
+
+from jaxsteer.plots._comparison import comparison_dots
+from jaxsteer.plots._densities import score_densities
+from jaxsteer.plots._differences import group_differences, standardized_differences
+from jaxsteer.plots._gaps import gap_curve, gap_curves
+from jaxsteer.plots._roc import roc_meet, roc_points
+from jaxsteer.plots._style import figure_bytes, figure_uri
+
+__all__ = [
+    "comparison_dots",
+    "figure_bytes",
+    "figure_uri",
+    "gap_curve",
+    "gap_curves",
+    "group_differences",
+    "roc_meet",
+    "roc_points",
+    "score_densities",
+    "standardized_differences",
+]

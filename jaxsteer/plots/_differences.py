@@ -1,0 +1,101 @@
+"""What the group maps do to each feature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxsteer.plots._style import COLORS, clean, legend_below, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def standardized_differences(
+    x: np.ndarray,
+    group: np.ndarray,
+    *,
+    reference: int = 1,
+    weights: np.ndarray | None = None,
+    scale: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return the largest standardized mean difference to the reference group, ``[d]``.
+
+    ``(mean_a - mean_reference) / s`` of the group with the largest absolute value.
+
+    Args:
+        x: Features, ``[n, d]``.
+        group: Group codes, ``[n]``.
+        reference: The group that the others are compared with.
+        weights: Row weights, ``[n]``.
+        scale: Standard deviations ``s``, ``[d]``; None takes those of `x`.
+
+    Example:
+        >>> x = np.array([[0.0], [2.0], [1.0], [3.0]])
+        >>> group = np.array([0, 0, 1, 1])
+        >>> standardized_differences(x, group, scale=np.ones(1)).tolist()
+        [-1.0]
+    """
+    x, group = np.asarray(x, np.float64), np.asarray(group)
+    weights = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
+    scale = x.std(axis=0) if scale is None else np.asarray(scale, np.float64)
+    means = {
+        int(a): np.average(x[group == a], axis=0, weights=weights[group == a])
+        for a in np.unique(group)
+    }
+    others = [mean - means[reference] for a, mean in means.items() if a != reference]
+    differences = np.stack(others) / np.where(scale > 0, scale, 1)
+    largest = np.abs(differences).argmax(axis=0)
+    return differences[largest, np.arange(x.shape[1])]
+
+
+def group_differences(
+    before: np.ndarray,
+    after: np.ndarray,
+    *,
+    feature_names: Sequence[str],
+    top: int = 15,
+) -> Figure:
+    """Draw each feature's difference between groups before and after steering.
+
+    Args:
+        before: Standardized differences, ``[d]``
+            (see :func:`standardized_differences`).
+        after: The same after steering, in the same units, ``[d]``.
+        feature_names: Names of the features, `d`.
+        top: How many features to show, the largest differences first.
+
+    Returns:
+        The figure.
+    """
+    before, after = np.asarray(before), np.asarray(after)
+    order = np.argsort(-np.maximum(np.abs(before), np.abs(after)), kind="stable")[:top]
+    order = order[::-1]
+    places = np.arange(len(order))
+    figure = new_figure(7.6, 0.27 * len(order) + 1.5)
+    ax = figure.subplots()
+    ax.hlines(places, before[order], after[order], color="#c8c8c8", linewidth=2)
+    ax.plot(
+        before[order],
+        places,
+        "o",
+        color=COLORS[1],
+        markerfacecolor="white",
+        markeredgewidth=1.6,
+        label="before",
+    )
+    ax.plot(after[order], places, "s", color=COLORS[0], markersize=5, label="after")
+    ax.axvline(0, color="#333333", linewidth=0.8)
+    ax.set_yticks(places, [_short(feature_names[i]) for i in order])
+    ax.set_ylim(-0.7, len(order) - 0.3)
+    ax.set_xlabel("mean difference to the reference group (standard deviations)")
+    ax.xaxis.label.set_size(9)
+    clean(ax, grid="x")
+    legend_below(figure, ax)
+    return figure
+
+
+def _short(name: str, limit: int = 34) -> str:
+    return name if len(name) <= limit else name[: limit - 1] + "…"

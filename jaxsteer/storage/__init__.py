@@ -1,0 +1,12 @@
+"""Results and pipelines on disk, without pickle: nothing in a file is ever run."""
+
+from jaxsteer.storage._file import Stored, load, save
+from jaxsteer.storage._pipeline import load_pipeline, save_pipeline
+
+__all__ = [
+    "Stored",
+    "load",
+    "load_pipeline",
+    "save",
+    "save_pipeline",
+]

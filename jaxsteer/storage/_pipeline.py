@@ -1,0 +1,113 @@
+"""Encoders and learners on disk through skops, which never runs code of the file."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import zipfile
+from collections.abc import Collection
+from typing import Any
+
+# What skops does not trust by itself, and what our pipelines are made of: classes that
+# hold arrays and settings only, and run nothing when they are rebuilt.
+TRUSTED = frozenset(
+    {
+        "jaxsteer.estimators._encoder.TabularEncoder",
+        "jaxsteer.estimators._reweighing.Reweighing",
+        "numpy.dtype",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    }
+)
+
+
+def save_pipeline(
+    path: str | os.PathLike, estimator: Any, *, trusted: Collection[str] = ()
+) -> None:
+    """Write a fitted scikit-learn estimator, such as an encoder or a learner.
+
+    Args:
+        path: The file, overwritten if it exists.
+        estimator: An estimator of scikit-learn, a :class:`TabularEncoder`, or a
+            pipeline of them. Results and maps go through :func:`save`.
+        trusted: Qualified names of further types that :func:`load_pipeline` will be
+            told to load.
+
+    Raises:
+        ImportError: If skops is not installed.
+        ValueError: If the estimator holds types that :func:`load_pipeline` would not
+            load.
+    """
+    io = _skops()
+    try:
+        data = io.dumps(estimator)
+    except Exception as error:
+        # skops raises errors of many classes for what it does not know.
+        raise ValueError(
+            f"A {type(estimator).__name__} cannot be stored without pickle: {error}"
+        ) from error
+    _check_trusted(io, data, frozenset(trusted), f"The {type(estimator).__name__}")
+    target = pathlib.Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"The folder {target.parent} of {path} does not exist.")
+    partial = target.with_name(f"{target.name}.partial")
+    partial.write_bytes(data)
+    os.replace(partial, target)
+
+
+def load_pipeline(path: str | os.PathLike, *, trusted: Collection[str] = ()) -> Any:
+    """Read an estimator that :func:`save_pipeline` wrote.
+
+    No code in the file is run. Boosted trees follow node numbers without checking them,
+    so a file made with ill intent can still crash a prediction: load files whose origin
+    you know.
+
+    Args:
+        path: The file.
+        trusted: Qualified names of further types to load; look at what they do first.
+
+    Returns:
+        The fitted estimator.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImportError: If skops is not installed.
+        ValueError: If the file is damaged or holds a type that is not trusted.
+    """
+    io = _skops()
+    target = pathlib.Path(path)
+    if not target.is_file():
+        raise FileNotFoundError(f"The file {path} does not exist.")
+    data = target.read_bytes()
+    try:
+        if not zipfile.is_zipfile(target):
+            raise zipfile.BadZipFile("it is no zip archive")
+        names = _check_trusted(io, data, frozenset(trusted), f"The file {path}")
+        return io.loads(data, trusted=names)
+    except (zipfile.BadZipFile, KeyError, EOFError, OSError) as error:
+        raise ValueError(
+            f"The file {path} is damaged or was not written by save_pipeline: {error}"
+        ) from error
+
+
+def _check_trusted(
+    io: Any, data: bytes, trusted: frozenset[str], what: str
+) -> list[str]:
+    untrusted = io.get_untrusted_types(data=data)
+    unknown = sorted(set(untrusted) - TRUSTED - trusted)
+    if unknown:
+        raise ValueError(
+            f"{what} holds types that are not trusted: {', '.join(unknown)}. If you "
+            "know them to be safe, name them: trusted=[...]. Results of jaxsteer are "
+            "stored by jaxsteer.storage.save."
+        )
+    return untrusted
+
+
+def _skops() -> Any:
+    try:
+        import skops.io
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "Storing estimators needs skops: pip install 'jaxsteer[sklearn]'."
+        ) from error
+    return skops.io

@@ -1,0 +1,48 @@
+"""The classes that a file may name: those that these packages export, and no others."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import importlib
+import inspect
+
+_PACKAGES = (
+    "audit",
+    "baselines",
+    "families",
+    "ideal",
+    "maps",
+    "moments",
+    "population",
+    "solvers",
+)
+
+
+@functools.cache
+def registered_classes() -> dict[str, type]:
+    """Return every storable class by its public name, such as ``"maps.AffineMap"``.
+
+    Storable are the frozen dataclasses and the enumerations under a public name.
+    """
+    classes = {}
+    for package in _PACKAGES:
+        module = importlib.import_module(f"jaxsteer.{package}")
+        for name, value in vars(module).items():
+            if name.startswith("_") or not inspect.isclass(value):
+                continue
+            is_ours = value.__module__.startswith(f"jaxsteer.{package}")
+            if is_ours and (_is_frozen(value) or issubclass(value, enum.Enum)):
+                classes[f"{package}.{name}"] = value
+    return classes
+
+
+@functools.cache
+def registered_names() -> dict[type, str]:
+    """Return the public name of every storable class."""
+    return {cls: name for name, cls in registered_classes().items()}
+
+
+def _is_frozen(cls: type) -> bool:
+    return dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen  # type: ignore[attr-defined]

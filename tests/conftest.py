@@ -1,0 +1,25 @@
+"""What every test shares: the precision of this run and its tolerances."""
+
+from __future__ import annotations
+
+import os
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+# One thread a process: pytest-xdist runs as many processes as there are cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def eps() -> float:
+    """Machine epsilon of the precision that this run uses."""
+    return float(jnp.finfo(jnp.zeros(()).dtype).eps)
+
+
+@pytest.fixture
+def x64() -> None:
+    """Skip, saying so, unless this is the float64 pass (JAX_ENABLE_X64=1)."""
+    if not jax.config.read("jax_enable_x64"):
+        pytest.skip("needs float64: run with JAX_ENABLE_X64=1 (CI runs both)")
