@@ -8,6 +8,8 @@ whitened class means, which must lie below every group's own in the Loewner orde
 
 from __future__ import annotations
 
+import dataclasses
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -202,7 +204,17 @@ def fair_channel(
             f"subspace='all' needs at least {n_classes - 1} features for {n_classes} "
             f"classes, got {d}; use subspace='discriminant'."
         )
-    share = jnp.sum(pop.priors, 1)
+    steering = _solve(pop.priors, cells, subspace=subspace, reference=reference)
+    return dataclasses.replace(steering, source=pop)
+
+
+@partial(jax.jit, static_argnames=("subspace", "reference"))
+def _solve(
+    priors: Array, cells: MultivariateNormal, *, subspace: str, reference: int
+) -> Steering:
+    """Build the channel: compiled once for each shape and choice of options."""
+    n_classes, d = priors.shape[0], cells.mean.shape[-1]
+    share = jnp.sum(priors, 1)
     share = share / jnp.sum(share)
     pooled = einsum("k,kaij->aij", share, cells.cov)
     factors = jnp.linalg.cholesky(pooled)
@@ -231,7 +243,7 @@ def fair_channel(
     # weight = read L^-1, without forming the inverse.
     weight = transpose(whiten_transposed(factors, transpose(read)))
     maps = AffineMap(weight, home - matmul(weight, center[..., None])[..., 0])
-    return _steering(pop, cells, template, maps, noise)
+    return _steering(Population(priors, cells), template, maps, noise)
 
 
 def _diagonal(values: Array) -> Array:
@@ -243,7 +255,10 @@ def _square(factors: Array, d: int) -> Array:
     return jnp.pad(factors, ((0, 0), (0, 0), (0, d - factors.shape[-1])))
 
 
-def _steering(pop, cells, template, maps, noise) -> Steering:
+def _steering(
+    pop: Population, template: MultivariateNormal, maps: AffineMap, noise: Array
+) -> Steering:
+    cells = pop.conditionals
     weights = fixed_priors(pop.priors, "reweigh", 1)
     shape = pop.priors.shape
     target = Population(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -88,9 +89,40 @@ def nearest_ideal(
         sections 3 and 4.
     """
     _check(pop, intervention, reference, gauge, priors, solver, differentiate)
-    given = pop
-    if differentiate == "none":
-        pop = jax.lax.stop_gradient(pop)
+    steering = _solve(
+        jax.lax.stop_gradient(pop) if differentiate == "none" else pop,
+        intervention=intervention,
+        reference=reference,
+        gauge=gauge,
+        priors=priors,
+        allow_reflection=allow_reflection,
+        differentiate=differentiate,
+    )
+    return dataclasses.replace(steering, source=pop)
+
+
+@partial(
+    jax.jit,
+    static_argnames=(
+        "intervention",
+        "reference",
+        "gauge",
+        "priors",
+        "allow_reflection",
+        "differentiate",
+    ),
+)
+def _solve(
+    pop: Population,
+    *,
+    intervention: str,
+    reference: int,
+    gauge: str,
+    priors: str,
+    allow_reflection: bool,
+    differentiate: Differentiate,
+) -> Steering:
+    """Solve one problem: compiled once for each shape and choice of options."""
     family = pop.conditionals
     cells = family.base if isinstance(family, SharedBijection) else family
     program = _program(
@@ -116,7 +148,7 @@ def nearest_ideal(
     residual = jnp.maximum(orbit.residual, prior_residual)
     tolerance = jnp.maximum(orbit.tolerance, 200 * jnp.finfo(weights.dtype).eps)
     return Steering(
-        source=given,
+        source=pop,
         target=target,
         group_maps=group_maps,
         kl=prior_kl + feature_kl,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -132,7 +133,7 @@ class Steering:
         _check_features(x, maps)
         if not is_concrete(strength) or float(strength) != 1.0:
             maps = _partial(maps, strength)
-        moved = _by_index(maps, jnp.asarray(x), index, count)
+        moved = _by_index(maps, jnp.asarray(x), index, count=count)
         if self.noise is None or deterministic:
             return moved
         if key is None:
@@ -144,7 +145,7 @@ class Steering:
         factors = strength * self.noise
         noise = jax.random.normal(key, moved.shape, moved.dtype)
         spread = AffineMap(factors, jnp.zeros(factors.shape[:2], moved.dtype))
-        return moved + _by_index(spread, noise, index, n_groups)
+        return moved + _by_index(spread, noise, index, count=n_groups)
 
 
 def _partial(maps: Any, strength: Any) -> Any:
@@ -168,6 +169,7 @@ def _check_features(x: Any, maps: Any) -> None:
         )
 
 
+@partial(jax.jit, static_argnames="count")
 def _by_index(maps: Any, x: Array, index: Array, count: int) -> Array:
     """Apply ``maps[index[r]]`` to row ``r``, one map at a time; NaN where none fits.
 

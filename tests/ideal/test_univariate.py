@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxsteer as js
+from jaxsteer.ideal._univariate import _profile, all_groups_univariate
 from tests.ideal.problems import (
     bayes_rates,
     brute_force_kl,
@@ -120,31 +123,24 @@ def test_all_groups_does_not_depend_on_the_reference(eps):
         assert max(values) - min(values) < 200 * eps
 
 
-def test_search_finds_the_lower_of_two_basins(eps):
-    # The scales ask for a gain near 1, the means for one near 0.1.
-    cells = js.Normal(
-        jnp.array([[0.0, 0.0], [1.0, 10.0]]), jnp.array([[1.0, 1.0], [1.0, 1.0]])
-    )
+def test_no_point_of_a_fine_grid_is_below_the_search(eps):
     grid = jnp.linspace(-8, 8, 20001)
-    for scale in (0.2, 0.5, 1.0, 2.0):
-        pop = js.Population(
-            jnp.full((2, 2), 0.25), js.Normal(cells.loc, scale * cells.scale)
-        )
-        found = js.nearest_ideal(pop, "all_groups")
-        from jaxsteer.ideal._univariate import _profile
 
-        args = (
-            pop.conditionals.loc,
-            pop.priors / pop.conditionals.scale**2,
-            pop.priors,
-            jnp.ones(2),
-        )
-        dense = jax.vmap(lambda x: _profile(x[None], args, reference=1))(grid)
-        at = jnp.log(found.target.conditionals.scale[0, 0]) - jnp.log(
-            found.target.conditionals.scale[0, 1]
-        )
-        best = _profile(at[None], args, reference=1)
-        assert best <= jnp.min(dense) + 100 * eps * (1 + jnp.abs(best))
+    @jax.jit
+    def compare(loc, scale):
+        pop = js.Population(jnp.full((2, 2), 0.25), js.Normal(loc, scale))
+        found = all_groups_univariate(pop.conditionals, pop.priors, 1)
+        args = (loc, pop.priors / scale**2, pop.priors, jnp.ones(2))
+        profile = partial(_profile, args=args, reference=1)
+        best = profile(jnp.log(found.to_group.scale[:1]))
+        return best, jnp.min(jax.vmap(lambda x: profile(x[None]))(grid))
+
+    rng = np.random.default_rng(12)
+    for _ in range(50):
+        # Wide means pull the gain far from where the scales want it.
+        loc = jnp.asarray(6 * rng.normal(size=(2, 2)))
+        best, dense = compare(loc, jnp.asarray(np.exp(rng.normal(size=(2, 2)))))
+        assert best <= dense + 100 * eps * (1 + jnp.abs(best))
 
 
 def test_reflection_lowers_the_kl_where_classes_are_reversed():

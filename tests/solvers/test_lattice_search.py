@@ -121,8 +121,12 @@ def test_implicit_equals_unrolled_equals_by_hand(search):
     @jax.jit
     def all_ways(args):
         slopes = [
-            jax.jacrev(lambda a, k=k: search(a, differentiate=k).x)(args)
-            for k in ("implicit", "unroll", "none")
+            mode(lambda a, k=k: search(a, differentiate=k).x)(args)
+            for mode, k in (
+                (jax.jacrev, "implicit"),
+                (jax.jacfwd, "unroll"),  # compiles in half the time
+                (jax.jacrev, "none"),
+            )
         ]
         x = search(args).x
         hessian = jax.hessian(fn)(x, args)

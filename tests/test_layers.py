@@ -1,0 +1,92 @@
+"""Imports run only downwards: the layers of the design, held by reading the source."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import jaxsteer
+
+ROOT = Path(jaxsteer.__file__).parent
+
+LAYERS = {
+    "_types": 0,
+    "_errors": 0,
+    "_labels": 0,
+    "linalg": 0,
+    "maps": 1,
+    "solvers": 1,
+    "families": 2,
+    "population": 3,
+    "baselines": 4,
+    "ideal": 4,
+    "moments": 4,
+    "audit": 5,
+    "compare": 7,
+    "cli": 7,
+    "datasets": 7,
+    "estimators": 7,
+    "plots": 7,
+    "report": 7,
+    "storage": 7,
+    "_frames": 7,
+}
+HEAVY = {"matplotlib", "narwhals", "pandas", "sklearn", "skops", "typer", "rich"}
+FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
+
+
+def _unit(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def _imported(path: Path) -> list[str]:
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            if node.module == "jaxsteer":
+                names += [f"jaxsteer.{alias.name}" for alias in node.names]
+            else:
+                names.append(node.module or "")
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_downwards(path):
+    own = _unit(path)
+    for name in _imported(path):
+        parts = name.split(".")
+        if parts[0] != "jaxsteer" or len(parts) == 1:
+            assert parts[0] != "jaxsteer" or LAYERS[own] == 7, (
+                "only layer 7 sees the top"
+            )
+            continue
+        other = parts[1]
+        if other == "__version__":
+            continue
+        assert other in LAYERS, f"{path} imports {name}, which has no layer"
+        within = other == own or other.startswith("_")
+        below = LAYERS[other] < LAYERS[own]
+        assert within or below or LAYERS[own] == LAYERS[other] == 7, (
+            f"{own} (layer {LAYERS[own]}) imports {other} (layer {LAYERS[other]})"
+        )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_only_the_top_layer_needs_the_extras(path):
+    if LAYERS[_unit(path)] < 7:
+        assert not {name.split(".")[0] for name in _imported(path)} & HEAVY
+
+
+def test_every_module_has_a_layer():
+    assert {_unit(path) for path in FILES} <= set(LAYERS)
+
+
+def test_files_stay_small():
+    sizes = sorted(len(path.read_text().splitlines()) for path in FILES)
+    assert sizes[-1] <= 500
+    assert sizes[len(sizes) // 2] < 200

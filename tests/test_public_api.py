@@ -1,0 +1,92 @@
+"""What ``import jaxsteer`` offers and what it must not do."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import jaxsteer as js
+
+PACKAGES = [
+    "jaxsteer",
+    "jaxsteer.audit",
+    "jaxsteer.baselines",
+    "jaxsteer.compare",
+    "jaxsteer.datasets",
+    "jaxsteer.estimators",
+    "jaxsteer.families",
+    "jaxsteer.ideal",
+    "jaxsteer.linalg",
+    "jaxsteer.maps",
+    "jaxsteer.moments",
+    "jaxsteer.plots",
+    "jaxsteer.solvers",
+    "jaxsteer.storage",
+]
+CONTRACT = (
+    "Normal MultivariateNormal DiagonalNormal LogNormal MultivariateLogNormal "
+    "TransformedNormal kl_divergence kl_normal kl_multivariate_normal Population "
+    "fit_population nearest_ideal Steering fair_channel meet_channel MeetChannel "
+    "AffineMap Status metrics baselines moments estimators datasets plots"
+)
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_all_is_sorted_complete_and_documented(name):
+    package = importlib.import_module(name)
+    assert package.__doc__
+    assert list(package.__all__) == sorted(package.__all__)
+    for public in package.__all__:
+        thing = getattr(package, public)
+        if (
+            inspect.isfunction(thing)
+            or inspect.isclass(thing)
+            or inspect.ismodule(thing)
+        ):
+            assert inspect.getdoc(thing), f"{name}.{public} has no docstring"
+
+
+def test_the_contracts_names_are_there():
+    missing = [name for name in CONTRACT.split() if not hasattr(js, name)]
+    assert not missing
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        js.no_such_thing  # noqa: B018
+
+
+def test_importing_computes_nothing_and_stays_light():
+    code = (
+        "import sys, jax, jaxsteer; assert not jax.live_arrays(), jax.live_arrays(); "
+        "heavy = {'sklearn', 'pandas', 'matplotlib', 'narwhals', 'typer', 'skops'} "
+        "& set(sys.modules); assert not heavy, heavy"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (
+            js.nearest_ideal,
+            "pop intervention reference gauge priors allow_reflection solver "
+            "differentiate",
+        ),
+        (
+            js.fit_population,
+            "x label group family shrinkage weights n_classes n_groups",
+        ),
+        (js.fair_channel, "pop subspace reference"),
+        (js.meet_channel, "score label group bins weights n_groups"),
+    ],
+)
+def test_signatures_are_the_contracts(function, names):
+    assert list(inspect.signature(function).parameters) == names.split()
