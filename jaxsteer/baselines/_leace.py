@@ -23,17 +23,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._errors import check_codes, check_finite, check_same_length, is_concrete
-from jaxsteer._types import Array, Float, Int
+from jaxsteer._types import ArrayLike, Float, Int
 from jaxsteer.baselines._moments import as_rows, as_weights
 from jaxsteer.linalg import matmul, roots_psd
 from jaxsteer.maps import AffineMap
 
 
 def fit_leace(
-    x: Float[Array, "n d"],
-    z: Int[Array, " n"] | Float[Array, " n"] | Float[Array, "n k"],
+    x: Float[ArrayLike, "n d"],
+    z: Int[ArrayLike, " n"] | Float[ArrayLike, " n"] | Float[ArrayLike, "n k"],
     *,
-    weights: Float[Array, " n"] | None = None,
+    weights: Float[ArrayLike, " n"] | None = None,
     n_concepts: int | None = None,
     shrinkage: float | str | None = None,
     rank_tol: float | None = None,

@@ -18,17 +18,17 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from jaxsteer._types import Array, Float, Int
+from jaxsteer._types import ArrayLike, Float, Int
 from jaxsteer.baselines._moments import check_groups, group_means
 from jaxsteer.maps import AffineMap
 
 
 def fit_mean_match(
-    x: Float[Array, "n d"],
-    group: Int[Array, " n"],
+    x: Float[ArrayLike, "n d"],
+    group: Int[ArrayLike, " n"],
     *,
     reference: int = 1,
-    weights: Float[Array, " n"] | None = None,
+    weights: Float[ArrayLike, " n"] | None = None,
     n_groups: int | None = None,
 ) -> AffineMap:
     """Fit the shifts that give every group the mean of the reference group.

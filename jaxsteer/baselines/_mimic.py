@@ -17,17 +17,17 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from jaxsteer._errors import is_concrete
-from jaxsteer._types import Array, Float, Int
+from jaxsteer._types import ArrayLike, Float, Int
 from jaxsteer.baselines._moments import check_groups, group_covariances, group_means
 from jaxsteer.maps import AffineMap, gaussian_transport
 
 
 def fit_mimic(
-    x: Float[Array, "n d"],
-    group: Int[Array, " n"],
+    x: Float[ArrayLike, "n d"],
+    group: Int[ArrayLike, " n"],
     *,
     reference: int = 1,
-    weights: Float[Array, " n"] | None = None,
+    weights: Float[ArrayLike, " n"] | None = None,
     n_groups: int | None = None,
     ridge: float = 1e-5,
 ) -> AffineMap:

@@ -6,6 +6,8 @@ these methods; there is no Bessel correction.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +24,7 @@ from jaxsteer._types import Array, Float, Int
 from jaxsteer.linalg import matmul
 
 
-def as_rows(name: str, values: object) -> Float[Array, "n d"]:
+def as_rows(name: str, values: Any) -> Float[Array, "n d"]:
     """Return `values` as a floating matrix, or raise naming what came."""
     if np.ndim(values) != 2:
         raise ValueError(f"{name} must have shape [n, d], got {np.shape(values)}.")

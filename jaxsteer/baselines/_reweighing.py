@@ -20,14 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._errors import check_codes, check_same_length, check_weights, is_concrete
-from jaxsteer._types import Array, Float, Int
+from jaxsteer._types import Array, ArrayLike, Float, Int
 
 
 def reweighing(
-    label: Int[Array, " n"],
-    group: Int[Array, " n"],
+    label: Int[ArrayLike, " n"],
+    group: Int[ArrayLike, " n"],
     *,
-    weights: Float[Array, " n"] | None = None,
+    weights: Float[ArrayLike, " n"] | None = None,
     n_classes: int | None = None,
     n_groups: int | None = None,
 ) -> Float[Array, " n"]:

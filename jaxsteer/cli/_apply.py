@@ -48,7 +48,7 @@ def apply(
     frame = read_table(file)
     names = fitted.metadata
     group = group_codes(frame, names["group_columns"], names["group_names"])
-    seed = names["seed"] if seed is None else seed
+    seed = int(names["seed"] if seed is None else seed)
     with collected_warnings() as notes:
         x = np.asarray(fitted.encoder.transform(frame))
         columns: dict[str, np.ndarray] = {}

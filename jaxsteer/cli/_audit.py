@@ -113,10 +113,13 @@ def measure(
     seed: int,
 ) -> dict[str, Interval]:
     """Return the intervals of every metric that can be measured."""
-    scores = None if score is None else _scores(frame[score], score, table)
+    scores = None if score is None else _scores(pd.Series(frame[score]), score, table)
     if prediction is not None:
-        predicted = _predictions(frame[prediction], prediction, table, positive)
+        predicted = _predictions(
+            pd.Series(frame[prediction]), prediction, table, positive
+        )
     else:
+        assert scores is not None, "the command checks that one of the two is given"
         predicted = (scores >= threshold).astype(np.int32)
     names = [
         name

@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array, ArrayLike, Float
 from jaxsteer.linalg import matmul
 
 
@@ -37,7 +37,7 @@ class AffineMap:
         """Return the map that changes nothing."""
         return cls(jnp.eye(d, dtype=dtype), jnp.zeros(d, dtype))
 
-    def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... m"]:
+    def __call__(self, x: Float[ArrayLike, "... d"]) -> Float[Array, "... m"]:
         """Apply one map to points ``[..., d]``; batch maps with ``vmap``."""
         return matmul(x, self.weight.T) + self.bias
 

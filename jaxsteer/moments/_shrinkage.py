@@ -14,13 +14,14 @@ def check_shrinkage(shrinkage: str | float | None) -> str | float | None:
     """Return `shrinkage`, None for the intensity 0, or raise if it is not known."""
     if shrinkage is None or shrinkage in ("oas", "ledoit-wolf"):
         return shrinkage
-    number = isinstance(shrinkage, numbers.Real) and not isinstance(shrinkage, bool)
-    if not number or not 0 <= shrinkage <= 1:
-        raise ValueError(
-            f"shrinkage={shrinkage!r} is not known; give 'oas', 'ledoit-wolf', an "
-            f"intensity between 0 and 1, or None."
-        )
-    return float(shrinkage) or None
+    if isinstance(shrinkage, numbers.Real) and not isinstance(shrinkage, bool):
+        intensity = float(shrinkage)
+        if 0 <= intensity <= 1:
+            return intensity or None
+    raise ValueError(
+        f"shrinkage={shrinkage!r} is not known; give 'oas', 'ledoit-wolf', an intensity "
+        f"between 0 and 1, or None."
+    )
 
 
 def _unit_scale(cov: Array) -> Array:
@@ -88,7 +89,7 @@ def shrink(
     elif shrinkage == "ledoit-wolf":
         intensity = ledoit_wolf_intensity(moments)
     else:
-        intensity = jnp.full(moments.mass.shape, shrinkage, moments.cov.dtype)
+        intensity = jnp.full(moments.mass.shape, float(shrinkage), moments.cov.dtype)
     d = moments.cov.shape[-1]
     level = jnp.trace(moments.cov, axis1=-2, axis2=-1) / d
     weight = intensity[:, None, None]

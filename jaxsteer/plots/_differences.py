@@ -40,13 +40,13 @@ def standardized_differences(
     """
     x, group = np.asarray(x, np.float64), np.asarray(group)
     weights = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
-    scale = x.std(axis=0) if scale is None else np.asarray(scale, np.float64)
+    spread = x.std(axis=0) if scale is None else np.asarray(scale, np.float64)
     means = {
         int(a): np.average(x[group == a], axis=0, weights=weights[group == a])
         for a in np.unique(group)
     }
     others = [mean - means[reference] for a, mean in means.items() if a != reference]
-    differences = np.stack(others) / np.where(scale > 0, scale, 1)
+    differences = np.stack(others) / np.where(spread > 0, spread, 1)
     largest = np.abs(differences).argmax(axis=0)
     return differences[largest, np.arange(x.shape[1])]
 
@@ -88,10 +88,11 @@ def group_differences(
     )
     ax.plot(after[order], places, "s", color=COLORS[0], markersize=5, label="after")
     ax.axvline(0, color="#333333", linewidth=0.8)
-    ax.set_yticks(places, [_short(feature_names[i]) for i in order])
+    ax.set_yticks(places, [_short(str(feature_names[i])) for i in order])
     ax.set_ylim(-0.7, len(order) - 0.3)
-    ax.set_xlabel("mean difference to the reference group (standard deviations)")
-    ax.xaxis.label.set_size(9)
+    ax.set_xlabel(
+        "mean difference to the reference group (standard deviations)", fontsize=9
+    )
     clean(ax, grid="x")
     legend_below(figure, ax)
     return figure

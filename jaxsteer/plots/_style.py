@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ def new_figure(width: float, height: float, **options: Any) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", **options)
 
 
-def clean(ax: Axes, *, grid: str = "both") -> Axes:
+def clean(ax: Axes, *, grid: Literal["both", "x", "y"] = "both") -> Axes:
     """Take the ink off the frame and put a light grid behind the data."""
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)

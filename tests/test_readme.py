@@ -1,0 +1,43 @@
+"""The README runs, and shows what was measured."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_examples_run_and_say_what_they_promise(capsys):
+    names: dict = {}
+    for block in BLOCKS:
+        exec(compile(block, "README.md", "exec"), names)
+    lines = capsys.readouterr().out.splitlines()
+    gaps = {line.split()[0]: float(line.split()[1]) for line in lines[1:3]}
+    assert gaps["meet"] < 0.05 < gaps["raw"]
+    assert float(lines[0].split()[1]) > 0
+
+
+def test_the_library_example_is_short():
+    assert len(BLOCKS[0].strip().splitlines()) <= 25
+
+
+def test_the_two_commands_are_there():
+    assert 'python -m pip install -e ".[all]" && jaxsteer demo' in README
+    assert 'python -m pip install -e ".[dev]" && pytest -n 2' in README
+
+
+def test_tables_are_those_of_the_result_files(monkeypatch):
+    results = ROOT / "benchmarks" / "results"
+    if not results.exists():
+        pytest.skip("no benchmarks beside this README")
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    sys.modules.pop("update_readme", None)
+    import update_readme
+
+    assert update_readme.filled(README) == README
