@@ -175,6 +175,7 @@ def test_methods_and_parts(frame, source, tmp_path, options, expected):
     assert {"features" if n.startswith("steered_") else n for n in new} == expected
 
 
+@pytest.mark.slow
 def test_parquet_in_and_out_and_a_held_out_check(frame, tmp_path):
     source, out = tmp_path / "rows.parquet", tmp_path / "steered.parquet"
     frame.to_parquet(source, index=False)
@@ -304,6 +305,7 @@ def test_bad_audits(source, options, message):
     assert message in result.output
 
 
+@pytest.mark.slow
 def test_demo_quick(tmp_path, monkeypatch):
     from jaxsteer.cli import _demo
 

@@ -77,14 +77,15 @@ def _mean_template(gain, precision, loc):
     if k == 2:
         # One difference, one equation: spelled out, as thousands of searches use it.
         pairs = range(n_groups)
-        pull = [precision[0, a] * precision[1, a] for a in pairs]
-        pull = [pull[a] / (precision[0, a] + precision[1, a]) for a in pairs]
+        # Divided before they are multiplied: squared precisions may overflow.
+        share = [precision[0, a] / (precision[0, a] + precision[1, a]) for a in pairs]
+        pull = [share[a] * precision[1, a] for a in pairs]
         away = [loc[1, a] - loc[0, a] for a in pairs]
         top = sum(gain[a] * pull[a] * away[a] for a in pairs)
         difference = top / sum(gain[a] * gain[a] * pull[a] for a in pairs)
         return jnp.stack([jnp.zeros_like(difference), difference])
     total = jnp.sum(precision, 0)
-    laplacian = -precision[:, None, :] * precision[None, :, :] / total
+    laplacian = -precision[:, None, :] * (precision[None, :, :] / total)
     laplacian = (
         laplacian + precision[:, None, :] * jnp.eye(k, dtype=loc.dtype)[..., None]
     )

@@ -12,6 +12,8 @@ from jaxsteer.audit import metrics
 from jaxsteer.audit._bootstrap import METRICS, _replicate_counts, _replicate_rows
 from jaxsteer.audit._rows import read_rows
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(7)
 ON_CODES = tuple(name for name, metric in METRICS.items() if not metric.on_scores)
 ON_SCORES = tuple(name for name, metric in METRICS.items() if metric.on_scores)

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from jaxsteer.baselines import fit_mimic
 
+pytestmark = pytest.mark.slow
+
 DTYPE = jnp.result_type(float)
 EPS = float(jnp.finfo(DTYPE).eps)
 

@@ -21,6 +21,8 @@ from jaxsteer.compare import (
 from jaxsteer.compare import _fairlearn as fairlearn_rows
 from jaxsteer.datasets import load_adult
 
+pytestmark = pytest.mark.slow
+
 METHODS_WITHOUT_PEERS = [name for name in METHODS if "threshold" not in name]
 METHODS_WITHOUT_PEERS.remove("exponentiated_gradient")
 

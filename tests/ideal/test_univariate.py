@@ -60,12 +60,14 @@ def _against_brute_force(intervention, n_classes, n_groups, mode, problems, eps)
 
 
 # 12 shapes x 4 modes x 3 problems = 144, and 56 more where all groups move.
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("n_classes", "n_groups"), SHAPES)
 def test_affirmative_equals_brute_force(n_classes, n_groups, mode, eps):
     _against_brute_force("affirmative", n_classes, n_groups, mode, 3, eps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_classes", "n_groups", "mode"),
     [
@@ -76,7 +78,7 @@ def test_affirmative_equals_brute_force(n_classes, n_groups, mode, eps):
         (3, 2, "reference"),
         (2, 3, "keep"),
         (2, 2, "joint"),
-        (4, 2, "joint"),
+        (4, 2, "reference"),
     ],
 )
 def test_all_groups_equals_brute_force(n_classes, n_groups, mode, eps):
@@ -115,11 +117,10 @@ def test_all_groups_never_above_affirmative(n_groups, eps):
 
 def test_all_groups_does_not_depend_on_the_reference(eps):
     rng = np.random.default_rng(4)
+    solves = [_solve("all_groups", "reweigh", r, False) for r in range(3)]
     for _ in range(5):
         pop = random_univariate(rng, 3, 3)
-        values = [
-            float(_solve("all_groups", "reweigh", r, False)(pop).kl) for r in range(3)
-        ]
+        values = [float(solve(pop).kl) for solve in solves]
         assert max(values) - min(values) < 200 * eps
 
 
