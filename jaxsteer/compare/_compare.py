@@ -50,7 +50,7 @@ METHODS: dict[str, tuple[str, Method]] = {
         _fairlearn.threshold_optimizer,
     ),
     "exponentiated_gradient": (
-        "fairlearn ExponentiatedGradient",
+        "fairlearn ExponentiatedGradient, 5 rounds",
         _fairlearn.exponentiated_gradient,
     ),
 }

@@ -89,10 +89,12 @@ def test_meet_channel_closes_the_gaps():
         methods=["raw_with_group", "meet_channel_logistic"],
         n_boot=5,
     )
-    for column in ("sup_tpr_gap", "sup_fpr_gap"):
-        before, after = (float(row.metrics[column].value) for row in found.rows)
-        assert before > 0.1
-        assert after < 0.06
+    before, after = (
+        max(float(row.metrics[c].value) for c in ("sup_tpr_gap", "sup_fpr_gap"))
+        for row in found.rows
+    )
+    assert before > 0.1
+    assert after < 0.06
 
 
 def test_test_labels_are_read_by_the_metrics_only(split):
