@@ -12,6 +12,7 @@ from typing import Any
 # hold arrays and settings only, and run nothing when they are rebuilt.
 TRUSTED = frozenset(
     {
+        "sklearn.compose._column_transformer._RemainderColsList",  # scikit-learn 1.6
         "jaxsteer.estimators._encoder.TabularEncoder",
         "jaxsteer.estimators._reweighing.Reweighing",
         "numpy.dtype",
