@@ -7,6 +7,12 @@ import os
 import jax
 import jax.numpy as jnp
 import pytest
+from hypothesis import settings
+
+# Compilation falls into the first example of a test, so no example has a deadline, and
+# the examples are the same in every run.
+settings.register_profile("jaxsteer", deadline=None, derandomize=True)
+settings.load_profile("jaxsteer")
 
 # One thread a process: pytest-xdist runs as many processes as there are cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
