@@ -162,6 +162,10 @@ def all_groups_univariate(
         "On Optimal Steering to Achieve Exact Fairness", Proposition 4.3, for any number
         of classes and groups.
     """
+    # Solved in units of one cell's scale, so that no square leaves float32's range; the
+    # solution does not depend on the unit.
+    unit = jax.lax.stop_gradient(cells.scale[0, reference])
+    cells = Normal(cells.loc / unit, cells.scale / unit)
     n_groups = cells.loc.shape[1]
     others = np.array([a for a in range(n_groups) if a != reference])
     dtype = cells.loc.dtype
@@ -197,9 +201,9 @@ def all_groups_univariate(
     shift = _weighted_mean(precision, cells.loc - gain * loc[:, None])
     # The reference group's coordinates are the template's.
     loc, shift = loc + shift[reference], shift - gain * shift[reference]
-    to_group = pin_identity(DiagonalMap(gain, shift), reference, IDENTITY)
+    to_group = pin_identity(DiagonalMap(gain, unit * shift), reference, IDENTITY)
     return Orbit(
-        template=Normal(loc, jnp.sqrt(variance)),
+        template=Normal(unit * loc, unit * jnp.sqrt(variance)),
         to_group=to_group,
         residual=found.gradient_norm / jnp.sum(weights),
         tolerance=jnp.asarray(100 * float(jnp.finfo(dtype).eps) ** 0.75, dtype),
