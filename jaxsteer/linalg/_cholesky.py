@@ -86,29 +86,29 @@ def logdet_from_cholesky(factor: Float[Array, "... d d"]) -> Float[Array, "..."]
     return 2 * jnp.sum(jnp.log(diagonal), -1)
 
 
-def whiten(
-    factor: Float[Array, "... d d"], b: Float[Array, "... d m"]
-) -> Float[Array, "... d m"]:
-    """Solve ``factor @ y = b`` for lower triangular `factor`."""
+def _solve_lower(factor: Array, b: Array, *, trans: int) -> Array:
+    """Triangular solve whose leading axes broadcast, which LAPACK's do not."""
     batch = jnp.broadcast_shapes(factor.shape[:-2], b.shape[:-2])
     return solve_triangular(
         jnp.broadcast_to(factor, batch + factor.shape[-2:]),
         jnp.broadcast_to(b, batch + b.shape[-2:]),
         lower=True,
+        trans=trans,
     )
+
+
+def whiten(
+    factor: Float[Array, "... d d"], b: Float[Array, "... d m"]
+) -> Float[Array, "... d m"]:
+    """Solve ``factor @ y = b`` for lower triangular `factor`."""
+    return _solve_lower(factor, b, trans=0)
 
 
 def whiten_transposed(
     factor: Float[Array, "... d d"], b: Float[Array, "... d m"]
 ) -> Float[Array, "... d m"]:
     """Solve ``factor.T @ y = b`` for lower triangular `factor`."""
-    batch = jnp.broadcast_shapes(factor.shape[:-2], b.shape[:-2])
-    return solve_triangular(
-        jnp.broadcast_to(factor, batch + factor.shape[-2:]),
-        jnp.broadcast_to(b, batch + b.shape[-2:]),
-        lower=True,
-        trans=1,
-    )
+    return _solve_lower(factor, b, trans=1)
 
 
 def solve_psd(
