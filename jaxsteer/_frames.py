@@ -37,14 +37,13 @@ def to_pandas(frame: Any, what: str = "frame") -> pd.DataFrame:
         except TypeError:
             raise ValueError(
                 f"{what} must be a pandas, polars or pyarrow table, got "
-                f"{type(frame).__module__}.{type(frame).__name__}."
+                f"{_public_name(frame)}."
             ) from None
         if isinstance(native, nw.LazyFrame):
             raise ValueError(f"{what} is a lazy frame; call .collect() first.")
         if not isinstance(native, nw.DataFrame):
             raise ValueError(
-                f"{what} must be a table with columns, got "
-                f"{type(frame).__module__}.{type(frame).__name__}."
+                f"{what} must be a table with columns, got {_public_name(frame)}."
             )
         table = native.to_pandas()
     names = [str(name) for name in table.columns]
@@ -57,6 +56,12 @@ def to_pandas(frame: Any, what: str = "frame") -> pd.DataFrame:
     if names != list(table.columns):
         table = table.set_axis(names, axis=1)
     return table
+
+
+def _public_name(value: Any) -> str:
+    """Package and class, as users import it: modules inside packages move."""
+    package = type(value).__module__.partition(".")[0]
+    return f"{package}.{type(value).__name__}"
 
 
 def missing_column_message(name: str, known: Iterable[str], what: str) -> str:
