@@ -42,7 +42,7 @@ def per_feature(
         template=DiagonalNormal(loc, spread),
         to_group=to_group,
         residual=jnp.max(features.residual),
-        tolerance=jnp.max(features.tolerance),
+        status=jnp.max(features.status),
         steps=jnp.max(features.steps),
     )
 
@@ -58,6 +58,6 @@ def with_reference_correlations(
         template=MultivariateNormal(orbit.template.loc, cov),
         to_group=orbit.to_group.to_affine(),
         residual=orbit.residual,
-        tolerance=orbit.tolerance,
+        status=orbit.status,
         steps=orbit.steps,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,12 @@ from jaxsteer.families import (
     Normal,
     SharedBijection,
 )
+from jaxsteer.ideal._affirmative import affirmative_definite, affirmative_general
+from jaxsteer.ideal._all_groups import (
+    all_groups_definite,
+    all_groups_general,
+    all_groups_tied,
+)
 from jaxsteer.ideal._diagonal import per_feature, with_reference_correlations
 from jaxsteer.ideal._orbit import Orbit
 from jaxsteer.ideal._priors import PRIORS, fixed_priors, joint_priors
@@ -26,9 +32,16 @@ from jaxsteer.ideal._tied import affirmative_tied
 from jaxsteer.ideal._univariate import affirmative_univariate, all_groups_univariate
 from jaxsteer.maps import ConjugatedMap
 from jaxsteer.population import Population, kl_parts
-from jaxsteer.solvers import DIFFERENTIATE, Differentiate, Status
+from jaxsteer.solvers import (
+    DIFFERENTIATE,
+    Differentiate,
+    RelativeNewton,
+    Status,
+    final_status,
+)
 
 INTERVENTIONS = ("affirmative", "all_groups")
+SOLVERS = (RelativeNewton,)
 GAUGES = ("full", "symmetric", "monge", "tied", "diagonal")
 
 # From cells with batch [K, G] and weights [K, G] to an orbit.
@@ -44,6 +57,8 @@ def nearest_ideal(
     allow_reflection: bool = False,
     solver: Any = None,
     differentiate: Differentiate = "implicit",
+    *,
+    pivot: int = 0,
 ) -> Steering:
     """Find the ideal population nearest in KL divergence, and the maps that lead there.
 
@@ -57,25 +72,33 @@ def nearest_ideal(
         intervention: "affirmative": the reference group stays and every other group
             moves; "all_groups": all move.
         reference: The group that stays, or whose coordinates the template uses.
-        gauge: Which maps are allowed, for multivariate normal populations: "tied"
-            (closed form; nearest when a moving group's classes share one covariance) or
-            "diagonal" (feature by feature; nearest when the features are independent).
-            Either way the result is ideal. Families of one feature or of independent
-            features have one kind of map, and every gauge means that one.
+        gauge: Which maps are allowed, for multivariate normal populations. "full": any
+            invertible matrix; nearest, not convex, tried from several starts. "monge":
+            positive definite matrices, and "symmetric": the paper's, positive definite
+            times the inverse root of the pivot class; both are convex when affirmative.
+            "tied": a closed form, nearest when a moving group's classes share one
+            covariance (all groups: a search under that model). "diagonal": feature by
+            feature, nearest when the features are independent. Always the result is
+            ideal. Families of one feature or of independent features have one kind of
+            map, and every gauge means that one.
         priors: "reweigh", "reference", "joint" (minimized over as well) or "keep" (then
             the result is not ideal: equalized odds of prior-free rules only).
         allow_reflection: Allow maps that turn the orientation.
-        solver: Reserved for gauges that iterate; the closed forms take None.
-        differentiate: "implicit", "unroll" or "none"; where the answer is a closed form
-            the first two are the same.
+        solver: A :class:`jaxsteer.solvers.RelativeNewton` (the default) or
+            :class:`jaxsteer.solvers.RelativeLBFGS` with its limits, for the gauges that
+            iterate on multivariate cells; None where the answer is a closed form.
+        differentiate: "implicit" (implicit function theorem, right at convergence),
+            "unroll" (through the last steps) or "none"; where the answer is a closed
+            form the first two are the same. Along directions that the divergence does
+            not see (rotations, with one class) the derivative is damped to 0.
+        pivot: The class whose covariance "symmetric" is relative to.
 
     Returns:
         The steering. Under ``jit`` nothing raises on values: see its `status`.
 
     Raises:
-        ValueError: On unknown options, a reference that is no group, fewer than two
-            groups, or priors and conditionals whose shapes disagree.
-        NotImplementedError: For gauges of multivariate populations that are not built.
+        ValueError: On unknown options, a reference or pivot out of range, fewer than
+            two groups, or priors and conditionals whose shapes disagree.
 
     Example:
         >>> import jax.numpy as jnp, jaxsteer as js
@@ -88,80 +111,94 @@ def nearest_ideal(
         "On Optimal Steering to Achieve Exact Fairness" (NeurIPS 2025, arXiv 2509.15759),
         sections 3 and 4.
     """
-    _check(pop, intervention, reference, gauge, priors, solver, differentiate)
-    steering = _solve(
-        jax.lax.stop_gradient(pop) if differentiate == "none" else pop,
+    _check(pop, intervention, reference, gauge, priors, solver, differentiate, pivot)
+    given = jax.lax.stop_gradient(pop) if differentiate == "none" else pop
+    family = given.conditionals
+    cells = family.base if isinstance(family, SharedBijection) else family
+    options = Options(
         intervention=intervention,
         reference=reference,
         gauge=gauge,
-        priors=priors,
         allow_reflection=allow_reflection,
+        solver=solver,
         differentiate=differentiate,
+        pivot=pivot,
     )
+    new = _weights(given.priors, cells, priors, options)
+    orbit = _orbit(cells, new.weights, options)
+    steering = _steering(given, new, orbit, ideal=priors != "keep")
     return dataclasses.replace(steering, source=pop)
 
 
-@partial(
-    jax.jit,
-    static_argnames=(
-        "intervention",
-        "reference",
-        "gauge",
-        "priors",
-        "allow_reflection",
-        "differentiate",
-    ),
-)
-def _solve(
-    pop: Population,
-    *,
-    intervention: str,
-    reference: int,
-    gauge: str,
-    priors: str,
-    allow_reflection: bool,
-    differentiate: Differentiate,
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What selects a program; hashable, so that each choice is compiled once."""
+
+    intervention: str
+    reference: int
+    gauge: str
+    allow_reflection: bool
+    solver: Any
+    differentiate: Differentiate
+    pivot: int
+
+
+class NewPriors(NamedTuple):
+    """New priors, and how the search for them ended."""
+
+    weights: Array
+    residual: Array
+    steps: Array
+
+
+# Compiled apart, so that calls which differ in the priors alone share the program.
+@partial(jax.jit, static_argnames="options")
+def _orbit(cells: Any, weights: Array, options: Options) -> Orbit:
+    return _program(cells, options)(cells, weights)
+
+
+@partial(jax.jit, static_argnames=("mode", "options"))
+def _weights(priors: Array, cells: Any, mode: str, options: Options) -> NewPriors:
+    if mode != "joint":
+        weights = fixed_priors(priors, mode, options.reference)
+        return NewPriors(weights, jnp.zeros((), priors.dtype), jnp.zeros((), jnp.int32))
+
+    def cell_costs(weights, cells):
+        return _orbit(cells, weights, options).conditionals().kl(cells)
+
+    found = joint_priors(priors, cell_costs, cells, differentiate=options.differentiate)
+    return NewPriors(found.weights, found.search.change, found.search.steps)
+
+
+@partial(jax.jit, static_argnames="ideal")
+def _steering(
+    pop: Population, new: NewPriors, orbit: Orbit, *, ideal: bool
 ) -> Steering:
-    """Solve one problem: compiled once for each shape and choice of options."""
     family = pop.conditionals
-    cells = family.base if isinstance(family, SharedBijection) else family
-    program = _program(
-        cells,
-        intervention=intervention,
-        reference=reference,
-        gauge=gauge,
-        allow_reflection=allow_reflection,
-        differentiate=differentiate,
-    )
-    # One trace serves every place that needs the program.
-    program = jax.jit(program)
-    weights, prior_residual, prior_steps = _weights(
-        pop.priors, cells, program, priors, reference, differentiate
-    )
-    orbit = program(cells, weights)
     conditionals, group_maps = orbit.conditionals(), orbit.to_group.inverse()
     if isinstance(family, SharedBijection):
         conditionals = family.with_base(conditionals)
         group_maps = ConjugatedMap(group_maps, family.bijection)
-    target = Population(weights, conditionals)
+    target = Population(new.weights, conditionals)
     prior_kl, feature_kl = kl_parts(target, pop)
-    residual = jnp.maximum(orbit.residual, prior_residual)
-    tolerance = jnp.maximum(orbit.tolerance, 200 * jnp.finfo(weights.dtype).eps)
+    prior_limit = 200 * float(jnp.finfo(new.weights.dtype).eps)
+    prior_status = final_status(new.residual, prior_limit, new.steps, 0)
+    kl = prior_kl + feature_kl
     return Steering(
         source=pop,
         target=target,
         group_maps=group_maps,
-        kl=prior_kl + feature_kl,
+        kl=kl,
         prior_kl=prior_kl,
         feature_kl=feature_kl,
-        status=_status(pop, prior_kl + feature_kl, residual, tolerance),
-        residual=residual,
-        steps=jnp.maximum(orbit.steps, prior_steps),
-        ideal=priors != "keep",
+        status=_status(pop, kl, jnp.maximum(orbit.status, prior_status)),
+        residual=jnp.maximum(orbit.residual, new.residual),
+        steps=jnp.maximum(orbit.steps, new.steps),
+        ideal=ideal,
     )
 
 
-def _check(pop, intervention, reference, gauge, priors, solver, differentiate):
+def _check(pop, intervention, reference, gauge, priors, solver, differentiate, pivot):
     check_choice("intervention", intervention, INTERVENTIONS)
     check_choice("gauge", gauge, GAUGES)
     check_choice("priors", priors, PRIORS)
@@ -191,28 +228,29 @@ def _check(pop, intervention, reference, gauge, priors, solver, differentiate):
         raise ValueError(
             f"reference={reference!r} is not one of the groups 0..{shape[1] - 1}."
         )
-    if solver is not None:
+    if not (isinstance(pivot, int) and 0 <= pivot < shape[0]):
         raise ValueError(
-            f"solver={solver!r} has no use here: this gauge has a closed form; leave it "
-            f"None."
+            f"pivot={pivot!r} is not one of the classes 0..{shape[0] - 1}."
+        )
+    if solver is not None and not isinstance(solver, SOLVERS):
+        raise ValueError(
+            f"solver must be a jaxsteer.solvers.RelativeNewton or RelativeLBFGS, got "
+            f"{type(solver).__name__}."
         )
 
 
-def _program(
-    cells: Any,
-    *,
-    intervention: str,
-    reference: int,
-    gauge: str,
-    allow_reflection: bool,
-    differentiate: Differentiate,
-) -> Program:
-    options = {"reference": reference, "allow_reflection": allow_reflection}
-    if intervention == "all_groups":
-        options["differentiate"] = differentiate
-        univariate = partial(all_groups_univariate, **options)
-    else:
-        univariate = partial(affirmative_univariate, **options)
+def _program(cells: Any, options: Options) -> Program:
+    """From cells and weights to an orbit, for these options and this family."""
+    closed = {
+        "reference": options.reference,
+        "allow_reflection": options.allow_reflection,
+    }
+    all_groups = options.intervention == "all_groups"
+    univariate = partial(affirmative_univariate, **closed)
+    if all_groups:
+        univariate = partial(
+            all_groups_univariate, differentiate=options.differentiate, **closed
+        )
 
     def features(cells, weights):
         return per_feature(lambda one: univariate(one, weights), cells)
@@ -225,39 +263,31 @@ def _program(
         raise NotImplementedError(
             f"no program for the family {type(cells).__name__}; see jaxsteer.families."
         )
-    if gauge == "diagonal" or cells.mean.shape[-1] == 1:
+    if options.gauge == "diagonal" or cells.mean.shape[-1] == 1:
         return lambda cells, weights: with_reference_correlations(
-            features(cells, weights), cells, reference
+            features(cells, weights), cells, options.reference
         )
-    if gauge == "tied" and intervention == "affirmative":
-        return partial(
-            affirmative_tied, reference=reference, allow_reflection=allow_reflection
-        )
-    raise NotImplementedError(
-        f"gauge={gauge!r} with intervention={intervention!r} is not built for "
-        f"multivariate populations; use gauge='tied' (affirmative) or gauge='diagonal'."
-    )
+    if options.gauge == "tied" and not all_groups:
+        return partial(affirmative_tied, **closed)
+    search = {
+        "solver": RelativeNewton() if options.solver is None else options.solver,
+        "differentiate": options.differentiate,
+    }
+    if options.gauge == "tied":
+        return partial(all_groups_tied, **closed, **search)
+    if options.gauge == "full":
+        general = all_groups_general if all_groups else affirmative_general
+        return partial(general, pivot=options.pivot, **closed, **search)
+    definite = all_groups_definite if all_groups else affirmative_definite
+    pivot = None if options.gauge == "monge" else options.pivot
+    return partial(definite, reference=options.reference, pivot=pivot, **search)
 
 
-def _weights(priors, cells, program, mode, reference, differentiate):
-    zero = jnp.zeros((), priors.dtype)
-    if mode != "joint":
-        return fixed_priors(priors, mode, reference), zero, jnp.zeros((), jnp.int32)
-
-    def cell_costs(weights, cells):
-        return program(cells, weights).conditionals().kl(cells)
-
-    found = joint_priors(priors, cell_costs, cells, differentiate=differentiate)
-    return found.weights, found.search.change, found.search.steps
-
-
-def _status(pop, kl, residual, tolerance):
+def _status(pop, kl, status):
     leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(pop)]
     usable = jnp.all(jnp.stack(leaves)) & jnp.all(pop.priors > 0)
     scale = getattr(pop.conditionals, "scale", None)
     if scale is not None:
         usable = usable & jnp.all(scale > 0)
-    finite = jnp.isfinite(kl) & jnp.isfinite(residual)
-    solved = jnp.where(residual <= tolerance, Status.CONVERGED, Status.MAX_STEPS)
-    status = jnp.where(finite, solved, Status.NONFINITE)
+    status = jnp.where(jnp.isfinite(kl), status, Status.NONFINITE)
     return jnp.where(usable, status, Status.BAD_INPUT).astype(jnp.int32)

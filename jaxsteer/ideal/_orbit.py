@@ -12,8 +12,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsteer._types import Array, Float, Int
+from jaxsteer.maps import AffineMap
 
 
 @jax.tree_util.register_dataclass
@@ -26,14 +28,14 @@ class Orbit:
         to_group: Maps with leading axis ``G``, from the template to each group.
         residual: ``[]`` scale-free measure of how far the solve is from stationary; 0
             for a closed form.
-        tolerance: ``[]`` residual up to which the solve counts as converged.
+        status: ``[]`` int32 :class:`jaxsteer.Status` of the solve.
         steps: ``[]`` iterations, int32; 0 for a closed form.
     """
 
     template: Any
     to_group: Any
     residual: Float[Array, ""]
-    tolerance: Float[Array, ""]
+    status: Int[Array, ""]
     steps: Int[Array, ""]
 
     def conditionals(self) -> Any:
@@ -50,9 +52,29 @@ def closed_form_orbit(template: Any, to_group: Any, dtype: Any) -> Orbit:
         template=template,
         to_group=to_group,
         residual=zero,
-        tolerance=zero,
+        status=jnp.zeros((), jnp.int32),
         steps=jnp.zeros((), jnp.int32),
     )
+
+
+def join_maps(moved: AffineMap, n_groups: int, reference: int) -> AffineMap:
+    """Put the identity in the reference group's place among the others' maps.
+
+    Args:
+        moved: Maps of the other groups, leading axis ``G - 1``.
+        n_groups: ``G``.
+        reference: The group that stays.
+
+    Returns:
+        Maps with leading axis ``G``.
+    """
+    dtype, d = moved.bias.dtype, moved.bias.shape[-1]
+    others = np.array([a for a in range(n_groups) if a != reference])
+    maps = AffineMap(
+        jnp.broadcast_to(jnp.eye(d, dtype=dtype), (n_groups, d, d)),
+        jnp.zeros((n_groups, d), dtype),
+    )
+    return jax.tree.map(lambda leaf, new: leaf.at[others].set(new), maps, moved)
 
 
 def pin_identity(maps: Any, reference: int, identity: Any) -> Any:

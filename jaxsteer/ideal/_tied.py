@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxsteer._types import Array, Float
 from jaxsteer.families import MultivariateNormal
-from jaxsteer.ideal._orbit import Orbit, closed_form_orbit
+from jaxsteer.ideal._orbit import Orbit, closed_form_orbit, join_maps
 from jaxsteer.linalg import (
     einsum,
     matmul,
@@ -128,7 +128,7 @@ def affirmative_tied(
     Returns:
         The orbit, with affine maps.
     """
-    n_groups, d = weights.shape[1], cells.mean.shape[-1]
+    n_groups = weights.shape[1]
     share = weights / jnp.sum(weights, 0)
     pooled = einsum("ka,kaij->aij", share, cells.cov)
     template = MultivariateNormal(cells.mean[:, reference], cells.cov[:, reference])
@@ -149,10 +149,5 @@ def affirmative_tied(
         solve,
         (jnp.moveaxis(cells.mean, 1, 0)[others], pooled[others], weights.T[others]),
     )
-    dtype = cells.mean.dtype
-    maps = AffineMap(
-        jnp.broadcast_to(jnp.eye(d, dtype=dtype), (n_groups, d, d)),
-        jnp.zeros((n_groups, d), dtype),
-    )
-    maps = jax.tree.map(lambda leaf, new: leaf.at[others].set(new), maps, moved)
-    return closed_form_orbit(template, maps, dtype)
+    maps = join_maps(moved, n_groups, reference)
+    return closed_form_orbit(template, maps, cells.mean.dtype)

@@ -18,7 +18,7 @@ from jaxsteer.families import Normal
 from jaxsteer.ideal._orbit import Orbit, closed_form_orbit, pin_identity
 from jaxsteer.linalg import solve_small_psd
 from jaxsteer.maps import DiagonalMap
-from jaxsteer.solvers import Differentiate, search_lattice
+from jaxsteer.solvers import Differentiate, final_status, search_lattice
 
 _ONE: Any = np.ones(())  # NumPy: importing creates no JAX array
 IDENTITY = DiagonalMap(_ONE, 0 * _ONE)
@@ -202,10 +202,12 @@ def all_groups_univariate(
     # The reference group's coordinates are the template's.
     loc, shift = loc + shift[reference], shift - gain * shift[reference]
     to_group = pin_identity(DiagonalMap(gain, unit * shift), reference, IDENTITY)
+    residual = found.gradient_norm / jnp.sum(weights)
+    tolerance = 100 * float(jnp.finfo(dtype).eps) ** 0.75
     return Orbit(
         template=Normal(unit * loc, unit * jnp.sqrt(variance)),
         to_group=to_group,
-        residual=found.gradient_norm / jnp.sum(weights),
-        tolerance=jnp.asarray(100 * float(jnp.finfo(dtype).eps) ** 0.75, dtype),
+        residual=residual,
+        status=final_status(residual, tolerance, found.steps, 0),
         steps=found.steps,
     )

@@ -10,7 +10,7 @@ from jaxsteer.linalg._cholesky import (
     whiten_transposed,
 )
 from jaxsteer.linalg._logs import expm1_minus, log_or_zero, relative_entropy
-from jaxsteer.linalg._matmul import einsum, matmul, symmetrize, transpose
+from jaxsteer.linalg._matmul import einsum, gram, matmul, symmetrize, transpose
 from jaxsteer.linalg._polar import polar_orthogonal
 from jaxsteer.linalg._roots import (
     inv_sqrtm_psd,
@@ -25,6 +25,7 @@ __all__ = [
     "cholesky_psd",
     "einsum",
     "expm1_minus",
+    "gram",
     "inv_sqrtm_psd",
     "log_or_zero",
     "logdet_from_cholesky",

@@ -21,3 +21,8 @@ def transpose(a: Float[Array, "... m n"]) -> Float[Array, "... n m"]:
 def symmetrize(a: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
     """Return the symmetric part ``(a + a') / 2``."""
     return 0.5 * (a + transpose(a))
+
+
+def gram(a: Float[Array, "... m n"]) -> Float[Array, "... m m"]:
+    """Return ``a a'``."""
+    return matmul(a, transpose(a))

@@ -8,16 +8,24 @@ from jaxsteer.solvers._fixed_point import (
     fixed_point,
 )
 from jaxsteer.solvers._lattice_search import LatticeSearch, search_lattice
+from jaxsteer.solvers._matrix_groups import GeneralLinear, PositiveDefinite
+from jaxsteer.solvers._relative_newton import RelativeNewton
+from jaxsteer.solvers._solution import Solution, final_status
 from jaxsteer.solvers._status import SolveError, Status, require_converged
 
 __all__ = [
     "DIFFERENTIATE",
     "Differentiate",
     "FixedPoint",
+    "GeneralLinear",
     "LatticeSearch",
+    "PositiveDefinite",
+    "RelativeNewton",
+    "Solution",
     "SolveError",
     "Status",
     "dense_tangent_solve",
+    "final_status",
     "fixed_point",
     "require_converged",
     "search_lattice",

@@ -1,0 +1,197 @@
+"""The affirmative intervention on multivariate cells: one group moves at a time.
+
+The template is the reference group, so every other group is a problem of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsteer._types import Array, Float
+from jaxsteer.families import MultivariateNormal
+from jaxsteer.ideal._diagonalization import diagonalizing_matrix
+from jaxsteer.ideal._gauges import monge_frame, solve_definite, solve_general
+from jaxsteer.ideal._mismatch import Mismatch, mismatch
+from jaxsteer.ideal._orbit import Orbit, join_maps
+from jaxsteer.ideal._tied import tied_map
+from jaxsteer.linalg import einsum, inv_sqrtm_psd, matmul, transpose
+from jaxsteer.solvers import Differentiate, Solution
+
+# Above this many features the general gauge starts from the tied closed form alone:
+# every further start would cost as much as the solve.
+MANY_FEATURES = 128
+
+
+def reference_roots(
+    cells: MultivariateNormal, reference: int, pivot: int
+) -> Float[Array, "d d"]:
+    """Inverse root of the reference group's covariance in the pivot class."""
+    return inv_sqrtm_psd(cells.cov[pivot, reference])
+
+
+def first_frame(objective: Mismatch, right: Array | None) -> Float[Array, "1 d d"]:
+    """Frame of the definite gauges' solution, were the classes' covariances equal."""
+    objective = jax.lax.stop_gradient(objective)
+    share = objective.weight / jnp.sum(objective.weight)
+    centered = objective.mean - share @ objective.mean
+    second = einsum("k,kij->ij", share, objective.cov)
+    second = second + matmul(transpose(centered) * share, centered)
+    if right is not None:
+        right = jax.lax.stop_gradient(right)
+        second = matmul(right, matmul(second, transpose(right)))
+    return monge_frame(objective.rows / objective.log_weight[0], second[None])
+
+
+def definite(
+    objective: Mismatch, right: Array | None, solver: Any, differentiate: Differentiate
+) -> Solution:
+    """Solve one group's problem over ``s @ right``; convex."""
+    frame = first_frame(objective, right)
+    side = None if right is None else right[None]
+    return solve_definite(objective, frame, side, solver, differentiate)
+
+
+def starting_matrices(
+    group: tuple[Array, Array, Array],
+    template: MultivariateNormal,
+    objective: Mismatch,
+    root: Array,
+    solver: Any,
+    *,
+    allow_reflection: bool,
+) -> Float[Array, "s d d"]:
+    """Matrices to start the general gauge from; the definite gauges' answers included."""
+    mean, cov, weight = group
+    pooled = einsum("k,kij->ij", weight / jnp.sum(weight), cov)
+
+    def tied(reflect):
+        return tied_map(
+            mean,
+            pooled,
+            template.mean,
+            template.cov,
+            weight,
+            allow_reflection=reflect,
+        ).weight
+
+    starts = [tied(False)]
+    if allow_reflection:
+        starts.append(tied(True))
+    if mean.shape[-1] <= MANY_FEATURES:
+        # Both definite gauges by one compiled search.
+        rights = jnp.stack([jnp.eye(len(root), dtype=root.dtype), root])
+        ends = jax.lax.map(
+            lambda right: definite(objective, right, solver, "none").x[0], rights
+        )
+        starts.extend(ends)
+        if len(mean) == 2:
+            paired = diagonalizing_matrix(
+                mean,
+                cov,
+                template.mean,
+                template.cov,
+                weight,
+                allow_reflection=allow_reflection,
+            )
+            starts.append(paired)
+    return jnp.stack(starts)
+
+
+def _by_group(
+    cells: MultivariateNormal,
+    weights: Float[Array, "K G"],
+    reference: int,
+    solve: Callable[[Any, Mismatch], tuple[Mismatch, Solution]],
+) -> Orbit:
+    """Solve every moving group's problem and join the maps."""
+    n_groups = weights.shape[1]
+    others = np.array([a for a in range(n_groups) if a != reference])
+    template = MultivariateNormal(cells.mean[:, reference], cells.cov[:, reference])
+
+    def one(group):
+        mean, cov, weight = group
+        objective = mismatch(mean, cov, template.mean, template.cov, weight)
+        found = solve(group, objective)
+        move = objective.best_map(found.x[0])
+        return move, found.residual, found.status, found.steps
+
+    moved, residual, status, steps = jax.lax.map(
+        one,
+        (
+            jnp.moveaxis(cells.mean, 1, 0)[others],
+            jnp.moveaxis(cells.cov, 1, 0)[others],
+            weights.T[others],
+        ),
+    )
+    return Orbit(
+        template=template,
+        to_group=join_maps(moved, n_groups, reference),
+        residual=jnp.max(residual),
+        status=jnp.max(status),
+        steps=jnp.max(steps),
+    )
+
+
+def affirmative_definite(
+    cells: MultivariateNormal,
+    weights: Float[Array, "K G"],
+    reference: int,
+    *,
+    pivot: int | None,
+    solver: Any,
+    differentiate: Differentiate,
+) -> Orbit:
+    """Maps ``x -> S x + b`` ("monge") or, with a pivot class ``r``, ``S Sigma_r^-1/2``.
+
+    ``S`` positive definite, ``Sigma_r`` the reference group's covariance. Convex: the
+    global optimum, certified by the residual.
+
+    References:
+        "On Optimal Steering to Achieve Exact Fairness", Theorem 4.1.
+    """
+    root = None if pivot is None else reference_roots(cells, reference, pivot)
+
+    def solve(group, objective):
+        del group
+        return definite(objective, root, solver, differentiate)
+
+    return _by_group(cells, weights, reference, solve)
+
+
+def affirmative_general(
+    cells: MultivariateNormal,
+    weights: Float[Array, "K G"],
+    reference: int,
+    *,
+    pivot: int,
+    allow_reflection: bool,
+    solver: Any,
+    differentiate: Differentiate,
+) -> Orbit:
+    """Maps ``x -> T x + b`` with any invertible ``T``: not convex, from several starts.
+
+    Never above the definite gauges, whose answers are among the starts up to
+    ``MANY_FEATURES`` features.
+    """
+    root = jax.lax.stop_gradient(reference_roots(cells, reference, pivot))
+    template = jax.lax.stop_gradient(
+        MultivariateNormal(cells.mean[:, reference], cells.cov[:, reference])
+    )
+
+    def solve(group, objective):
+        starts = starting_matrices(
+            jax.lax.stop_gradient(group),
+            template,
+            jax.lax.stop_gradient(objective),
+            root,
+            solver,
+            allow_reflection=allow_reflection,
+        )
+        return solve_general(objective, starts[:, None], solver, differentiate)
+
+    return _by_group(cells, weights, reference, solve)

@@ -1,0 +1,203 @@
+"""Newton's method on matrix groups: conjugate gradients in a trust region."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxsteer._types import Array, Float
+from jaxsteer.solvers._conjugate_gradient import trust_region_step
+from jaxsteer.solvers._fixed_point import Differentiate
+from jaxsteer.solvers._matrix_groups import (
+    Gradient,
+    MatrixGroup,
+    log_determinant,
+)
+from jaxsteer.solvers._relative import (
+    TRIAL_STEPS,
+    Objective,
+    RelativeProblem,
+    relative_residual,
+    solve_relative,
+)
+from jaxsteer.solvers._solution import (
+    Solution,
+    default_tolerance,
+    final_status,
+    new_trace,
+    record,
+)
+
+PATIENCE = 3  # steps within rounding error that do not help, before giving up
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RelativeNewton:
+    """Trust-region Newton steps in the chart around the current matrix.
+
+    Follows directions of negative curvature, so that saddle points do not hold it, and
+    converges quadratically. Each step costs one gradient, one value and some Hessian
+    products, each about as dear as a gradient.
+
+    Attributes:
+        max_steps: Limit on steps.
+        max_products: Limit on Hessian products in one step.
+        tolerance: Residual (relative gradient per unit of weight, Frobenius norm) that
+            counts as converged; None takes the root of the rounding unit.
+        trace: Record the residual before every step.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> def fn(x, target):
+        ...     return 0.5 * jnp.sum((x - target) ** 2)
+        >>> found = RelativeNewton().run(fn, jnp.eye(2)[None], jnp.zeros((1, 2, 2)))
+        >>> jnp.allclose(found.x, jnp.eye(2)).item(), found.converged.item()
+        (True, True)
+    """
+
+    max_steps: int = 100
+    max_products: int = 200
+    tolerance: float | None = None
+    trace: bool = False
+
+    def run(
+        self,
+        fn: Objective,
+        start: Float[Array, "g d d"] | Float[Array, "s g d d"],
+        args: Any,
+        *,
+        weight: Float[Array, " g"] | None = None,
+        gradient: Gradient | None = None,
+        curvature: Gradient | None = None,
+        group: MatrixGroup | None = None,
+        differentiate: Differentiate = "implicit",
+        trial_steps: int = TRIAL_STEPS,
+    ) -> Solution:
+        """Minimize ``fn(x, args) - sum_g weight_g log|det x_g|``.
+
+        Args:
+            fn: Smooth function of ``[g, d, d]`` and `args`; everything differentiable
+                comes in through `args`.
+            start: ``[g, d, d]`` invertible matrices; for
+                :class:`~jaxsteer.solvers.PositiveDefinite` any ``f`` with ``f f'`` the
+                first point. ``[s, g, d, d]``: several starts, of which the one that is
+                lowest after `trial_steps` goes on. The gradient by it is zero.
+            args: Any pytree.
+            weight: ``[g]`` positive weights of the log-determinants; None takes 1.
+            gradient: ``gradient(x, args)`` of `fn`; None differentiates `fn`.
+            curvature: About the diagonal of its Hessian in the chart at a frame.
+            group: Which matrices are allowed; None takes
+                :class:`~jaxsteer.solvers.GeneralLinear`.
+            differentiate: How derivatives pass through the solve.
+            trial_steps: Steps from each of several starts.
+
+        Returns:
+            The solution; its residual is the Frobenius norm of the relative gradient
+            per unit of weight, the largest over the ``g`` matrices.
+        """
+        return solve_relative(
+            self,
+            fn,
+            start,
+            args,
+            weight=weight,
+            gradient=gradient,
+            curvature=curvature,
+            group=group,
+            differentiate=differentiate,
+            trial_steps=trial_steps,
+        )
+
+    def search(
+        self,
+        problem: RelativeProblem,
+        start: Array,
+        args: Any,
+        weight: Array,
+        limit: Array,
+    ) -> Solution:
+        """Search from one frame for at most `limit` steps; `x` is a frame."""
+        dtype, d = start.dtype, start.shape[-1]
+        group = problem.group
+        eps = float(jnp.finfo(dtype).eps)
+        tolerance = (
+            default_tolerance(dtype) if self.tolerance is None else self.tolerance
+        )
+        first = problem.fn(group.point(start), args)
+        state = {
+            "frame": start,
+            "value": first,
+            "radius": jnp.asarray(0.5 * d**0.5, dtype),
+            "residual": jnp.asarray(jnp.inf, dtype),
+            "best": start,
+            "lowest": jnp.asarray(jnp.inf, dtype),
+            "idle": jnp.zeros((), jnp.int32),
+            "steps": jnp.zeros((), jnp.int32),
+            "trace": new_trace(self.max_steps, dtype, self.trace),
+            "done": ~jnp.isfinite(first),
+        }
+
+        def unfinished(state):
+            return ~state["done"] & (state["steps"] < limit)
+
+        def body(state):
+            frame, radius = state["frame"], state["radius"]
+            slope, hessian = problem.expand(frame, args, weight)
+            residual = relative_residual(slope, weight)
+            step = trust_region_step(
+                hessian,
+                slope,
+                problem.preconditioner(frame, args, weight, floor=0.1),
+                radius,
+                accuracy=jnp.minimum(0.1, jnp.sqrt(residual)),
+                max_products=self.max_products,
+            )
+            e = step.step
+            moved = group.move(frame, e)
+            value = problem.fn(group.point(moved), args)
+            gain = jnp.sum(weight[:, 0, 0] * log_determinant(e))
+            change = value - state["value"] - gain
+            noise = 10 * eps * (jnp.abs(value) + jnp.sum(weight) * d)
+            # Where the promised change drowns in rounding, trust the model.
+            blind = (-step.predicted < noise) & (change < noise)
+            quality = jnp.where(blind, 1.0, change / step.predicted)
+            accepted = (quality > 1e-4) & jnp.isfinite(change)
+            length = jnp.sqrt(jnp.sum(e**2))
+            shrunk = jnp.where(quality > 0.25, radius, 0.25 * length)
+            grown = jnp.where((quality > 0.75) & step.bound, 2.5 * radius, shrunk)
+            new_radius = jnp.where(accepted, grown, 0.25 * length)
+            better = residual < state["lowest"]
+            # Far from the solution the residual may rise while the value falls.
+            idle = jnp.where(blind & ~(residual < 0.5 * state["lowest"]), 1, 0)
+            idle = jnp.where(idle > 0, state["idle"] + 1, 0)
+            solved = residual <= tolerance
+            hopeless = (idle >= PATIENCE) | ~jnp.isfinite(residual)
+            hopeless = hopeless | (new_radius < eps)
+            keep = accepted & ~solved
+            at_noise = better | ~blind
+            return {
+                "frame": jnp.where(keep, moved, frame),
+                "value": jnp.where(keep, value, state["value"]),
+                "radius": new_radius,
+                "residual": residual,
+                "best": jnp.where(at_noise, frame, state["best"]),
+                "lowest": jnp.where(at_noise, residual, state["lowest"]),
+                "idle": idle,
+                "steps": state["steps"] + jnp.where(solved, 0, 1),
+                "trace": record(state["trace"], state["steps"], residual),
+                "done": solved | hopeless,
+            }
+
+        end = jax.lax.while_loop(unfinished, body, state)
+        residual = jnp.where(jnp.isfinite(first), end["lowest"], jnp.nan)
+        return Solution(
+            x=end["best"],
+            value=end["value"],
+            residual=residual,
+            status=final_status(residual, tolerance, end["steps"], limit),
+            steps=end["steps"],
+            trace=end["trace"],
+        )
