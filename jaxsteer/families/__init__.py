@@ -7,6 +7,7 @@ from jaxsteer.families._divergence import (
     kl_multivariate_log_normal,
     kl_transformed_normal,
 )
+from jaxsteer.families._low_rank_normal import LowRankNormal, kl_low_rank_normal
 from jaxsteer.families._multivariate_normal import (
     MultivariateNormal,
     kl_multivariate_normal,
@@ -22,6 +23,7 @@ from jaxsteer.families._transformed_normal import (
 __all__ = [
     "DiagonalNormal",
     "LogNormal",
+    "LowRankNormal",
     "MultivariateLogNormal",
     "MultivariateNormal",
     "Normal",
@@ -30,6 +32,7 @@ __all__ = [
     "kl_diagonal_normal",
     "kl_divergence",
     "kl_log_normal",
+    "kl_low_rank_normal",
     "kl_multivariate_log_normal",
     "kl_multivariate_normal",
     "kl_normal",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
+
 from jaxsteer._types import Array, Float
 from jaxsteer.families._diagonal_normal import DiagonalNormal, kl_diagonal_normal
+from jaxsteer.families._low_rank_normal import LowRankNormal, kl_low_rank_normal
 from jaxsteer.families._multivariate_normal import (
     MultivariateNormal,
     kl_multivariate_normal,
@@ -43,6 +46,7 @@ def kl_transformed_normal(
 _CLOSED_FORMS = {
     DiagonalNormal: kl_diagonal_normal,
     LogNormal: kl_log_normal,
+    LowRankNormal: kl_low_rank_normal,
     MultivariateLogNormal: kl_multivariate_log_normal,
     MultivariateNormal: kl_multivariate_normal,
     Normal: kl_normal,
@@ -50,10 +54,21 @@ _CLOSED_FORMS = {
 }
 
 
+def _dense(law: Any) -> MultivariateNormal:
+    return law if isinstance(law, MultivariateNormal) else law.to_dense()
+
+
+def _low_rank(law: DiagonalNormal | LowRankNormal) -> LowRankNormal:
+    if isinstance(law, LowRankNormal):
+        return law
+    return LowRankNormal(law.loc, jnp.zeros_like(law.loc)[..., None], law.scale**2)
+
+
 def kl_divergence(p: Any, q: Any) -> Float[Array, "..."]:
     """``KL(p || q)`` in nats, by the closed form of the pair of families.
 
-    Batches broadcast. A :class:`DiagonalNormal` and a :class:`MultivariateNormal` mix.
+    Batches broadcast. A :class:`DiagonalNormal`, a :class:`LowRankNormal` and a
+    :class:`MultivariateNormal` mix; only with the last one in O(d^3).
 
     Args:
         p: Distributions, batch ``[...]``.
@@ -70,8 +85,10 @@ def kl_divergence(p: Any, q: Any) -> Float[Array, "..."]:
         >>> kl_divergence(Normal(0.0, 1.0), Normal(1.0, 1.0)).item()
         0.5
     """
-    if {type(p), type(q)} == {DiagonalNormal, MultivariateNormal}:
-        p, q = (d.to_dense() if isinstance(d, DiagonalNormal) else d for d in (p, q))
+    kinds = {type(p), type(q)}
+    if len(kinds) == 2 and kinds <= {DiagonalNormal, LowRankNormal, MultivariateNormal}:
+        alike = _low_rank if MultivariateNormal not in kinds else _dense
+        p, q = alike(p), alike(q)
     if isinstance(p, SharedBijection) and isinstance(q, SharedBijection):
         check_same_bijection(p, q)
         return kl_divergence(p.base, q.base)

@@ -7,10 +7,13 @@ Runs on the host, on concrete values only: inside ``jit`` the same faults end as
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxsteer.moments._cells import CellMoments
+from jaxsteer.moments._columns import CellColumns
 
 # A column counts as a combination of earlier ones when they explain all but this part
 # of its variance within cells: beyond it a map amplifies noise a thousandfold.
@@ -44,92 +47,164 @@ def _unexplained(cov: np.ndarray) -> np.ndarray:
     return shares
 
 
+class _Units(NamedTuple):
+    """What has a covariance of its own: the cells, or the groups where it is tied."""
+
+    names: Callable[[np.ndarray], str]
+    rows: np.ndarray
+    variances: np.ndarray
+    level: np.ndarray
+    needed: int
+    why: str
+
+
+def _units(columns, n_groups, covariance, groups, rank):
+    # The spread of a constant column is rounding, relative to its level.
+    level = np.square(np.asarray(columns.mean, np.float64))
+    d = level.shape[-1]
+    if covariance == "tied":
+        level = level.reshape(-1, n_groups, d)
+        return _Units(
+            names=lambda mask: f"the groups {_columns(mask)}",
+            rows=np.asarray(groups.effective_count),
+            variances=np.diagonal(np.asarray(groups.cov, np.float64), 0, -2, -1),
+            level=level.max(0),
+            needed=d + len(level),
+            why=f"{d} features plus {len(level)} classes",
+        )
+    low_rank = covariance == "low_rank"
+    return _Units(
+        names=lambda mask: f"the cells {_cells(mask, n_groups)}",
+        rows=np.asarray(columns.effective_count),
+        variances=np.asarray(columns.variance, np.float64),
+        level=level,
+        needed=rank + 2 if low_rank else d + 1,
+        why=f"rank={rank} plus two" if low_rank else f"{d} features plus one",
+    )
+
+
 def diagnose(
-    moments: CellMoments, n_groups: int, *, full: bool, shrinkage: object
+    columns: CellColumns,
+    n_groups: int,
+    *,
+    covariance: str,
+    shrinkage: object,
+    moments: CellMoments | None = None,
+    rank: int = 0,
 ) -> None:
     """Raise or warn, naming cells and columns.
 
+    What counts as too few rows depends on what is fitted: a full covariance needs more
+    rows a cell than columns, a tied one more rows a group than columns and classes, a
+    low-rank one two rows a cell more than its rank, variances alone need two.
+
     Args:
-        moments: Concrete moments of the cells.
+        columns: Concrete moments of the columns of the cells.
         n_groups: Number of groups, to name cells.
-        full: Whether full covariances are needed (else variances only).
+        covariance: "full", "tied", "low_rank" or "diagonal" (variances only).
         shrinkage: What will be done about small cells; None means nothing.
+        moments: Of the cells ("full") or groups ("tied"), else not needed.
+        rank: Of "low_rank".
 
     Raises:
         ValueError: Empty cells, moments that overflowed, cells or columns without
-            variance, and, without shrinkage, cells smaller than the dimension and
-            collinear columns.
+            variance, cells with too few rows for a rank, and, without shrinkage, cells
+            (or groups) smaller than the dimension and collinear columns.
     """
-    mass = np.asarray(moments.mass)
-    cov = np.asarray(moments.cov, np.float64)
-    rows = np.asarray(moments.effective_count)
-    d = cov.shape[-1]
+    mass = np.asarray(columns.mass)
     if (mass <= 0).any():
         raise ValueError(
             f"no rows in the cells {_cells(mass <= 0, n_groups)}: independence of class "
             f"and group cannot be reached there. Merge that group with another, or leave "
             f"out that class."
         )
-    if not (np.isfinite(cov).all() and np.isfinite(np.asarray(moments.mean)).all()):
+    known = [columns.mean, columns.variance] + ([moments.cov] if moments else [])
+    if not all(np.isfinite(np.asarray(k)).all() for k in known):
         raise ValueError(
-            f"x overflows {moments.cov.dtype} in its moments; standardize the "
+            f"x overflows {columns.mean.dtype} in its moments; standardize the "
             f"features first (they need not keep their units)."
         )
-    variances = np.diagonal(cov, axis1=-2, axis2=-1)
-    # The spread of a constant column is rounding, relative to its level.
-    level = np.square(np.asarray(moments.mean, np.float64))
-    tiny = np.finfo(moments.cov.dtype).eps ** 2 * 16 * level
-    flat = variances <= tiny
+    units = _units(columns, n_groups, covariance, moments, rank)
+    shrinkable = covariance != "diagonal"
+    tiny = np.finfo(columns.mean.dtype).eps ** 2 * 16 * units.level
+    flat = units.variances <= tiny
     constant = flat.all(0)
     remedy = "drop them (a steering map leaves them as they are)"
-    if not full or shrinkage is None:
+    if not shrinkable or shrinkage is None:
         if constant.any():
             raise ValueError(
                 f"x has constant columns ({_columns(constant)}) within every cell; "
-                f"{remedy}" + (", or pass shrinkage='oas'." if full else ".")
+                f"{remedy}" + (", or pass shrinkage='oas'." if shrinkable else ".")
             )
         if flat.any():
             raise ValueError(
-                f"x does not vary in columns {_columns(flat.any(0))} within the cells "
-                f"{_cells(flat.any(-1), n_groups)}; {remedy}, merge cells"
-                + (", or pass shrinkage='oas'." if full else ".")
+                f"x does not vary in columns {_columns(flat.any(0))} within "
+                f"{units.names(flat.any(-1))}; {remedy}, merge cells"
+                + (", or pass shrinkage='oas'." if shrinkable else ".")
             )
-    if not full:
+    if not shrinkable:
         return
     lifeless = flat.all(-1)
     if lifeless.any():
+        tied = "" if covariance == "tied" else ", or pass covariance='tied'"
         raise ValueError(
-            f"the cells {_cells(lifeless, n_groups)} have no spread at all (a single row, "
-            f"or identical rows); merge that group with another, or leave out that class."
+            f"{units.names(lifeless)} have no spread at all (a single row, or identical "
+            f"rows); merge that group with another, leave out that class{tied}."
         )
     if constant.any():
         warnings.warn(
             f"columns {_columns(constant)} of x are constant within every cell; {remedy}.",
             stacklevel=3,
         )
-    small = rows < d + 1
-    if small.any():
-        message = (
-            f"the cells {_cells(small, n_groups)} have fewer effective rows "
-            f"({rows.min():.0f} at the least) than {d} features plus one"
+    _judge_size(units, covariance, shrinkage)
+    if moments is not None:
+        _judge_columns(moments, constant, shrinkage, remedy)
+
+
+def _judge_size(units, covariance, shrinkage):
+    # Kish's count of equal weights may be a rounding below the number of rows.
+    small = units.rows * (1 + 1e-5) < units.needed
+    if not small.any():
+        return
+    message = (
+        f"{units.names(small)} have fewer effective rows ({units.rows.min():.0f} at the "
+        f"least) than {units.why}"
+    )
+    others = "covariance='tied', 'low_rank' or 'diagonal'"
+    if covariance == "tied":
+        others = "covariance='low_rank' or 'diagonal'"
+    if covariance == "low_rank":
+        raise ValueError(
+            f"{message}; pass a smaller rank, covariance='tied' or 'diagonal', or merge "
+            f"cells."
         )
-        if shrinkage is None:
-            raise ValueError(
-                f"{message}, so their covariances are singular; pass shrinkage='oas' or "
-                f"'ledoit-wolf', fewer features, or merge cells."
-            )
-        warnings.warn(
-            f"{message}; their covariances are mostly shrinkage.", stacklevel=3
+    if shrinkage is None:
+        raise ValueError(
+            f"{message}, so their covariances are singular; pass shrinkage='oas' or "
+            f"'ledoit-wolf', {others} (which need fewer rows), fewer features, or merge "
+            f"cells."
         )
+    warnings.warn(
+        f"{message}; their covariances are mostly shrinkage ({others} need fewer rows).",
+        stacklevel=4,
+    )
+
+
+def _judge_columns(moments, constant, shrinkage, remedy):
+    mass = np.asarray(moments.mass)
+    cov = np.asarray(moments.cov, np.float64)
     pooled = np.einsum("c,cij->ij", mass / mass.sum(), cov)
     combined = (_unexplained(pooled) <= COLLINEAR) & ~constant
-    if combined.any():
-        message = (
-            f"columns {_columns(combined)} of x are linear combinations of earlier ones "
-            f"within the cells"
+    if not combined.any():
+        return
+    message = (
+        f"columns {_columns(combined)} of x are linear combinations of earlier ones "
+        f"within the cells"
+    )
+    if shrinkage is None:
+        raise ValueError(
+            f"{message}; {remedy}, or pass shrinkage='oas' or covariance='low_rank'."
         )
-        if shrinkage is None:
-            raise ValueError(f"{message}; {remedy}, or pass shrinkage='oas'.")
-        warnings.warn(
-            f"{message}: maps are ill-determined along them; {remedy}.", stacklevel=3
-        )
+    warnings.warn(
+        f"{message}: maps are ill-determined along them; {remedy}.", stacklevel=4
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -17,31 +16,42 @@ from jaxsteer._errors import (
     check_weights,
     is_concrete,
 )
-from jaxsteer._types import Array, ArrayLike, Float, Int
+from jaxsteer._types import ArrayLike, Float, Int
 from jaxsteer.families import (
     DiagonalNormal,
     LogNormal,
     MultivariateLogNormal,
     MultivariateNormal,
     Normal,
+    TransformedNormal,
 )
 from jaxsteer.maps import Exp
 from jaxsteer.moments._cells import cell_moments
+from jaxsteer.moments._columns import CellColumns, cell_columns, group_moments
 from jaxsteer.moments._diagnosis import diagnose
+from jaxsteer.moments._low_rank import choose_rank, fit_low_rank
 from jaxsteer.moments._shrinkage import check_shrinkage, shrink
 from jaxsteer.population import Population
 
 FAMILIES = ("normal", "diagonal_normal", "lognormal")
+COVARIANCES = ("full", "tied", "diagonal", "low_rank")
 
 
-@partial(jax.jit, static_argnames=("n_classes", "n_groups"))
-def _moments(x, label, group, weights, n_classes, n_groups):
+def _cell_codes(label, group, n_classes, n_groups):
+    """Codes ``class * G + group``, -1 where one is out of range; NumPy's if they can."""
+    concrete = is_concrete(label, group)
+    np_or_jnp = np if concrete else jnp
+    label, group = np_or_jnp.asarray(label), np_or_jnp.asarray(group)
     inside = (label >= 0) & (label < n_classes) & (group >= 0) & (group < n_groups)
     # Narrow codes would overflow in the product; a code out of range must not be taken
     # for another cell.
-    cell = label.astype(jnp.int32) * n_groups + group.astype(jnp.int32)
-    cell = jnp.where(inside, cell, -1)
-    return cell_moments(x, cell, n_classes * n_groups, weights)
+    cell = label.astype(np.int32) * n_groups + group.astype(np.int32)
+    return np_or_jnp.where(inside, cell, -1)
+
+
+_cell_moments = jax.jit(cell_moments, static_argnums=2)
+_cell_columns = jax.jit(cell_columns, static_argnums=2)
+_group_moments = jax.jit(group_moments, static_argnums=3)
 
 
 def fit_population(
@@ -52,13 +62,15 @@ def fit_population(
     shrinkage: str | float | None = "oas",
     weights: Float[ArrayLike, " n"] | None = None,
     *,
+    covariance: str = "full",
+    rank: int | None = None,
     n_classes: int | None = None,
     n_groups: int | None = None,
 ) -> Population:
     """Fit the priors and one distribution to every class-by-group cell.
 
-    Cost O(n d^2) whatever the number of cells. Differentiable in `x` and `weights`;
-    under ``jit`` give `n_classes` and `n_groups`.
+    Cost O(n d^2) whatever the number of cells ("diagonal": O(n d)). Differentiable in
+    `x` and `weights`; under ``jit`` give `n_classes` and `n_groups`.
 
     Args:
         x: ``[n]`` or ``[n, d]`` features, finite. Scales matter to `shrinkage`, which
@@ -68,20 +80,41 @@ def fit_population(
         family: "normal" (univariate for ``[n]``, full covariances for ``[n, d]``),
             "diagonal_normal" (independent features), or "lognormal" (the same as
             "normal" for ``log x``; `x` must be positive).
-        shrinkage: Of full covariances: "oas", "ledoit-wolf", an intensity in [0, 1], or
-            None. Variances alone are never shrunk.
+        shrinkage: Of full and tied covariances toward a multiple of the identity: "oas",
+            "ledoit-wolf", an intensity in [0, 1], or None. Of "low_rank", the diagonal
+            toward its mean: an intensity (1 is probabilistic principal components),
+            None (0) for columns that keep their variances exactly, or either name for
+            Ledoit and Wolf's estimate from the rows of the cell. Variances alone are
+            never shrunk.
         weights: ``[n]`` non-negative sample weights, or None for 1.
+        covariance: What of ``[n, d]`` features is fitted. "full": a covariance a cell,
+            for cells with many more rows than columns. "tied": one within-class
+            covariance a group, the classes pooled by mass, for small classes. "low_rank":
+            `rank` leading directions of each cell and what is left in each column
+            (:class:`jaxsteer.LowRankNormal`), for cells with fewer rows than columns
+            and for many columns; no ``d x d`` matrix is formed for a cell with fewer
+            rows than columns, unless label or group are traced. "diagonal": variances
+            only, as family="diagonal_normal".
+        rank: Number of directions of "low_rank", 1 to ``d - 1`` and two less than the
+            effective rows of the smallest cell; None takes 10, or ``d - 1``, or one for
+            four rows of the smallest cell, whichever is least (where label, group or
+            weights are traced, the rows do not count).
         n_classes: ``K``; None takes the largest code plus one.
         n_groups: ``G``; None takes the largest code plus one.
 
     Returns:
-        The population; its conditionals have batch shape ``[K, G]``.
+        The population; its conditionals have batch shape ``[K, G]``. They are a
+        :class:`Normal`, :class:`MultivariateNormal`, :class:`DiagonalNormal` or
+        :class:`LowRankNormal`, or for "lognormal" their log-normal counterparts, which
+        for the last two is a :class:`TransformedNormal`.
 
     Raises:
         ValueError: On lengths that differ, labels that are no codes, values that are
-            not finite, empty cells, cells or columns without spread, and, without
-            shrinkage, cells smaller than the dimension or collinear columns; the
-            message names them. With shrinkage the last two are warnings.
+            not finite, options that do not go together, empty cells, cells or columns
+            without spread, cells with fewer rows than `rank` plus two, and, without
+            shrinkage, cells ("full") or groups ("tied") smaller than the dimension or
+            collinear columns; the message names them. With shrinkage the last two are
+            warnings.
 
     Example:
         >>> import numpy as np
@@ -92,12 +125,16 @@ def fit_population(
 
     References:
         Priors are the cells' shares; moments are maximum likelihood, shrunk as asked.
+        "low_rank": Tipping and Bishop 1999, with one step of factor analysis; see
+        :meth:`LowRankNormal.from_moments`.
     """
     check_choice("family", family, FAMILIES)
+    check_choice("covariance", covariance, COVARIANCES)
     shrinkage = check_shrinkage(shrinkage)
     check_same_length(x=x, label=label, group=group)
     if np.ndim(x) not in (1, 2):
         raise ValueError(f"x must have shape [n] or [n, d], got {np.shape(x)}.")
+    covariance = _check_covariance(covariance, rank, family, np.shape(x))
     rows = {"label": label, "group": group}
     if weights is not None:
         rows["weights"] = weights
@@ -107,6 +144,7 @@ def fit_population(
     check_finite("x", x)
     n_classes = check_codes("label", label, n_classes)
     n_groups = check_codes("group", group, n_groups)
+    shares = weights
     x = jnp.asarray(x)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     if weights is None:
@@ -123,25 +161,95 @@ def fit_population(
             )
         x = Exp().inverse(x)
     flat = x[:, None] if x.ndim == 1 else x
-    moments = _moments(
-        flat, jnp.asarray(label), jnp.asarray(group), weights, n_classes, n_groups
-    )
-    full = x.ndim == 2 and family != "diagonal_normal"
-    if is_concrete(moments.cov):
-        diagnose(moments, n_groups, full=full, shrinkage=shrinkage)
-    cov = shrink(moments, shrinkage) if full else moments.cov
-    d, cells = flat.shape[1], (n_classes, n_groups)
-    mean, cov = moments.mean.reshape(*cells, d), cov.reshape(*cells, d, d)
-    priors = (moments.mass / jnp.sum(moments.mass)).reshape(cells)
-    return Population(priors, _conditionals(family, x.ndim, mean, cov))
+    cell = _cell_codes(label, group, n_classes, n_groups)
+    moments: Any = None
+    if covariance == "full":
+        moments = _cell_moments(flat, cell, n_classes * n_groups, weights)
+        columns = CellColumns.of(moments)
+    else:
+        columns = _cell_columns(flat, cell, n_classes * n_groups, weights)
+    if covariance == "tied":
+        moments = _group_moments(flat, columns, cell, n_groups, weights)
+    if rank is None:
+        low_rank = covariance == "low_rank"
+        rank = choose_rank(flat.shape[1], _fewest_rows(cell, shares)) if low_rank else 0
+    if is_concrete(columns.variance):
+        diagnose(
+            columns,
+            n_groups,
+            covariance=covariance,
+            shrinkage=shrinkage,
+            moments=moments,
+            rank=rank,
+        )
+    if covariance == "low_rank":
+        codes = jnp.asarray(cell)
+        law = fit_low_rank(
+            flat, codes, weights, columns, rank=rank, shrinkage=shrinkage
+        )
+    elif covariance == "diagonal":
+        law = DiagonalNormal(columns.mean, jnp.sqrt(columns.variance))
+    else:
+        cov = shrink(moments, shrinkage)
+        # Cells are in class-major order, so that a tied covariance repeats by group.
+        repeats = columns.mean.shape[0] // cov.shape[0]
+        law = MultivariateNormal(columns.mean, jnp.tile(cov, (repeats, 1, 1)))
+    cells = (n_classes, n_groups)
+    law = jax.tree.map(lambda leaf: leaf.reshape(cells + leaf.shape[1:]), law)
+    priors = (columns.mass / jnp.sum(columns.mass)).reshape(cells)
+    return Population(priors, _conditionals(law, x.ndim, family))
 
 
-def _conditionals(family: str, ndim: int, mean: Array, cov: Array) -> Any:
+def _fewest_rows(cell: Any, weights: Any) -> float | None:
+    """Kish's count of the smallest cell; None if traced (features may be traced)."""
+    if not is_concrete(cell, weights):
+        return None
+    weights = np.ones(len(cell)) if weights is None else np.asarray(weights, float)
+    mass, squares = np.bincount(cell, weights), np.bincount(cell, weights**2)
+    return float(np.min(mass**2 / np.where(squares > 0, squares, 1.0)))
+
+
+def _check_covariance(covariance, rank, family, shape):
+    """Return what is fitted ("diagonal" where only variances are), or raise."""
+    if len(shape) == 1 and covariance != "full":
+        raise ValueError(
+            f"covariance={covariance!r} needs x of shape [n, d], got {shape}; leave it "
+            f"out for a single feature."
+        )
+    if family == "diagonal_normal" and covariance in ("tied", "low_rank"):
+        raise ValueError(
+            f"covariance={covariance!r} contradicts family='diagonal_normal', which has "
+            f"variances only; use family='normal'."
+        )
+    if rank is not None:
+        if covariance != "low_rank":
+            raise ValueError(
+                f"rank={rank!r} is for covariance='low_rank', got {covariance!r}."
+            )
+        if isinstance(rank, bool) or not isinstance(rank, (int, np.integer)):
+            raise ValueError(f"rank={rank!r} must be a whole number, or None.")
+    if covariance == "low_rank":
+        d = shape[1]
+        if d < 2:
+            raise ValueError(
+                f"covariance='low_rank' needs two columns at least, x has {d}; use "
+                f"covariance='full'."
+            )
+        if rank is not None and not 1 <= rank <= d - 1:
+            raise ValueError(
+                f"rank={rank} is out of range for {d} features; give 1 to {d - 1}."
+            )
+    only_variances = len(shape) == 1 or family == "diagonal_normal"
+    return "diagonal" if only_variances else covariance
+
+
+def _conditionals(law: Any, ndim: int, family: str) -> Any:
     if ndim == 1:
-        base = Normal.from_moments(mean[..., 0], cov[..., 0, 0])
-        return LogNormal(base.loc, base.scale) if family == "lognormal" else base
-    if family == "diagonal_normal":
-        return DiagonalNormal.from_moments(mean, cov)
-    if family == "lognormal":
-        return MultivariateLogNormal(mean, cov)
-    return MultivariateNormal.from_moments(mean, cov)
+        law = Normal(law.loc[..., 0], law.scale[..., 0])
+    if family != "lognormal":
+        return law
+    if isinstance(law, Normal):
+        return LogNormal(law.loc, law.scale)
+    if isinstance(law, MultivariateNormal):
+        return MultivariateLogNormal(law.mean, law.cov)
+    return TransformedNormal(law, Exp())

@@ -8,6 +8,7 @@ import numpy as np
 from jaxsteer.families import (
     DiagonalNormal,
     LogNormal,
+    LowRankNormal,
     MultivariateLogNormal,
     MultivariateNormal,
     Normal,
@@ -24,6 +25,7 @@ FAMILIES = (
     "LogNormal",
     "MultivariateLogNormal",
     "TransformedNormal",
+    "LowRankNormal",
 )
 SCALAR = ("Normal", "LogNormal")
 
@@ -34,7 +36,10 @@ def as_numbers(x):
 
 
 def parameters(name, seed, batch=(), d=3):
-    """Location and scale (or covariance), as float64 values that the dtype can hold."""
+    """Location and scale (or covariance), as float64 values that the dtype can hold.
+
+    Of ``LowRankNormal``: mean, factor of rank 2 and diagonal.
+    """
     rng = np.random.default_rng(seed)
     if name in SCALAR:
         return as_numbers(rng.normal(size=batch)), as_numbers(
@@ -43,13 +48,19 @@ def parameters(name, seed, batch=(), d=3):
     loc = as_numbers(rng.normal(size=(*batch, d)))
     if name == "DiagonalNormal":
         return loc, as_numbers(rng.uniform(0.3, 2, (*batch, d)))
+    if name == "LowRankNormal":
+        factor = as_numbers(rng.normal(size=(*batch, d, 2)))
+        return loc, factor, as_numbers(rng.uniform(0.3, 2, (*batch, d)))
     root = rng.normal(size=(*batch, d, d))
     return loc, as_numbers(root @ np.swapaxes(root, -1, -2) / d + 0.3 * np.eye(d))
 
 
-def build(name, loc, second):
+def build(name, *values):
     """Return the member with these parameters."""
-    loc, second = jnp.asarray(loc, DTYPE), jnp.asarray(second, DTYPE)
+    values = [jnp.asarray(v, DTYPE) for v in values]
+    if name == "LowRankNormal":
+        return LowRankNormal(*values)
+    loc, second = values
     if name == "TransformedNormal":
         return TransformedNormal(MultivariateNormal(loc, second), Exp())
     classes = (Normal, DiagonalNormal, MultivariateNormal)
@@ -62,12 +73,22 @@ def member(name, seed, batch=(), d=3):
     return build(name, *parameters(name, seed, batch, d))
 
 
+def mean_and_cov(name, loc, second, diagonal=None):
+    """Return the moments of parameters of a normal family in ``[..., d]``."""
+    if name == "LowRankNormal":
+        across = second @ np.swapaxes(second, -1, -2)
+        return loc, across + diagonal[..., None] * np.eye(loc.shape[-1])
+    if name == "DiagonalNormal":
+        return loc, second[..., None] ** 2 * np.eye(loc.shape[-1])
+    return loc, second
+
+
 def reference_kl(name, p, q):
     """``KL(p || q)`` of one pair of parameters, from the textbook formula in float64."""
-    (m, s), (n, t) = p, q
+    (m, s), (n, t) = (mean_and_cov(name, *v) for v in (p, q))
     if name in SCALAR:
         m, n, s, t = np.array([m]), np.array([n]), np.array([s]), np.array([t])
-    if name in SCALAR or name == "DiagonalNormal":
+    if name in SCALAR:
         s, t = np.diag(s**2), np.diag(t**2)
     ratio = np.linalg.solve(t, s)
     shift = (m - n) @ np.linalg.solve(t, m - n)

@@ -33,9 +33,12 @@ def torch_laws():
     return torch, torch.distributions
 
 
-def torch_law(name, loc, second):
+def torch_law(name, *values):
     torch, laws = torch_laws()
-    loc, second = torch.as_tensor(loc), torch.as_tensor(second)
+    values = [torch.as_tensor(v) for v in values]
+    if name == "LowRankNormal":
+        return laws.LowRankMultivariateNormal(*values)
+    loc, second = values
     if name in SCALAR:
         law = laws.Normal(loc, second)
         return laws.LogNormal(loc, second) if name == "LogNormal" else law

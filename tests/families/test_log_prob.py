@@ -4,7 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from family_cases import EPS, FAMILIES, SCALAR, build, member, parameters
+from family_cases import (
+    EPS,
+    FAMILIES,
+    SCALAR,
+    build,
+    mean_and_cov,
+    member,
+    parameters,
+)
 from scipy import stats
 
 from jaxsteer.families import LogNormal, MultivariateLogNormal, Normal
@@ -29,15 +37,14 @@ def test_univariate_equals_scipy(name, seed):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", [n for n in FAMILIES if n not in SCALAR])
 def test_multivariate_equals_scipy(name, seed):
-    loc, second = parameters(name, seed)
+    values = parameters(name, seed)
     x = np.random.default_rng(seed).lognormal(size=(5, 3))
-    cov = np.diag(second**2) if name == "DiagonalNormal" else second
-    peer = stats.multivariate_normal(loc, cov)
+    peer = stats.multivariate_normal(*mean_and_cov(name, *values))
     if "LogNormal" in name or name == "TransformedNormal":
         expected = peer.logpdf(np.log(x)) - np.log(x).sum(-1)
     else:
         expected = peer.logpdf(x)
-    found = LOG_PROB(build(name, loc, second), jnp.asarray(x))
+    found = LOG_PROB(build(name, *values), jnp.asarray(x))
     # The quadratic form has the condition of the covariance in its error.
     atol = max(1e-11, 300 * EPS) * (1 + np.abs(expected).max())
     np.testing.assert_allclose(found, expected, atol=atol)
