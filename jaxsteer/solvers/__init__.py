@@ -9,7 +9,16 @@ from jaxsteer.solvers._fixed_point import (
 )
 from jaxsteer.solvers._lattice_search import LatticeSearch, search_lattice
 from jaxsteer.solvers._matrix_groups import GeneralLinear, PositiveDefinite
+from jaxsteer.solvers._optax import (
+    Reparametrized,
+    from_log_cholesky,
+    log_cholesky,
+)
+from jaxsteer.solvers._projected_gradient import ProjectedGradient
+from jaxsteer.solvers._relative_lbfgs import RelativeLBFGS
 from jaxsteer.solvers._relative_newton import RelativeNewton
+from jaxsteer.solvers._scalar import minimize_scalar
+from jaxsteer.solvers._simplex import minimize_on_simplex, project_simplex
 from jaxsteer.solvers._solution import Solution, final_status
 from jaxsteer.solvers._status import SolveError, Status, require_converged
 
@@ -20,13 +29,21 @@ __all__ = [
     "GeneralLinear",
     "LatticeSearch",
     "PositiveDefinite",
+    "ProjectedGradient",
+    "RelativeLBFGS",
     "RelativeNewton",
+    "Reparametrized",
     "Solution",
     "SolveError",
     "Status",
     "dense_tangent_solve",
     "final_status",
     "fixed_point",
+    "from_log_cholesky",
+    "log_cholesky",
+    "minimize_on_simplex",
+    "minimize_scalar",
+    "project_simplex",
     "require_converged",
     "search_lattice",
 ]

@@ -20,6 +20,7 @@ from jaxsteer.solvers._matrix_groups import (
     identity_like,
     log_determinant_gradient,
 )
+from jaxsteer.solvers._narrow import narrow_vmap
 from jaxsteer.solvers._solution import Solution
 
 Objective = Callable[[Array, Any], Array]
@@ -220,7 +221,12 @@ def solve_relative(
     scale = jnp.ones(starts.shape[1], starts.dtype) if weight is None else weight
     scale = scale[:, None, None]
     starts, *fixed = jax.lax.stop_gradient((starts, args, scale))
-    found = search_from(solver, problem, starts, *fixed, trial_steps)
+
+    @narrow_vmap
+    def search(starts, args, scale):
+        return search_from(solver, problem, starts, args, scale, trial_steps)
+
+    found = search(starts, *fixed)
     return differentiable(problem, found, args, scale, differentiate)
 
 
