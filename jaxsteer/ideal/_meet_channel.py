@@ -10,22 +10,25 @@ one law in every group: every threshold, cost and later classifier has equal err
 from __future__ import annotations
 
 import dataclasses
-import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._errors import (
+    check_choice,
     check_codes,
     check_finite,
     check_same_length,
-    check_weights,
-    is_concrete,
 )
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
+from jaxsteer.ideal._channel_rows import channel_rows, class_law
+from jaxsteer.ideal._entropic_meet import entropic_meet
 from jaxsteer.ideal._kernel import degrading_kernel
 from jaxsteer.ideal._roc import concave_hull, lower_envelope, roc_points
+from jaxsteer.solvers import Status
+
+METHODS = ("linear_program", "entropic")
 
 # Rows drawn at a time: each needs its kernel row, so memory is CHUNK * atoms.
 CHUNK = 65_536
@@ -47,7 +50,8 @@ class MeetChannel:
         hulls: Knots ``[m, 2]`` of each group's own concave ROC hull.
         gap: ``[]`` largest difference between two groups' TPR or FPR over all
             thresholds, in sample and in expectation over the randomness.
-        slack: ``[]`` largest violated constraint of the kernels' linear programs.
+        slack: ``[]`` largest difference between the law of the atom that a group's
+            kernel delivers and `atoms`.
         cell_counts: ``[2, G]`` rows of each class and group behind the curves.
     """
 
@@ -146,59 +150,34 @@ def _draw(channel: MeetChannel, rows: Array, key: Array) -> Array:
     return jnp.where(rows >= 0, drawn, jnp.nan)
 
 
-def _law(codes: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:
-    mass = np.bincount(codes, weights, size)
-    return mass / mass.sum()
-
-
-def _inputs(score, label, group, bins, weights, n_groups):
-    if not is_concrete(score, label, group, weights):
-        raise ValueError(
-            "meet_channel is fitted on the host (its curves have as many knots as the "
-            "data asks for): call it outside jit; its transport works inside."
-        )
-    check_same_length(score=score, label=label, group=group)
-    check_finite("score", score)
-    check_codes("label", label, 2)
-    n_groups = check_codes("group", group, n_groups)
-    if n_groups < 2:
-        raise ValueError("group has one value; there is nothing to make equal.")
-    if not (isinstance(bins, int) and bins >= 2):
-        raise ValueError(f"bins={bins!r} must be a whole number of at least 2.")
-    label, group = np.asarray(label, int), np.asarray(group, int)
-    if weights is None:
-        weights = np.ones(len(label))
-    else:
-        check_same_length(score=score, weights=weights)
-        check_weights(weights)
-    weights = np.asarray(weights, float)
-    counts = np.zeros((2, n_groups), int)
-    np.add.at(counts, (label, group), weights > 0)
-    for cls, code in np.argwhere(counts == 0).tolist():
-        raise ValueError(
-            f"no rows of class {cls} in group {code}: its error rates are unknown. Merge "
-            f"that group with another, or leave it out."
-        )
-    if counts.min() < bins:
-        cls, code = np.unravel_index(counts.argmin(), counts.shape)
-        warnings.warn(
-            f"class {cls} of group {code} has {counts.min()} rows for {bins} bins: the "
-            f"channel will be fair in sample, less so on new rows; use fewer bins or "
-            f"merge groups.",
-            stacklevel=3,
-        )
-    return np.asarray(score, float), label, group, weights, counts
-
-
-def _held(values: np.ndarray) -> np.ndarray:
-    """Round values to the precision that transport will compare them in."""
-    return np.asarray(jnp.asarray(values), float)
-
-
 def _edges(score: np.ndarray, bins: int) -> np.ndarray:
     """Distinct inner quantiles; an edge is the lowest score of the bin above it."""
     inner = np.quantile(score, np.arange(1, bins) / bins, method="higher")
     return np.unique(inner[inner > score.min()])
+
+
+def _linear_program(
+    laws: np.ndarray, hulls: list[np.ndarray], mix: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Kernels ``[G, B, T]`` to the exact meet, and its atoms ``[2, T]``."""
+    # Lowest scores first, as the bins are.
+    atoms = np.diff(lower_envelope(hulls), axis=0).T[:, ::-1]
+    return np.stack([degrading_kernel(law, atoms, mix)[0] for law in laws]), atoms
+
+
+def _entropic(masses: np.ndarray, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """Smoothed kernels ``[G, B, B]``, and their atoms ``[2, B]``."""
+    found = entropic_meet(masses, temperature=temperature)
+    codes = np.asarray(found.status)
+    for code in np.flatnonzero(codes != Status.CONVERGED).tolist():
+        status = Status(int(codes[code]))
+        raise RuntimeError(
+            f"no kernel found for the meet channel in group {code} ({status.name}: "
+            f"residual {float(found.residual[code]):.1e}); raise temperature, use fewer "
+            f"bins, or method='linear_program'."
+        )
+    kernels = np.asarray(found.kernels, float)
+    return kernels / kernels.sum(-1, keepdims=True), np.asarray(found.atoms, float)
 
 
 def meet_channel(
@@ -209,13 +188,16 @@ def meet_channel(
     weights: Float[ArrayLike, " n"] | None = None,
     *,
     n_groups: int | None = None,
+    method: str = "linear_program",
+    temperature: float | None = None,
 ) -> MeetChannel:
     """Fit the channel that makes any score exactly fair at every threshold.
 
     Exact in sample, in expectation over the randomness; on new rows up to sampling
     error. Give it scores of rows that the learner has not seen in training (out of
-    fold), or the curves are too good to be true. Binning, hulls and the linear programs
-    run on the host in float64; the result is a JAX pytree.
+    fold), or the curves are too good to be true. Bins are fitted on the host; the result
+    is a JAX pytree. To fit inside ``jit``, to many scores at once or with gradients, see
+    :func:`entropic_meet`.
 
     Args:
         score: ``[n]`` finite scores of any base learner, higher for class 1.
@@ -224,13 +206,22 @@ def meet_channel(
         bins: Quantile bins of each group's scores.
         weights: ``[n]`` non-negative sample weights, or None.
         n_groups: ``G``; None takes the largest code plus one.
+        method: "linear_program" reaches the meet itself, with as many atoms as it has
+            corners, by the kernels that move ranks the least (HiGHS, float64).
+            "entropic" takes `bins` atoms of equal mass just below the meet and smooth
+            kernels, in JAX (:func:`entropic_meet` with its margin): faster, and exact
+            to the rounding of the present precision.
+        temperature: Smoothness of the entropic kernels, in squared ranks; None takes
+            1e-3. Only with method="entropic".
 
     Returns:
         The channel.
 
     Raises:
         ValueError: On scores that are not finite, labels that are not 0 and 1, a group
-            without one of the classes, or fewer than two groups or bins.
+            without one of the classes, fewer than two groups or bins, or options that
+            do not go together.
+        RuntimeError: If a kernel was not found.
 
     Example:
         >>> import jax, numpy as np, jaxsteer as js
@@ -246,32 +237,33 @@ def meet_channel(
         Blackwell 1953; Torgersen 1991, chapter 9: dichotomies are ordered by their ROC
         hulls, and form a lattice.
     """
-    scores, labels, groups, masses, counts = _inputs(
-        score, label, group, bins, weights, n_groups
-    )
-    n_groups = counts.shape[1]
-    mix = _law(labels, masses, 2)
+    check_choice("method", method, METHODS)
+    if temperature is not None and method != "entropic":
+        raise ValueError(
+            f"temperature={temperature} has no meaning for method={method!r}; pass "
+            f"method='entropic', or leave it out."
+        )
+    rows = channel_rows(
+        "meet_channel", score, label, group, weights,
+        bins=bins, n_classes=2, n_groups=n_groups,
+    )  # fmt: skip
+    n_groups = int(rows.counts.shape[1])
+    mix = class_law(rows.label, rows.weights, 2)
     edges = np.full((n_groups, bins - 1), np.inf)
-    laws = []
+    masses = np.zeros((n_groups, 2, bins))
     for code in range(n_groups):
-        # A bin without mass would have an arbitrary kernel row.
-        mine = (groups == code) & (masses > 0)
-        held = _held(scores[mine])
-        inner = _edges(held, bins)
+        mine = rows.group == code
+        inner = _edges(rows.score[mine], bins)
         edges[code, : len(inner)] = inner
-        bin_of = np.searchsorted(inner, held, side="right")
-        of_class = [labels[mine] == y for y in (0, 1)]
-        law = [_law(bin_of[rows], masses[mine][rows], bins) for rows in of_class]
-        laws.append(np.stack(law))
+        bin_of = np.searchsorted(inner, rows.score[mine], side="right")
+        np.add.at(masses[code], (rows.label[mine], bin_of), rows.weights[mine])
+    laws = masses / masses.sum(-1, keepdims=True)
     hulls = [concave_hull(roc_points(*law)) for law in laws]
-    roc = lower_envelope(hulls)
-    # Lowest scores first, as the bins are.
-    atoms = np.diff(roc, axis=0).T[:, ::-1]
-    solved = [degrading_kernel(law, atoms, mix) for law in laws]
-    kernels = np.stack([kernel for kernel, _ in solved])
-    delivered = np.stack(
-        [law @ kernel for law, (kernel, _) in zip(laws, solved, strict=True)]
-    )
+    if method == "entropic":
+        kernels, atoms = _entropic(masses, 1e-3 if temperature is None else temperature)
+    else:
+        kernels, atoms = _linear_program(laws, hulls, mix)
+    delivered = laws @ kernels
     rates = np.cumsum(delivered, -1)
     joint = mix[:, None] * atoms
     return MeetChannel(
@@ -279,9 +271,9 @@ def meet_channel(
         kernels=jnp.asarray(kernels),
         atom_scores=jnp.asarray(joint[1] / joint.sum(0)),
         atoms=jnp.asarray(atoms),
-        roc=jnp.asarray(roc),
+        roc=jnp.asarray(roc_points(*atoms)),
         hulls=tuple(jnp.asarray(hull) for hull in hulls),
         gap=jnp.asarray(np.max(rates.max(0) - rates.min(0))),
-        slack=jnp.asarray(max(slack for _, slack in solved)),
-        cell_counts=jnp.asarray(counts),
+        slack=jnp.asarray(np.abs(delivered - atoms).max()),
+        cell_counts=jnp.asarray(rows.counts),
     )

@@ -1,0 +1,60 @@
+"""Kernels from several experiments to one common experiment of the highest utility."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def common_experiment(
+    laws: np.ndarray, utility: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the target and the kernels together by one linear program.
+
+    Over ``M_a >= 0`` and ``f* >= 0``, maximize ``sum_it utility_it f*_it`` subject to
+    rows of each ``M_a`` summing to 1 and ``M_a' f_ia = f*_i`` for every class ``i`` and
+    group ``a``. Always feasible: a constant kernel ignores its bins. Sparse, solved by
+    HiGHS through SciPy in ``G B T + K T`` variables and ``G (B + K T)`` equations.
+
+    Args:
+        laws: ``[G, K, B]`` law of the bin given class, in each group; rows sum to 1.
+        utility: ``[K, T]`` what an atom is worth in each class, class shares included.
+
+    Returns:
+        Kernels ``[G, B, T]``, with a constant row for bins without mass, and the target
+        ``[K, T]``.
+
+    Raises:
+        RuntimeError: If HiGHS gives up.
+    """
+    from scipy import sparse
+    from scipy.optimize import linprog
+
+    n_groups, n_classes, n_bins = laws.shape
+    n_atoms = utility.shape[1]
+    eye = sparse.eye(n_atoms)
+    rows = sparse.kron(sparse.eye(n_groups * n_bins), np.ones((1, n_atoms)))
+    deliver: Any = sparse.block_diag([sparse.kron(law, eye) for law in laws])
+    target = sparse.kron(np.ones((n_groups, 1)), sparse.eye(n_classes * n_atoms))
+    nothing = sparse.csr_matrix((n_groups * n_bins, n_classes * n_atoms))
+    n_kernel = n_groups * n_bins * n_atoms
+    found = linprog(
+        np.concatenate([np.zeros(n_kernel), -utility.ravel()]),
+        A_eq=sparse.bmat([[rows, nothing], [deliver, -target]], format="csr"),
+        b_eq=np.concatenate([np.ones(n_groups * n_bins), np.zeros(deliver.shape[0])]),
+        bounds=(0, None),
+        method="highs",
+        options={"primal_feasibility_tolerance": 1e-10},
+    )
+    if found.status != 0:
+        raise RuntimeError(
+            f"no kernels found for the class channel ({found.message}); use fewer bins."
+        )
+    kernels = np.maximum(found.x[:n_kernel].reshape(n_groups, n_bins, n_atoms), 0)
+    kernels /= kernels.sum(-1, keepdims=True)
+    # The mean of what the groups deliver, which is the target to the solver's accuracy.
+    goal = (laws @ kernels).mean(0)
+    empty = laws.sum(1) == 0
+    share = goal.mean(0) / goal.mean(0).sum()
+    return np.where(empty[..., None], share, kernels), goal
