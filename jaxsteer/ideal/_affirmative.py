@@ -106,7 +106,7 @@ def _by_group(
     cells: MultivariateNormal,
     weights: Float[Array, "K G"],
     reference: int,
-    solve: Callable[[Any, Mismatch], tuple[Mismatch, Solution]],
+    solve: Callable[[Any, Mismatch], Solution],
 ) -> Orbit:
     """Solve every moving group's problem and join the maps."""
     n_groups = weights.shape[1]

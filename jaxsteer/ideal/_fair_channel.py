@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxsteer._errors import check_choice
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array
 from jaxsteer.families import DiagonalNormal, MultivariateNormal
+from jaxsteer.ideal._class_direction import class_directions
+from jaxsteer.ideal._discriminants import Discriminants, discriminants
 from jaxsteer.ideal._priors import fixed_priors
 from jaxsteer.ideal._steering import Steering
 from jaxsteer.linalg import (
@@ -34,99 +35,24 @@ from jaxsteer.population import Population
 from jaxsteer.solvers import Status
 
 SUBSPACES = ("discriminant", "all")
-
-
-class _Discriminants(NamedTuple):
-    """Coordinates in which both groups' class separations are diagonal.
-
-    Attributes:
-        units: ``[G, K-1, d]`` orthonormal rows that read the coordinates off whitened
-            features; 0 where the group's classes do not differ.
-        kept: ``[G, K-1]`` the share of each coordinate's variance that is signal after
-            the channel, which scales the row by its root and adds the rest as noise;
-            then every class mean is the same in both groups.
-        means: ``[K-1, K]`` class means in these coordinates.
-    """
-
-    units: Array
-    kept: Array
-    means: Array
-
-
-def _contrasts(share: Float[Array, " K"]) -> Float[Array, "K m"]:
-    """Orthonormal basis of the vectors orthogonal to the class shares."""
-    k = share.shape[0]
-    start = jnp.concatenate([share[:, None], jnp.eye(k, dtype=share.dtype)[:, 1:]], 1)
-    basis, _ = jnp.linalg.qr(start)
-    return basis[:, 1:]
-
-
-def _root(values: Array) -> Array:
-    """Square root with slope 0 at 0, where the noise of the binding group is."""
-    positive = values > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, values, 1.0)), 0.0)
-
-
-def _empty(total: Array, tolerance: float) -> tuple[Array, Array]:
-    """Positive multiple of the projector onto the null space of a PSD matrix.
-
-    There no class differs in any group (collinear class means, or ``K - 1 > d``), and
-    whitening would blow rounding errors up to coordinates. Also returns the condition
-    number of the rest, by which whitening multiplies rounding errors.
-    """
-    values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(total))
-    size = jnp.max(values)
-    alive = values > tolerance * size
-    fill = jnp.where(size > 0, size, 1.0)
-    condition = fill / jnp.min(jnp.where(alive, values, fill))
-    return matmul(vectors * jnp.where(alive, 0.0, fill), transpose(vectors)), condition
-
-
-def _discriminants(white: Array, share: Array) -> _Discriminants:
-    contrast = _contrasts(share)
-    reduced = matmul(white, contrast)
-    gram = matmul(transpose(reduced), reduced)
-    m = gram.shape[-1]
-    total = gram[0] + gram[1]
-    rounding = 10 * m * float(jnp.finfo(total.dtype).eps)
-    empty, condition = _empty(total, 10 * rounding)
-    factor = jnp.linalg.cholesky(total + empty)
-    # Eigenvalues in [0, 1] are shares of group 0; empty directions are told by a 2.
-    inner = whiten(factor, transpose(whiten(factor, gram[0] + 2 * empty)))
-    first, vectors = jnp.linalg.eigh(0.5 * (inner + transpose(inner)))
-    alive = first < 1.5
-    first = jnp.clip(first, 0.0, 1.0)
-    lengths = jnp.stack([first, 1.0 - first])
-    present = alive & (lengths > rounding * condition)
-    least = jnp.where(jnp.all(present, 0), jnp.min(lengths, 0), 0.0)
-    # Gram_a = C diag(lengths_a) C' with C = contrast factor vectors.
-    change = matmul(factor, vectors)
-    means = _root(least)[:, None] * matmul(transpose(change), transpose(contrast))
-    sign = jnp.where(means[:, -1] < 0, -1.0, 1.0)
-    safe = jnp.where(present, lengths, 1.0)
-    inverse = jnp.where(present, 1 / safe, 0.0)
-    back = transpose(whiten_transposed(factor, vectors))
-    units = (sign * _root(inverse))[..., None] * matmul(back, transpose(reduced))
-    # The binding group's quotient is exactly 1: no noise.
-    kept = jnp.where(present, least / safe, 0.0)
-    return _Discriminants(units, kept, sign[:, None] * means)
+COVARIANCES = ("pooled", "class")
 
 
 def _whole_space(
-    found: _Discriminants, factors: Array, reference: int
+    found: Discriminants, factors: Array, reference: int
 ) -> tuple[Array, Array]:
     """Extend the discriminant maps to all of the space, moving the rest the least.
 
     Returns the maps of whitened features ``[G, d, d]`` and the noise ``[G, d, K-1]``.
     """
     # A coordinate that one group lacks is only noise afterwards, wherever it lands.
-    shared = jnp.all(found.kept > 0, 0)[:, None]
+    shared = found.shared[:, None]
     home = jnp.where(shared, found.units[reference], 0.0)
     d = factors.shape[-1]
     identity = jnp.eye(d, dtype=factors.dtype)
 
     def extend(group):
-        unit, kept, factor = group
+        unit, shrink, noise, factor = group
         pull = matmul(transpose(factors[reference]), factor)
         match = jnp.where(shared, unit, 0.0)
         free = matmul(
@@ -136,39 +62,65 @@ def _whole_space(
         scale = 1 + jnp.linalg.norm(jax.lax.stop_gradient(free))
         turn = polar_orthogonal(free + 2 * scale * matmul(transpose(home), match))
         landed = matmul(turn, transpose(unit))
-        shrunk = turn - matmul(landed * (1 - _root(kept)), unit)
-        return shrunk, landed * _root(1 - kept)
+        lost = jnp.eye(shrink.shape[-1], dtype=shrink.dtype) - shrink
+        return turn - matmul(matmul(landed, lost), unit), matmul(landed, noise)
 
-    inner, noise = jax.lax.map(extend, (found.units, found.kept, factors))
+    groups = (found.units, found.shrink, found.noise, factors)
+    inner, noise = jax.lax.map(extend, groups)
     return matmul(factors[reference], inner), matmul(factors[reference], noise)
 
 
 def fair_channel(
-    pop: Population, subspace: str = "discriminant", *, reference: int = 1
+    pop: Population,
+    subspace: str = "discriminant",
+    *,
+    reference: int = 1,
+    covariances: str = "pooled",
 ) -> Steering:
-    """Make two groups coincide without labels: a linear map and noise for each.
+    """Make the groups coincide without labels: a linear map and noise for each.
 
     Exactly fair at every cost in the tied normal model (each group's classes share one
     covariance): there the steered features have one law given the class, whatever the
-    group. The cells' own covariances are pooled; the result's `residual`, the largest
-    KL divergence of a steered cell from its target, tells how far the population is
-    from that model. Cost O(K d^2 + d^3).
+    group. The Gram matrix of the steered class means has the largest determinant among
+    those that every group can be degraded to: ``max log det Z, Z <= Z_a`` for all
+    ``a``. Directions in which some group's classes do not differ become noise.
+
+    Where covariances differ between a group's classes, "pooled" averages them. Then the
+    steered class means and the pooled within-class covariance are the same in every
+    group, but not each class's own covariance: noise that is blind to the class adds
+    the same to every class, and can make no difference between two covariances equal
+    to another. The result's `residual`, the largest KL divergence of a steered cell
+    from its target, tells how much is left; it is 0 in the tied model only. "class" is
+    exact for two classes with unequal covariances: it keeps one coordinate, along the
+    direction of each group in which the classes' variances differ by one common
+    multiple of the mean difference squared, and gives up separation for that. In one
+    dimension there is nothing to choose and hardly any population has such a channel;
+    in more there is one unless one class has the larger variance in every useful
+    direction of some group and the smaller in another's. No choice makes more
+    coordinates, or more classes, exact.
+
+    Cost O(G K d^2 + G d^3), and O(G K^4 + K^6) for each of some 20 steps with more than
+    two groups and classes. Differentiable once; at equally informative groups the
+    answer has a kink.
 
     Args:
-        pop: A population of two groups with full or diagonal normal cells.
+        pop: A population of two or more groups with full or diagonal normal cells.
         subspace: "discriminant" keeps the ``K - 1`` coordinates that tell the classes
             apart, so that no learner can read the group off the others; "all" keeps
             the rest of the space too, in the reference group's coordinates.
         reference: The group whose coordinates "all" uses.
+        covariances: "pooled" or "class" (two classes, the discriminant subspace).
 
     Returns:
         A steering with noise, `transport` of which needs a key; its priors are
         reweighed, so that demographic parity follows with `cell_weights`. `kl` compares
-        the target with the steered population without its noise.
+        the target with the steered population without its noise. Its status is
+        INFEASIBLE where "class" has no exact channel; the map then is a compromise.
 
     Raises:
-        ValueError: If there are not two groups, or fewer features than ``K - 1`` for
-            "all", or the family is not normal.
+        ValueError: If there are fewer than two groups or classes, fewer features than
+            ``K - 1`` for "all", other options for "class" than it takes, or the family
+            is not normal.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxsteer as js
@@ -180,9 +132,12 @@ def fair_channel(
 
     References:
         Blackwell's order for normal experiments with one covariance: the design's
-        MATH section 3.5.
+        MATH section 3.5. The directions of "class": T. W. Anderson and R. R. Bahadur,
+        "Classification into two multivariate normal distributions with different
+        covariance matrices", Annals of Mathematical Statistics 33 (1962).
     """
     check_choice("subspace", subspace, SUBSPACES)
+    check_choice("covariances", covariances, COVARIANCES)
     cells = pop.conditionals
     cells = cells.to_dense() if isinstance(cells, DiagonalNormal) else cells
     if not isinstance(cells, MultivariateNormal):
@@ -190,22 +145,38 @@ def fair_channel(
             f"fair_channel needs normal cells over features [n, d], got "
             f"{type(cells).__name__}; fit x of shape [n, d] with family='normal'."
         )
-    n_classes, n_groups = pop.priors.shape
-    if n_groups != 2:
+    _check_sizes(pop.priors.shape, cells.mean.shape[-1], subspace, covariances)
+    n_groups = pop.priors.shape[1]
+    if reference not in range(n_groups):
+        codes = ", ".join(map(str, range(n_groups)))
+        raise ValueError(f"reference={reference!r} is not one of the groups {codes}.")
+    if covariances == "class":
+        steering = _solve_class(pop.priors, cells)
+    else:
+        steering = _solve(pop.priors, cells, subspace=subspace, reference=reference)
+    return dataclasses.replace(steering, source=pop)
+
+
+def _check_sizes(
+    shape: tuple[int, ...], d: int, subspace: str, covariances: str
+) -> None:
+    n_classes, n_groups = shape
+    if n_classes < 2 or n_groups < 2:
         raise ValueError(
-            f"fair_channel takes two groups, got {n_groups}; for a binary label "
-            f"jaxsteer.meet_channel takes any number."
+            f"fair_channel needs at least two classes and two groups, got {n_classes} "
+            f"and {n_groups}; with one of either there is nothing to make equal."
         )
-    if reference not in (0, 1):
-        raise ValueError(f"reference={reference!r} is not one of the groups 0, 1.")
-    d = cells.mean.shape[-1]
     if subspace == "all" and d < n_classes - 1:
         raise ValueError(
             f"subspace='all' needs at least {n_classes - 1} features for {n_classes} "
             f"classes, got {d}; use subspace='discriminant'."
         )
-    steering = _solve(pop.priors, cells, subspace=subspace, reference=reference)
-    return dataclasses.replace(steering, source=pop)
+    if covariances == "class" and (n_classes > 2 or subspace == "all"):
+        raise ValueError(
+            f"covariances='class' is exact for two classes on the discriminant "
+            f"subspace only, got {n_classes} classes and subspace={subspace!r}; use "
+            f"covariances='pooled', and read its residual."
+        )
 
 
 @partial(jax.jit, static_argnames=("subspace", "reference"))
@@ -220,10 +191,9 @@ def _solve(
     factors = jnp.linalg.cholesky(pooled)
     center = einsum("k,kad->ad", share, cells.mean)
     centered = jnp.moveaxis(cells.mean - center, 0, -1)
-    found = _discriminants(whiten(factors, centered), share)
+    found = discriminants(whiten(factors, centered), share)
     if subspace == "discriminant":
-        read = _root(found.kept)[..., None] * found.units
-        noise = _diagonal(_root(1 - found.kept))
+        read, noise = matmul(found.shrink, found.units), found.noise
         home = jnp.zeros(n_classes - 1, share.dtype)
         template = MultivariateNormal(
             found.means.T,
@@ -243,11 +213,24 @@ def _solve(
     # weight = read L^-1, without forming the inverse.
     weight = transpose(whiten_transposed(factors, transpose(read)))
     maps = AffineMap(weight, home - matmul(weight, center[..., None])[..., 0])
-    return _steering(Population(priors, cells), template, maps, noise)
+    # The channel is exact wherever the search for the best one ended.
+    limit = float(jnp.finfo(found.gap.dtype).eps) ** 0.5 * found.noise[..., 0].size
+    ended = jnp.where(found.gap > limit, Status.STALLED, Status.CONVERGED)
+    steering = _steering(Population(priors, cells), template, maps, noise, ended)
+    return dataclasses.replace(steering, steps=found.steps)
 
 
-def _diagonal(values: Array) -> Array:
-    return values[..., None] * jnp.eye(values.shape[-1], dtype=values.dtype)
+@jax.jit
+def _solve_class(priors: Array, cells: MultivariateNormal) -> Steering:
+    """Build the channel of one coordinate that is exact for two unequal classes."""
+    share = jnp.sum(priors, 1)
+    found = class_directions(cells.mean, cells.cov, share / jnp.sum(share))
+    template = MultivariateNormal(found.means[:, None], found.variances[:, None, None])
+    start = einsum("ad,ad->a", found.weights, cells.mean[0])
+    maps = AffineMap(found.weights[:, None], (found.means[0] - start)[:, None])
+    ended = jnp.where(found.exact, Status.CONVERGED, Status.INFEASIBLE)
+    noise = found.noise[:, None, None]
+    return _steering(Population(priors, cells), template, maps, noise, ended)
 
 
 def _square(factors: Array, d: int) -> Array:
@@ -256,7 +239,11 @@ def _square(factors: Array, d: int) -> Array:
 
 
 def _steering(
-    pop: Population, template: MultivariateNormal, maps: AffineMap, noise: Array
+    pop: Population,
+    template: MultivariateNormal,
+    maps: AffineMap,
+    noise: Array,
+    ended: Array,
 ) -> Steering:
     cells = pop.conditionals
     weights = fixed_priors(pop.priors, "reweigh", 1)
@@ -282,7 +269,7 @@ def _steering(
     residual = jnp.max(delivered)
     finite = jnp.isfinite(residual) & jnp.all(jnp.isfinite(maps.weight))
     usable = jnp.all(pop.priors > 0) & jnp.all(jnp.isfinite(cells.mean))
-    status = jnp.where(finite, Status.CONVERGED, Status.NONFINITE)
+    status = jnp.where(finite, ended, Status.NONFINITE)
     return Steering(
         source=pop,
         target=target,

@@ -45,7 +45,7 @@ def _identity(x: Array) -> Array:
     return jnp.broadcast_to(jnp.eye(x.shape[-1], dtype=x.dtype), x.shape)
 
 
-def _times(a: Array | None, b: Array | None) -> Array:
+def _times(a: Array | None, b: Array | None) -> Any:
     """Product in which None is the identity."""
     if a is None or b is None:
         return b if a is None else a

@@ -3,49 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._errors import check_choice
 from jaxsteer._types import Array
-from jaxsteer.families import (
-    DiagonalNormal,
-    MultivariateNormal,
-    Normal,
-    SharedBijection,
-)
-from jaxsteer.ideal._affirmative import affirmative_definite, affirmative_general
-from jaxsteer.ideal._all_groups import (
-    all_groups_definite,
-    all_groups_general,
-    all_groups_tied,
-)
-from jaxsteer.ideal._diagonal import per_feature, with_reference_correlations
+from jaxsteer.families import SharedBijection
+from jaxsteer.ideal._options import Options, check_problem
 from jaxsteer.ideal._orbit import Orbit
-from jaxsteer.ideal._priors import PRIORS, fixed_priors, joint_priors
+from jaxsteer.ideal._priors import fixed_priors, joint_priors
+from jaxsteer.ideal._programs import choose_program
 from jaxsteer.ideal._steering import Steering
-from jaxsteer.ideal._tied import affirmative_tied
-from jaxsteer.ideal._univariate import affirmative_univariate, all_groups_univariate
 from jaxsteer.maps import ConjugatedMap
 from jaxsteer.population import Population, kl_parts
-from jaxsteer.solvers import (
-    DIFFERENTIATE,
-    Differentiate,
-    RelativeNewton,
-    Status,
-    final_status,
-)
-
-INTERVENTIONS = ("affirmative", "all_groups")
-SOLVERS = (RelativeNewton,)
-GAUGES = ("full", "symmetric", "monge", "tied", "diagonal")
-
-# From cells with batch [K, G] and weights [K, G] to an orbit.
-Program = Callable[[Any, Array], Orbit]
+from jaxsteer.solvers import Differentiate, Status, final_status
 
 
 def nearest_ideal(
@@ -111,10 +84,6 @@ def nearest_ideal(
         "On Optimal Steering to Achieve Exact Fairness" (NeurIPS 2025, arXiv 2509.15759),
         sections 3 and 4.
     """
-    _check(pop, intervention, reference, gauge, priors, solver, differentiate, pivot)
-    given = jax.lax.stop_gradient(pop) if differentiate == "none" else pop
-    family = given.conditionals
-    cells = family.base if isinstance(family, SharedBijection) else family
     options = Options(
         intervention=intervention,
         reference=reference,
@@ -124,23 +93,18 @@ def nearest_ideal(
         differentiate=differentiate,
         pivot=pivot,
     )
-    new = _weights(given.priors, cells, priors, options)
+    check_problem(pop, priors, options)
+    given = jax.lax.stop_gradient(pop) if differentiate == "none" else pop
+    return dataclasses.replace(solve(given, priors, options), source=pop)
+
+
+def solve(pop: Population, priors: str, options: Options) -> Steering:
+    """Solve one checked problem."""
+    family = pop.conditionals
+    cells = family.base if isinstance(family, SharedBijection) else family
+    new = _weights(pop.priors, cells, priors, options)
     orbit = _orbit(cells, new.weights, options)
-    steering = _steering(given, new, orbit, ideal=priors != "keep")
-    return dataclasses.replace(steering, source=pop)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """What selects a program; hashable, so that each choice is compiled once."""
-
-    intervention: str
-    reference: int
-    gauge: str
-    allow_reflection: bool
-    solver: Any
-    differentiate: Differentiate
-    pivot: int
+    return _steering(pop, new, orbit, ideal=priors != "keep")
 
 
 class NewPriors(NamedTuple):
@@ -154,7 +118,7 @@ class NewPriors(NamedTuple):
 # Compiled apart, so that calls which differ in the priors alone share the program.
 @partial(jax.jit, static_argnames="options")
 def _orbit(cells: Any, weights: Array, options: Options) -> Orbit:
-    return _program(cells, options)(cells, weights)
+    return choose_program(cells, options)(cells, weights)
 
 
 @partial(jax.jit, static_argnames=("mode", "options"))
@@ -196,91 +160,6 @@ def _steering(
         steps=jnp.maximum(orbit.steps, new.steps),
         ideal=ideal,
     )
-
-
-def _check(pop, intervention, reference, gauge, priors, solver, differentiate, pivot):
-    check_choice("intervention", intervention, INTERVENTIONS)
-    check_choice("gauge", gauge, GAUGES)
-    check_choice("priors", priors, PRIORS)
-    check_choice("differentiate", differentiate, DIFFERENTIATE)
-    if not isinstance(pop, Population):
-        raise ValueError(
-            f"pop must be a jaxsteer.Population, got {type(pop).__name__}; build one "
-            f"with jaxsteer.fit_population or jaxsteer.Population(priors, conditionals)."
-        )
-    if jnp.ndim(pop.priors) != 2:
-        raise ValueError(
-            f"pop.priors must have shape [K, G], got {jnp.shape(pop.priors)}; batch "
-            f"populations with jax.vmap."
-        )
-    shape = jnp.shape(pop.priors)
-    batch = jnp.shape(jax.tree.leaves(pop.conditionals)[0])[:2]
-    if batch != shape:
-        raise ValueError(
-            f"pop.conditionals must have batch shape {shape}, as pop.priors has, got "
-            f"{batch}."
-        )
-    if shape[1] < 2:
-        raise ValueError(
-            "pop has one group; there is nothing to make equal with fewer than two."
-        )
-    if not (isinstance(reference, int) and 0 <= reference < shape[1]):
-        raise ValueError(
-            f"reference={reference!r} is not one of the groups 0..{shape[1] - 1}."
-        )
-    if not (isinstance(pivot, int) and 0 <= pivot < shape[0]):
-        raise ValueError(
-            f"pivot={pivot!r} is not one of the classes 0..{shape[0] - 1}."
-        )
-    if solver is not None and not isinstance(solver, SOLVERS):
-        raise ValueError(
-            f"solver must be a jaxsteer.solvers.RelativeNewton or RelativeLBFGS, got "
-            f"{type(solver).__name__}."
-        )
-
-
-def _program(cells: Any, options: Options) -> Program:
-    """From cells and weights to an orbit, for these options and this family."""
-    closed = {
-        "reference": options.reference,
-        "allow_reflection": options.allow_reflection,
-    }
-    all_groups = options.intervention == "all_groups"
-    univariate = partial(affirmative_univariate, **closed)
-    if all_groups:
-        univariate = partial(
-            all_groups_univariate, differentiate=options.differentiate, **closed
-        )
-
-    def features(cells, weights):
-        return per_feature(lambda one: univariate(one, weights), cells)
-
-    if isinstance(cells, Normal):
-        return univariate
-    if isinstance(cells, DiagonalNormal):
-        return features
-    if not isinstance(cells, MultivariateNormal):
-        raise NotImplementedError(
-            f"no program for the family {type(cells).__name__}; see jaxsteer.families."
-        )
-    if options.gauge == "diagonal" or cells.mean.shape[-1] == 1:
-        return lambda cells, weights: with_reference_correlations(
-            features(cells, weights), cells, options.reference
-        )
-    if options.gauge == "tied" and not all_groups:
-        return partial(affirmative_tied, **closed)
-    search = {
-        "solver": RelativeNewton() if options.solver is None else options.solver,
-        "differentiate": options.differentiate,
-    }
-    if options.gauge == "tied":
-        return partial(all_groups_tied, **closed, **search)
-    if options.gauge == "full":
-        general = all_groups_general if all_groups else affirmative_general
-        return partial(general, pivot=options.pivot, **closed, **search)
-    definite = all_groups_definite if all_groups else affirmative_definite
-    pivot = None if options.gauge == "monge" else options.pivot
-    return partial(definite, reference=options.reference, pivot=pivot, **search)
 
 
 def _status(pop, kl, status):

@@ -49,6 +49,21 @@ def test_noise_makes_the_groups_alike():
     assert quiet[(y == "no") & (groups == "m")].std() < 0.9
 
 
+def test_three_groups_become_alike():
+    rows, y, groups = make_rows(20_000)
+    rows = np.where(np.arange(20_000)[:, None] % 3 == 0, 0.5 * rows + 1, rows)
+    groups = np.where(np.arange(20_000) % 3 == 0, "x" + groups, groups)
+    channel = FairChannel(random_state=0).fit(rows, y, sensitive_features=groups)
+    assert list(channel.groups_) == ["f", "m", "xf", "xm"]
+    steered = channel.transform(rows, sensitive_features=groups)
+    means = np.array(
+        [[steered[(y == c) & (groups == g)].mean() for g in channel.groups_]
+         for c in ("no", "yes")]
+    )  # fmt: skip
+    assert np.ptp(means, axis=1).max() < 0.1
+    assert means[1].min() - means[0].max() > 0.5
+
+
 def test_random_state_decides_on_the_noise():
     def steer(channel):
         return channel.transform(X, sensitive_features=GROUPS)
@@ -124,6 +139,5 @@ def test_conventions_and_messages():
     with pytest.raises(ValueError, match="class yes in group m"):
         y = np.where(GROUPS == "m", "no", Y)
         FairChannel().fit(X, y, sensitive_features=GROUPS)
-    with pytest.raises(ValueError, match="takes two groups, got 3"):
-        three = np.where(np.arange(len(Y)) % 3 == 0, "x", GROUPS)
-        FairChannel().fit(X, Y, sensitive_features=three)
+    with pytest.raises(ValueError, match="only the group 'f'; at least two"):
+        FairChannel().fit(X, Y, sensitive_features=np.full(len(Y), "f"))

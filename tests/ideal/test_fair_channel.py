@@ -15,20 +15,21 @@ SUBSPACES = ["discriminant", "all"]
 BATCH = 12
 
 
-def population(k, d, *, batch=(), kind="free", seed=0, tied=True):
+def population(k, d, *, groups=2, batch=(), kind="free", seed=0, tied=True):
     """Tied normal cells (unless told otherwise) with unequal class separations."""
     rng = np.random.default_rng(seed)
-    root = rng.normal(size=(*batch, 1 if tied else k, 2, d, d))
+    root = rng.normal(size=(*batch, 1 if tied else k, groups, d, d))
     cov = root @ root.swapaxes(-1, -2) / d + 0.5 * np.eye(d)
-    mean = rng.normal(size=(*batch, k, 2, d))
+    mean = rng.normal(size=(*batch, k, groups, d))
     if kind == "collinear":
-        mean = rng.normal(size=(*batch, 1, 2, d)) * np.arange(k)[:, None, None]
+        mean = rng.normal(size=(*batch, 1, groups, d)) * np.arange(k)[:, None, None]
     elif kind == "blind":  # group 0 cannot tell the classes apart
         mean[..., 0, :] = 0.3
     elif kind == "none":
         mean = np.broadcast_to(mean[..., :1, :, :], mean.shape)
     cov = np.broadcast_to(cov, (*mean.shape, d))
-    priors = rng.dirichlet(np.full(2 * k, 5.0), batch).reshape(*batch, k, 2)
+    priors = rng.dirichlet(np.full(groups * k, 5.0), batch)
+    priors = priors.reshape(*batch, k, groups)
     cells = js.MultivariateNormal(jnp.asarray(mean), jnp.asarray(cov))
     return js.Population(jnp.asarray(priors), cells)
 
@@ -62,11 +63,12 @@ def delivered(s):
 
 
 def grams(s):
-    """Gram matrices of whitened class contrasts: both groups' and the target's."""
+    """Gram matrices of whitened class contrasts: the groups' and the target's."""
     share = np.asarray(s.source.priors, float).sum(1)
     basis = linalg.null_space(share[None])
     found = []
-    for pop, a in ((s.source, 0), (s.source, 1), (s.target, 1)):
+    own = [(s.source, a) for a in range(s.source.n_groups)]
+    for pop, a in (*own, (s.target, 0)):
         mean = np.asarray(pop.conditionals.mean, float)[:, a]
         cov = np.asarray(pop.conditionals.cov, float)[0, a]
         center = share @ mean / share.sum()

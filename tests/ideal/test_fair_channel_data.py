@@ -144,7 +144,16 @@ def cells_of(k, g, d):
 @pytest.mark.parametrize(
     ("cells", "options", "message"),
     [
-        (cells_of, {}, "takes two groups, got 3; for a binary label.*meet_channel"),
+        (lambda k, g, d: cells_of(k, 1, d), {},
+         "at least two classes and two groups, got 2 and 1; with one of either"),
+        (lambda k, g, d: cells_of(1, g, d), {},
+         "at least two classes and two groups, got 1 and 3; with one of either"),
+        (cells_of, {"covariances": "own"},
+         "covariances='own' is not known; choose one of 'pooled', 'class'"),
+        (cells_of, {"covariances": "class", "subspace": "all"},
+         "covariances='class' is exact for two classes.*got 2 .*subspace='all'"),
+        (lambda k, g, d: cells_of(3, g, d), {"covariances": "class"},
+         "covariances='class' is exact for two classes.*got 3 classes"),
         (lambda k, g, d: js.Normal(jnp.zeros((k, g)), jnp.ones((k, g))), {},
          "needs normal cells over features .n, d., got Normal; fit x of shape"),
         (cells_of, {"subspace": "some"},
@@ -152,10 +161,10 @@ def cells_of(k, g, d):
     ],
 )  # fmt: skip
 def test_populations_that_do_not_fit_are_refused(cells, options, message):
+    cells = cells(2, 3, 2)
+    shape = jax.tree.leaves(cells)[0].shape[:2]
     with pytest.raises(ValueError, match=message):
-        js.fair_channel(
-            js.Population(jnp.full((2, 3), 1 / 6), cells(2, 3, 2)), **options
-        )
+        js.fair_channel(js.Population(jnp.full(shape, 1 / 6), cells), **options)
 
 
 @pytest.mark.parametrize("reference", [2, -1])

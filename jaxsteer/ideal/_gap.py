@@ -1,0 +1,72 @@
+"""``ideality_gap``: how far a population is from ideal, as a loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxsteer._types import Array, Float
+from jaxsteer.ideal._nearest import solve
+from jaxsteer.ideal._options import Options, check_problem
+from jaxsteer.population import Population
+
+
+def ideality_gap(
+    pop: Population,
+    intervention: str = "affirmative",
+    reference: int = 1,
+    gauge: str = "full",
+    priors: str = "reweigh",
+    allow_reflection: bool = False,
+    solver: Any = None,
+    *,
+    pivot: int = 0,
+) -> Float[Array, ""]:
+    """KL divergence from the nearest ideal population to this one, in nats.
+
+    A fairness regularizer: its gradient by the population's parameters is taken with
+    the optimal maps, template and shares held still (the envelope theorem), so that it
+    costs one evaluation beside the solve. First derivatives only; for higher ones
+    differentiate ``nearest_ideal(...).kl``.
+
+    Args:
+        pop: The population.
+        intervention: As for :func:`jaxsteer.nearest_ideal`, like all that follow.
+        reference: The group that stays.
+        gauge: Which maps are allowed.
+        priors: How the new priors are chosen.
+        allow_reflection: Allow maps that turn the orientation.
+        solver: For gauges that iterate.
+        pivot: The class that "symmetric" is relative to.
+
+    Returns:
+        The divergence; where the solve did not converge, that of the best map found.
+
+    Raises:
+        ValueError: As :func:`jaxsteer.nearest_ideal`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxsteer as js
+        >>> def gap(loc):
+        ...     cells = js.Normal(loc, jnp.ones((2, 2)))
+        ...     return js.ideality_gap(js.Population(jnp.full((2, 2), 0.25), cells))
+        >>> loc = jnp.array([[0.0, 0.0], [1.0, 2.0]])
+        >>> round(float(gap(loc)), 4), jnp.round(jax.grad(gap)(loc)[1], 3).tolist()
+        (0.0425, [-0.068, 0.073])
+
+    References:
+        Danskin's theorem on derivatives of minima.
+    """
+    # The tied model's maps minimize another divergence than the one reported, unless
+    # the covariances are equal: there nothing may be held still.
+    still = not (intervention == "all_groups" and gauge == "tied")
+    options = Options(
+        intervention=intervention,
+        reference=reference,
+        gauge=gauge,
+        allow_reflection=allow_reflection,
+        solver=solver,
+        differentiate="none" if still else "implicit",
+        pivot=pivot,
+    )
+    check_problem(pop, priors, options)
+    return solve(pop, priors, options).kl
