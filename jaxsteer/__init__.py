@@ -19,6 +19,7 @@ from jaxsteer.audit import metrics as metrics
 from jaxsteer.families import (
     DiagonalNormal,
     LogNormal,
+    LowRankNormal,
     MultivariateLogNormal,
     MultivariateNormal,
     Normal,
@@ -26,17 +27,24 @@ from jaxsteer.families import (
     kl_diagonal_normal,
     kl_divergence,
     kl_log_normal,
+    kl_low_rank_normal,
     kl_multivariate_log_normal,
     kl_multivariate_normal,
     kl_normal,
     kl_transformed_normal,
 )
 from jaxsteer.ideal import (
+    ClassChannel,
+    EntropicMeet,
     MeetChannel,
     Steering,
+    class_channel,
+    entropic_meet,
     fair_channel,
+    ideality_gap,
     meet_channel,
     nearest_ideal,
+    nearest_ideal_batch,
 )
 from jaxsteer.maps import AffineMap, ConjugatedMap, DiagonalMap
 from jaxsteer.moments import fit_population
@@ -47,10 +55,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AffineMap",
+    "ClassChannel",
     "ConjugatedMap",
     "DiagonalMap",
     "DiagonalNormal",
+    "EntropicMeet",
     "LogNormal",
+    "LowRankNormal",
     "MeetChannel",
     "MultivariateLogNormal",
     "MultivariateNormal",
@@ -61,13 +72,17 @@ __all__ = [
     "Steering",
     "TransformedNormal",
     "baselines",
+    "class_channel",
     "encode_labels",
+    "entropic_meet",
     "fair_channel",
     "families",
     "fit_population",
+    "ideality_gap",
     "kl_diagonal_normal",
     "kl_divergence",
     "kl_log_normal",
+    "kl_low_rank_normal",
     "kl_multivariate_log_normal",
     "kl_multivariate_normal",
     "kl_normal",
@@ -78,6 +93,7 @@ __all__ = [
     "metrics",
     "moments",
     "nearest_ideal",
+    "nearest_ideal_batch",
     "solvers",
 ]
 
