@@ -11,6 +11,7 @@ from jaxsteer.linalg._cholesky import (
 )
 from jaxsteer.linalg._logs import expm1_minus, log_or_zero, relative_entropy
 from jaxsteer.linalg._matmul import einsum, gram, matmul, symmetrize, transpose
+from jaxsteer.linalg._order import after, all_after
 from jaxsteer.linalg._polar import polar_orthogonal
 from jaxsteer.linalg._roots import (
     inv_sqrtm_psd,
@@ -22,6 +23,8 @@ from jaxsteer.linalg._roots import (
 
 __all__ = [
     "PsdFactor",
+    "after",
+    "all_after",
     "cholesky_psd",
     "einsum",
     "expm1_minus",

@@ -16,7 +16,13 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
-from jaxsteer.linalg import matmul, symmetrize, transpose
+from jaxsteer.linalg import (
+    after,
+    logdet_from_cholesky,
+    matmul,
+    symmetrize,
+    transpose,
+)
 
 Gradient = Callable[[Array, Any], Array]
 
@@ -58,6 +64,12 @@ class GeneralLinear:
     def move(self, frame: Array, e: Array) -> Array:
         """The frame after a step."""
         return matmul(retraction(e), frame)
+
+    def advance(self, frame: Array, e: Array) -> tuple[Array, Array]:
+        """The frame after a step, and ``log det r(e)``."""
+        step = retraction(e)
+        size = jnp.linalg.slogdet(step)[1]
+        return matmul(after(step, size), frame), size
 
     def moved_point(self, frame: Array, e: Array) -> Array:
         """The matrices after a step."""
@@ -101,7 +113,12 @@ class PositiveDefinite:
 
     def move(self, frame: Array, e: Array) -> Array:
         """The frame after a step."""
-        return matmul(frame, jnp.linalg.cholesky(retraction(symmetrize(e))))
+        return self.advance(frame, e)[0]
+
+    def advance(self, frame: Array, e: Array) -> tuple[Array, Array]:
+        """The frame after a step, and ``log det r(e)``."""
+        factor = jnp.linalg.cholesky(retraction(symmetrize(e)))
+        return matmul(frame, factor), logdet_from_cholesky(factor)
 
     def moved_point(self, frame: Array, e: Array) -> Array:
         """The matrices after a step."""

@@ -54,6 +54,7 @@ def mirror_descent(
         "grow": jnp.asarray(False),
         "steps": jnp.zeros((), jnp.int32),
         "trace": new_trace(max_steps, dtype, trace),
+        "certificate": jnp.asarray(jnp.inf, dtype),
         "broken": broken,
         "done": broken,
     }
@@ -72,10 +73,12 @@ def mirror_descent(
             new = jnp.exp(after)
             distance = jnp.sum(new * (after - before)) / size
             bound = value + jnp.sum(slope * (new - p)) + distance + noise
+            # As in the projected gradient: what cannot be seen is no reason to halve.
+            reached, visible = fn(new, fixed), distance > noise
             return {
                 "size": size,
-                "found": fn(new, fixed) <= bound,
-                "visible": distance > noise,
+                "found": (reached <= bound) | (~visible & jnp.isfinite(reached)),
+                "visible": visible,
                 "count": trial["count"] + 1,
             }
 
@@ -106,6 +109,7 @@ def mirror_descent(
             "grow": trial["visible"] & (trial["count"] == 1),
             "steps": state["steps"] + jnp.where(solved, 0, 1),
             "trace": record(state["trace"], state["steps"], residual),
+            "certificate": jnp.where(solved, residual, state["certificate"]),
             "broken": ~finite,
             "done": solved | ~(finite & descends),
         }
@@ -127,6 +131,7 @@ def mirror_descent(
     x = jax.nn.softmax(end["logits"])
     size = jax.lax.stop_gradient(end["size"])
     residual = projected_residual(fn, projection, x, fixed, size, scale)
+    residual = jnp.minimum(residual, end["certificate"])
     residual = jnp.where(end["broken"], jnp.nan, residual)
     if not unroll:
         x = at_fixed_point(fn, projection, x, args, size, differentiate)

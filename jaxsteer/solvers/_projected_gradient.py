@@ -37,9 +37,10 @@ class ProjectedGradient:
     """Minimize ``fn(x, args)`` over a closed convex set, given its projection ``P``.
 
     Iterates ``x <- P(y - s grad fn(y))``, where `y` is `x` or, with acceleration, `x`
-    pushed on along its last move (FISTA; a rise of the objective stops the push). A step
-    size counts as short enough when the quadratic upper bound holds at the new point.
-    Each step costs one gradient, one or a few values and projections.
+    pushed on along its last move (FISTA; a rise of the objective or a slope against the
+    move stops the push). A step size counts as short enough when the quadratic upper
+    bound holds at the new point, up to rounding. Each step costs one gradient, one or a
+    few values and projections.
 
     Attributes:
         max_steps: Limit on steps; with ``differentiate="unroll"`` their exact number.
@@ -151,6 +152,7 @@ def _solve(solver, fn, projection, differentiate, start, args) -> Solution:
         "grow": jnp.asarray(False),
         "steps": jnp.zeros((), jnp.int32),
         "trace": new_trace(solver.max_steps, x.dtype, solver.trace),
+        "certificate": jnp.asarray(jnp.inf, x.dtype),
         "broken": ~(jnp.isfinite(value) & jnp.isfinite(scale)),
     }
     state["done"] = state["broken"]
@@ -168,11 +170,14 @@ def _solve(solver, fn, projection, differentiate, start, args) -> Solution:
             reached = fn(y + move, fixed)
             quadratic = jnp.sum(move**2) / (2 * size)
             bound = value + jnp.sum(slope * move) + quadratic + noise
+            # Where the bound drowns in rounding, which may exceed this estimate of it,
+            # the size stays: halving would go on until nothing moves.
+            visible = quadratic > noise
             return {
                 "size": size,
                 "value": reached,
-                "found": reached <= bound,
-                "visible": quadratic > noise,
+                "found": (reached <= bound) | (~visible & jnp.isfinite(reached)),
+                "visible": visible,
                 "count": trial["count"] + 1,
             }
 
@@ -216,7 +221,10 @@ def _solve(solver, fn, projection, differentiate, start, args) -> Solution:
         new_x = jnp.where(accepted, z, x)
         new_y = new_x
         if solver.acceleration:
-            onward = accepted & ~small
+            # Past a valley's bottom the push points uphill; the slope tells so even
+            # where the values drown in rounding.
+            uphill = jnp.sum((y - z) * (z - x)) > 0
+            onward = accepted & ~small & ~uphill
             longer = 0.5 * (1.0 + jnp.sqrt(1.0 + 4.0 * state["momentum"] ** 2))
             share = (state["momentum"] - 1.0) / longer
             new_y = jnp.where(onward, z + share * (z - x), new_x)
@@ -230,6 +238,7 @@ def _solve(solver, fn, projection, differentiate, start, args) -> Solution:
             "grow": grow,
             "steps": state["steps"] + jnp.where(solved, 0, 1),
             "trace": record(state["trace"], state["steps"], residual),
+            "certificate": jnp.where(solved, residual, state["certificate"]),
             "broken": plain & ~finite,
             "done": solved | (plain & ~(finite & descends)),
         }
@@ -250,6 +259,8 @@ def _solve(solver, fn, projection, differentiate, start, args) -> Solution:
         )
     size = jax.lax.stop_gradient(end["size"])
     residual = projected_residual(fn, project, end["x"], fixed, size, scale)
+    # Another rounding of the same residual must not take the success back.
+    residual = jnp.minimum(residual, end["certificate"])
     residual = jnp.where(end["broken"], jnp.nan, residual)
     if unroll:
         x = end["x"]

@@ -11,11 +11,7 @@ import jax.numpy as jnp
 from jaxsteer._types import Array, Float
 from jaxsteer.solvers._conjugate_gradient import trust_region_step
 from jaxsteer.solvers._fixed_point import Differentiate
-from jaxsteer.solvers._matrix_groups import (
-    Gradient,
-    MatrixGroup,
-    log_determinant,
-)
+from jaxsteer.solvers._matrix_groups import Gradient, MatrixGroup
 from jaxsteer.solvers._relative import (
     TRIAL_STEPS,
     Objective,
@@ -156,9 +152,9 @@ class RelativeNewton:
                 max_products=self.max_products,
             )
             e = step.step
-            moved = group.move(frame, e)
+            moved, growth = group.advance(frame, e)
             value = problem.fn(group.point(moved), args)
-            gain = jnp.sum(weight[:, 0, 0] * log_determinant(e))
+            gain = jnp.sum(weight[:, 0, 0] * growth)
             change = value - state["value"] - gain
             noise = 10 * eps * (jnp.abs(value) + jnp.sum(weight) * d)
             # Where the promised change drowns in rounding, trust the model.

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsteer._errors import check_choice, is_concrete
 from jaxsteer._types import Array, Float
@@ -66,7 +67,8 @@ def minimize_scalar(
         (Array(0.25, dtype=float32...), Array(1., dtype=float32...))
     """
     check_choice("differentiate", differentiate, DIFFERENTIATE)
-    if is_concrete(low, high) and bool(jnp.any(jnp.asarray(low) >= jnp.asarray(high))):
+    # By NumPy: under jit what jnp makes of constants is traced.
+    if is_concrete(low, high) and np.any(np.asarray(low) >= np.asarray(high)):
         raise ValueError(f"low must be below high, got low={low} and high={high}.")
     dtype = jnp.result_type(float, low, high)
     if jnp.ndim(low) or jnp.ndim(high):

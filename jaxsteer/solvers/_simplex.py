@@ -71,8 +71,10 @@ def minimize_on_simplex(
     Both methods search for their step size and both are certified by the residual of
     the projected gradient. The accelerated projected gradient is the faster one for
     quadratic functions; mirror descent (multiplicative updates) never leaves the
-    interior, for functions such as relative entropies that are not defined outside,
-    and approaches a solution on the boundary slowly.
+    interior, for functions such as relative entropies that are not defined outside.
+    It approaches a solution on the boundary slowly: an entry that ends at 0 shrinks by
+    ``exp(-s m)`` a step, for the step size `s` and the excess `m` of its slope over that
+    of the positive entries. Where `m` is small allow more steps.
 
     Args:
         fn: ``fn(p, args) -> []``, differentiable; everything differentiable comes in

@@ -85,12 +85,22 @@ def test_derivatives_in_closed_form(eps):
     # x = log(3/a)/a, so x' = -(1 + log(3/a)) / a^2.
     first = -(1 + np.log(3 / a)) / a**2
     second = (1 + 2 * (1 + np.log(3 / a))) / a**3
-    for differentiate in ("implicit", "unroll"):
-        slope = jax.grad(point)(a, differentiate)
+
+    @jax.jit
+    def slopes(a):
+        def reverse(a, kind):
+            slope = jax.grad(point)(a, kind)
+            return slope, slope
+
+        kinds = ("implicit", "unroll")
+        both = [jax.jacfwd(reverse, has_aux=True)(a, kind) for kind in kinds]
+        return both, jax.grad(point)(a, "none")
+
+    both, none = slopes(a)
+    for bend, slope in both:
         np.testing.assert_allclose(slope, first, rtol=1e3 * eps)
-        bend = jax.jacfwd(jax.grad(point))(a, differentiate)
         np.testing.assert_allclose(bend, second, rtol=1e4 * eps)
-    assert jax.grad(point)(a, "none") == 0.0
+    assert none == 0.0
 
 
 def test_no_derivative_by_the_ends():
@@ -132,6 +142,8 @@ def test_new_values_do_not_retrace():
 def test_unusable_arguments_are_refused():
     with pytest.raises(ValueError, match="low must be below high"):
         minimize_scalar(valley, 1.0, 0.0, 0.5)
+    with pytest.raises(ValueError, match="low must be below high"):  # not only eagerly
+        jax.jit(lambda a: minimize_scalar(valley, 1.0, 0.0, a))(0.5)
     with pytest.raises(ValueError, match="must be scalars"):
         minimize_scalar(valley, jnp.zeros(2), jnp.ones(2), 0.5)
     with pytest.raises(ValueError, match="differentiate='no'"):

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxsteer.solvers import ProjectedGradient, Status
+from jaxsteer.solvers import ProjectedGradient, Status, minimize_on_simplex
 
 RANDOM = np.random.default_rng(0)
 FACTOR = RANDOM.normal(size=(6, 4)) * np.array([1.0, 1.0, 2.0, 3.0])
@@ -121,47 +121,110 @@ def test_arrays_of_any_shape_and_no_constraint(eps):
     np.testing.assert_allclose(free.x, aim, atol=10 * eps**0.5)
 
 
-def entry(t, differentiate="implicit", solver=DEFAULT, fn=bend):
-    args = {"hessian": ARGS["hessian"], "linear": ARGS["linear"] * (1 + t)}
-    found = run(args, solver=solver, fn=fn, differentiate=differentiate)
-    return jnp.sum(found.x**2)
+TIGHT = ProjectedGradient(tolerance=1e-12, max_steps=200)
+
+
+def entry(t, differentiate):
+    args = ARGS | {"linear": ARGS["linear"] + t * np.array([1.0, 0.0, 0.0, 0.5])}
+    x = run(args, solver=TIGHT, fn=bend, differentiate=differentiate).x
+    return x @ jnp.array([1.0, 2.0, 3.0, 4.0])
+
+
+@jax.jit
+def slopes(t):
+    """Forward, reverse and second derivatives in one program."""
+
+    def reverse(t):
+        value, slope = jax.value_and_grad(entry)(t, "implicit")
+        return (value, slope), slope
+
+    (forward, second), slope = jax.jacfwd(reverse, has_aux=True)(t)
+    return forward, slope, second
 
 
 def test_derivatives_agree(x64):
-    tight = ProjectedGradient(tolerance=1e-12, max_steps=400)
-    h = 1e-5
-    finite = (entry(h, solver=tight) - entry(-h, solver=tight)) / (2 * h)
-    implicit = jax.grad(entry)(0.0, solver=tight)
-    forward = jax.jacfwd(entry)(0.0, solver=tight)
-    unrolled = jax.grad(entry)(0.0, "unroll", solver=tight)
+    def frozen(t):
+        return jax.jvp(lambda t: entry(t, "none"), (t,), (1.0,))
+
+    frozen = jax.jit(frozen)
+    h = 1e-4
+    finite = (frozen(h)[0] - frozen(-h)[0]) / (2 * h)
     assert abs(finite) > 0.01
-    np.testing.assert_allclose([implicit, forward, unrolled], finite, rtol=1e-6)
-    assert jax.grad(entry)(0.0, "none", solver=tight) == 0.0
-    slopes = [jax.grad(entry)(t, solver=tight) for t in (1e-4, -1e-4)]
-    second = (slopes[0] - slopes[1]) / 2e-4
-    np.testing.assert_allclose(
-        jax.jacfwd(jax.grad(entry))(0.0, solver=tight), second, rtol=1e-4
-    )
+    forward, slope, second = slopes(0.0)
+    unrolled = jax.jit(jax.grad(entry), static_argnums=1)(0.0, "unroll")
+    np.testing.assert_allclose([forward, slope, unrolled], finite, rtol=1e-6)
+    assert frozen(0.0)[1] == 0.0
+    finite = (slopes(h)[1] - slopes(-h)[1]) / (2 * h)
+    assert abs(finite) > 0.01
+    np.testing.assert_allclose(second, finite, rtol=1e-5)
+
+
+def test_implicit_derivatives_are_not_damped(eps):
+    # Curvatures 1 to 1000: the damping, sqrt(eps), exceeds a tenth of their ratio.
+    stiff = np.array([1.0, 10.0, 100.0, 1000.0])
+    args = {"hessian": jnp.diag(stiff), "linear": jnp.asarray(ARGS["linear"])}
+
+    def point(linear):
+        args["linear"] = linear
+        return DEFAULT.run(quadratic, jnp.ones(4), args).x
+
+    jacobian = jax.jit(jax.jacrev(point))(args["linear"])
+    damping = eps**0.5
+    # The step size is at least half the inverse of the largest curvature.
+    left = (damping / (damping + 0.5 * stiff / 1000)) ** 3
+    np.testing.assert_allclose(np.diag(jacobian) * stiff - 1, 0, atol=0.03)
+    assert (np.abs(np.diag(jacobian) * stiff - 1) <= left + 500 * eps).all()
 
 
 def test_gradients_of_value_and_start():
     def value(args, start):
-        return run(args, start).value
+        found = run(args, start)
+        return found.value, found.x
 
-    by_args, by_start = jax.grad(value, (0, 1))(real(ARGS), jnp.asarray(START))
+    slope = jax.jit(jax.grad(value, (0, 1), has_aux=True))
+    (by_args, by_start), x = slope(real(ARGS), jnp.asarray(START))
     # Envelope theorem: the point's own move does not matter.
-    np.testing.assert_allclose(by_args["linear"], -run().x, atol=1e-3)
+    np.testing.assert_allclose(by_args["linear"], -x, atol=1e-3)
     assert not by_start.any()
 
 
-def test_the_set_may_be_closed_over(x64):
-    def sides(high):
-        return run(projection=lambda x: jnp.clip(x, 0.0, high)).x.sum()
+def test_the_start_has_no_derivative_when_unrolled():
+    solver = ProjectedGradient(max_steps=2)
 
-    h = 1e-5
-    finite = (sides(0.8 + h) - sides(0.8 - h)) / (2 * h)
-    assert abs(finite) > 0.5
-    np.testing.assert_allclose(jax.grad(sides)(0.8), finite, rtol=1e-3)
+    def total(start):
+        return run(start=start, solver=solver, differentiate="unroll").x.sum()
+
+    assert not jax.jit(jax.grad(total))(START).any()
+
+
+def cancelling(x, args):
+    return x @ args @ x
+
+
+def test_rounding_of_the_values_does_not_stop_the_search(x64):
+    # The value is small by cancellation; its rounding error is that of the terms.
+    for seed in (3, 44):
+        a = np.random.default_rng(seed).normal(size=(8, 10))
+        found = minimize_on_simplex(
+            cancelling, jnp.full(8, 0.125), jnp.asarray(a @ a.T / 10), tolerance=2e-12
+        )
+        assert found.status == Status.CONVERGED
+        assert found.steps < 500
+
+
+def test_the_set_may_be_closed_over(x64):
+    @jax.jit
+    @jax.value_and_grad
+    def sides(high):
+        return run(projection=lambda x: jnp.clip(x, 0.0, high), solver=TIGHT).x.sum()
+
+    # The first entry would end at 0.738 and is stopped at 0.72, the last one is free.
+    h = 1e-4
+    finite = (sides(0.72 + h)[0] - sides(0.72 - h)[0]) / (2 * h)
+    hessian = ARGS["hessian"]
+    expected = 1 - hessian[0, 3] / hessian[3, 3]
+    np.testing.assert_allclose(finite, expected, rtol=1e-6)
+    np.testing.assert_allclose(sides(0.72)[1], expected, rtol=1e-6)
 
 
 def chain(x, args):
@@ -175,11 +238,12 @@ def test_implicit_gradient_of_many_unknowns(eps):
 
     def total(aim):
         x = DEFAULT.run(chain, jnp.zeros(n), aim, projection=nonnegative).x
-        return jnp.sum(x * jnp.cos(jnp.arange(n)))
+        return jnp.sum(x * jnp.cos(jnp.arange(n))), x
 
-    gradient = jax.jit(jax.grad(total))(aim)
-    x = np.asarray(DEFAULT.run(chain, jnp.zeros(n), aim, projection=nonnegative).x)
-    hessian = np.asarray(jax.hessian(chain)(jnp.asarray(x), aim), float)
+    gradient, x = jax.jit(jax.grad(total, has_aux=True))(aim)
+    x = np.asarray(x)
+    links = np.diff(np.eye(n), axis=0)
+    hessian = np.eye(n) + links.T @ links
     free = x > 0
     expected = np.zeros(n)
     inner = hessian[np.ix_(free, free)]
@@ -232,10 +296,13 @@ def test_batch_contains_failures_and_new_values_do_not_retrace(eps):
     assert len(traces) == before
     assert first.value != second.value
     starts = np.stack([START, START * np.nan, START + 1])
-    batch = jax.vmap(lambda start: run(start=start))(jnp.asarray(starts))
+    batch = jax.jit(jax.vmap(lambda start: run(start=start)))(jnp.asarray(starts))
     codes = [Status.CONVERGED, Status.NONFINITE, Status.CONVERGED]
     assert batch.status.tolist() == codes
-    np.testing.assert_allclose(batch.x[0], first.x, atol=50 * eps**0.5)
+    for row in (0, 2):
+        one = run(start=starts[row])
+        np.testing.assert_allclose(batch.x[row], one.x, atol=50 * eps**0.5)
+        np.testing.assert_allclose(batch.value[row], one.value, rtol=100 * eps)
 
 
 def test_unusable_arguments_are_refused():

@@ -86,7 +86,7 @@ def test_scipy_finds_the_same_value(x64):
 
 
 def test_memory_saves_steps():
-    short = solved(solver=RelativeLBFGS(memory=1))
+    short = solved(solver=RelativeLBFGS(max_steps=150, memory=1))
     assert short.converged
     assert solved().steps < short.steps
 
@@ -113,7 +113,7 @@ def test_step_limit_and_trace():
     assert np.isnan(found.trace[steps:]).all()
     start = jnp.linalg.norm(relative_gradient(jnp.asarray(START)))
     np.testing.assert_allclose(found.trace[0], start, rtol=1e-4)
-    short = solved(solver=RelativeLBFGS(max_steps=4))
+    short = solved(solver=RelativeLBFGS(max_steps=4, memory=5))
     assert short.status == Status.MAX_STEPS
     assert short.steps == 4
     assert short.trace is None
@@ -127,7 +127,7 @@ def test_tolerance_stops_earlier_and_new_values_do_not_retrace():
         traces.append(1)
         return objective(x, args)
 
-    loose = RelativeLBFGS(tolerance=0.1)
+    loose = RelativeLBFGS(tolerance=0.1, memory=2)
     run = jax.jit(lambda args: loose.run(counted, jnp.asarray(START), args))
     first = run(ARGS)
     before = len(traces)
@@ -148,7 +148,7 @@ def test_several_starts_keep_the_lowest(eps):
 
 
 def test_implicit_gradient(x64):
-    tight = RelativeLBFGS(tolerance=1e-10)
+    tight = RelativeLBFGS(tolerance=1e-10, memory=2)
 
     @jax.jit
     @jax.value_and_grad

@@ -9,8 +9,9 @@ from jaxsteer.solvers import Status, minimize_on_simplex, project_simplex
 from jaxsteer.solvers._simplex import METHODS
 
 RANDOM = np.random.default_rng(3)
-FACTOR = RANDOM.normal(size=(5, 5))
-GRAM = FACTOR @ FACTOR.T / 5 + 0.05 * np.eye(5)
+# The last asset is bad enough to get no share.
+GRAM = np.diag([1.0, 1.5, 2.0, 0.8, 3.0]) + 0.1
+GRAM[4, :4] = GRAM[:4, 4] = [0.8, 0.9, 0.7, 0.8]
 START = np.full(5, 0.2)
 
 
@@ -22,51 +23,51 @@ def solve(gram=GRAM, start=START, fn=variance, **options):
     return minimize_on_simplex(fn, jnp.asarray(start), jnp.asarray(gram), **options)
 
 
+PROJECT = jax.jit(project_simplex)
+
+
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_projection_is_the_nearest_point(scale, eps):
-    x = jnp.asarray(RANDOM.normal(size=(20, 6)) * scale)
-    p = project_simplex(x)
+    x = RANDOM.normal(size=(20, 6)) * scale
+    p = np.asarray(PROJECT(x))
     assert (p >= 0).all()
     np.testing.assert_allclose(p.sum(-1), 1.0, rtol=10 * eps)
     # Variational inequality against every vertex, hence against the whole simplex.
-    outward = (x - p)[:, None, :] * (jnp.eye(6) - p[:, None, :])
+    outward = (x - p)[:, None, :] * (np.eye(6) - p[:, None, :])
     assert (outward.sum(-1) <= 100 * eps * max(1, scale)).all()
-    np.testing.assert_allclose(project_simplex(p), p, atol=10 * eps)
-    np.testing.assert_allclose(
-        project_simplex(x + 3.0), p, atol=100 * eps * (3 + scale)
-    )
+    np.testing.assert_allclose(PROJECT(p), p, atol=10 * eps)
+    np.testing.assert_allclose(PROJECT(x + 3.0), p, atol=100 * eps * (3 + scale))
 
 
 def test_projection_agrees_with_optax(eps):
     optax = pytest.importorskip("optax")
-    x = jnp.asarray(RANDOM.normal(size=7))
-    np.testing.assert_allclose(
-        project_simplex(x), optax.projections.projection_simplex(x), atol=10 * eps
-    )
+    x = RANDOM.normal(size=(20, 6))[0]
+    peer = jax.jit(optax.projections.projection_simplex)(x)
+    np.testing.assert_allclose(PROJECT(x), peer, atol=10 * eps)
 
 
 def test_projection_of_ties_infinities_and_large_numbers():
-    np.testing.assert_allclose(project_simplex(jnp.ones(4)), 0.25)
-    far = project_simplex(jnp.array([1e8, 1e8, -jnp.inf]))
+    np.testing.assert_allclose(PROJECT(np.ones(3)), 1 / 3, rtol=1e-6)
+    far = PROJECT(np.array([1e8, 1e8, -np.inf]))
     np.testing.assert_allclose(far, [0.5, 0.5, 0.0])
-    assert jnp.isnan(project_simplex(jnp.array([1.0, jnp.nan]))).any()
+    assert jnp.isnan(PROJECT(np.array([1.0, np.nan, 0.0]))).any()
 
 
 def test_projection_derivative_is_closed_form(eps):
-    x = jnp.asarray([0.3, 0.9, -1.0, 0.5])
-    mask = np.asarray(project_simplex(x) > 0, float)
-    assert mask.sum() == 3
+    x = jnp.asarray([0.3, 0.9, -1.0])
+    mask = np.asarray(PROJECT(x) > 0, float)
+    assert mask.sum() == 2
     expected = np.diag(mask) - np.outer(mask, mask) / mask.sum()
     for jacobian in (jax.jacfwd, jax.jacrev):
         np.testing.assert_allclose(
-            jacobian(project_simplex)(x), expected, atol=10 * eps
+            jax.jit(jacobian(project_simplex))(x), expected, atol=10 * eps
         )
 
 
 def test_projection_keeps_float32():
     x = jnp.asarray([0.2, 0.9, -1.0], jnp.float32)
-    assert project_simplex(x).dtype == jnp.float32
-    assert jax.jacobian(project_simplex)(x).dtype == jnp.float32
+    assert PROJECT(x).dtype == jnp.float32
+    assert jax.eval_shape(jax.jacobian(project_simplex), x).dtype == jnp.float32
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -88,30 +89,45 @@ def test_quadratic_programs_equal_cvxpy(method, x64):
             [v >= 0, cvxpy.sum(v) == 1],
         )
         problem.solve(solver="CLARABEL")
-        found = solve(gram, np.full(8, 0.125), method=method)
+        # In the fourth problem the slope of an entry at 0 exceeds that of the others by
+        # 0.003 only, which takes mirror descent 8000 steps.
+        found = solve(gram, np.full(8, 0.125), method=method, max_steps=10_000)
         assert found.converged
         np.testing.assert_allclose(found.value, problem.value, rtol=1e-6)
         np.testing.assert_allclose(found.x, v.value, atol=1e-4)
 
 
-def share(t, method, differentiate="implicit"):
-    tilt = jnp.diag(jnp.asarray([t, 0.0, -t, 2 * t, 0.0]))
-    options = {"tolerance": 1e-12, "max_steps": 3000, "differentiate": differentiate}
+def share(t, method, differentiate):
+    tilt = jnp.diag(jnp.asarray([1.0, 0.0, -1.0, 2.0, 0.0])) * t
+    options = {"tolerance": 1e-12, "max_steps": 500, "differentiate": differentiate}
     return solve(jnp.asarray(GRAM) + tilt, method=method, **options).x
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_derivatives_equal_finite_differences(method, x64):
-    h = 1e-5
-    finite = (share(h, method) - share(-h, method)) / (2 * h)
-    active = np.asarray(share(0.0, method)) < 1e-9
-    assert 0 < active.sum() < 4
-    assert np.abs(finite).max() > 0.01
-    implicit = jax.jacrev(share)(0.0, method)
-    np.testing.assert_allclose(implicit, finite, atol=1e-6)
-    assert not jax.jacfwd(share)(0.0, method, "none").any()
-    unrolled = jax.jacfwd(share)(0.0, method, "unroll")
-    np.testing.assert_allclose(unrolled, finite, atol=1e-6)
+    def along(mode, differentiate):
+        return jax.jit(mode(lambda t: share(t, method, differentiate)))
+
+    frozen = along(lambda fn: lambda t: jax.jvp(fn, (t,), (1.0,)), "none")
+    x, still = frozen(0.0)
+    assert (np.asarray(x) < 1e-9).tolist() == [False] * 4 + [True]
+    assert not still.any()
+    h = 1e-4
+    finite = (frozen(h)[0] - frozen(-h)[0]) / (2 * h)
+    assert np.abs(finite).max() > 0.1
+    for mode, differentiate in ((jax.jacrev, "implicit"), (jax.jacfwd, "unroll")):
+        slope = along(mode, differentiate)(0.0)
+        np.testing.assert_allclose(slope, finite, atol=1e-7)
+
+
+@pytest.mark.parametrize("differentiate", ["implicit", "unroll"])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_start_has_no_derivative(method, differentiate):
+    def total(start):
+        options = {"max_steps": 2, "differentiate": differentiate}
+        return solve(start=start, method=method, **options).x[0]
+
+    assert not jax.jit(jax.grad(total))(START).any()
 
 
 def entropy(p, cost):
@@ -140,11 +156,29 @@ def test_options_and_status(method):
     assert loose.steps < solve(method=method).steps
 
 
-def test_batches_and_unusable_arguments(eps):
-    grams = jnp.asarray(np.stack([GRAM, 2 * np.eye(5)]))
-    found = jax.jit(jax.vmap(solve))(grams)
-    np.testing.assert_allclose(found.x[0], solve().x, atol=50 * eps**0.5)
-    np.testing.assert_allclose(found.x[1], START, atol=10 * eps**0.5)
+@pytest.mark.parametrize("method", METHODS)
+def test_batches_contain_failures_and_new_values_do_not_retrace(method, eps):
+    traces = []
+
+    def counted(p, gram):
+        traces.append(1)
+        return variance(p, gram)
+
+    grams = np.stack([GRAM, np.nan * GRAM, 2 * np.eye(5)])
+    batch = jax.jit(jax.vmap(lambda g: solve(g, fn=counted, method=method)))(grams)
+    codes = [Status.CONVERGED, Status.NONFINITE, Status.CONVERGED]
+    assert batch.status.tolist() == codes
+    first = solve(method=method)
+    np.testing.assert_allclose(batch.x[0], first.x, atol=50 * eps**0.5)
+    np.testing.assert_allclose(batch.value[0], first.value, rtol=100 * eps)
+    np.testing.assert_allclose(batch.x[2], START, atol=10 * eps**0.5)
+    solve(fn=counted, method=method)
+    before = len(traces)
+    solve(2 * np.eye(5), [0.6, 0.1, 0.1, 0.1, 0.1], fn=counted, method=method)
+    assert len(traces) == before
+
+
+def test_unusable_arguments_are_refused():
     with pytest.raises(ValueError, match="method='newton'"):
         solve(method="newton")
     with pytest.raises(ValueError, match="vector of probabilities"):
