@@ -153,6 +153,13 @@ class LowRankNormal:
         inner = solve_psd(own.cholesky, _inner(own.factor, x))
         return (x - matmul(own.factor, inner)) / own.deviation[..., None]
 
+    @property
+    def precision_factor(self) -> Float[Array, "... d r"]:
+        """``f`` with ``cov^-1 = diag(1 / diagonal) - f f'``, in O(d r^2)."""
+        own = self._scaled()
+        turned = transpose(whiten(own.cholesky, transpose(own.factor)))
+        return turned / own.deviation[..., None]
+
     def kl(self, other: LowRankNormal | MultivariateNormal) -> Float[Array, "..."]:
         """``KL(self || other)`` in nats; see :func:`kl_low_rank_normal`.
 

@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._types import Array, Float
-from jaxsteer.families import MultivariateNormal
 from jaxsteer.ideal._diagonalization import diagonalizing_matrix
 from jaxsteer.ideal._gauges import monge_frame, solve_definite, solve_general
-from jaxsteer.ideal._mismatch import Mismatch, mismatch
+from jaxsteer.ideal._mismatch import Mismatch, mismatch_of
 from jaxsteer.ideal._orbit import Orbit, join_maps
-from jaxsteer.ideal._tied import tied_map
-from jaxsteer.linalg import einsum, inv_sqrtm_psd, matmul, transpose
+from jaxsteer.ideal._stacks import Cells, at, group_first, pooled_cov
+from jaxsteer.ideal._tied import tied_map_of_pooled
+from jaxsteer.linalg import after, all_after, inv_sqrtm_psd, matmul, transpose
 from jaxsteer.solvers import Differentiate, Solution
 
 # Above this many features the general gauge starts from the tied closed form alone:
@@ -27,11 +27,9 @@ from jaxsteer.solvers import Differentiate, Solution
 MANY_FEATURES = 128
 
 
-def reference_roots(
-    cells: MultivariateNormal, reference: int, pivot: int
-) -> Float[Array, "d d"]:
+def reference_roots(cells: Cells, reference: int, pivot: int) -> Float[Array, "d d"]:
     """Inverse root of the reference group's covariance in the pivot class."""
-    return inv_sqrtm_psd(cells.cov[pivot, reference])
+    return inv_sqrtm_psd(at(cells, pivot, reference).cov)
 
 
 def first_frame(objective: Mismatch, right: Array | None) -> Float[Array, "1 d d"]:
@@ -39,7 +37,7 @@ def first_frame(objective: Mismatch, right: Array | None) -> Float[Array, "1 d d
     objective = jax.lax.stop_gradient(objective)
     share = objective.weight / jnp.sum(objective.weight)
     centered = objective.mean - share @ objective.mean
-    second = einsum("k,kij->ij", share, objective.cov)
+    second = objective.cov.scaled(share).total()
     second = second + matmul(transpose(centered) * share, centered)
     if right is not None:
         right = jax.lax.stop_gradient(right)
@@ -57,8 +55,8 @@ def definite(
 
 
 def starting_matrices(
-    group: tuple[Array, Array, Array],
-    template: MultivariateNormal,
+    group: tuple[Cells, Array],
+    template: Cells,
     objective: Mismatch,
     root: Array,
     solver: Any,
@@ -66,33 +64,37 @@ def starting_matrices(
     allow_reflection: bool,
 ) -> Float[Array, "s d d"]:
     """Matrices to start the general gauge from; the definite gauges' answers included."""
-    mean, cov, weight = group
-    pooled = einsum("k,kij->ij", weight / jnp.sum(weight), cov)
+    own, weight = all_after(group, objective.inverse_factor)
+    share = weight / jnp.sum(weight)
+    pooled, within = pooled_cov(own, share), pooled_cov(template, share)
 
     def tied(reflect):
-        return tied_map(
-            mean,
+        return tied_map_of_pooled(
+            own.mean,
             pooled,
             template.mean,
-            template.cov,
+            within,
             weight,
             allow_reflection=reflect,
         ).weight
 
     starts = [tied(False)]
     if allow_reflection:
+        pooled = after(pooled, starts[0])
         starts.append(tied(True))
-    if mean.shape[-1] <= MANY_FEATURES:
+    if own.mean.shape[-1] <= MANY_FEATURES:
         # Both definite gauges by one compiled search.
         rights = jnp.stack([jnp.eye(len(root), dtype=root.dtype), root])
+        rights = after(rights, starts[-1])
         ends = jax.lax.map(
             lambda right: definite(objective, right, solver, "none").x[0], rights
         )
         starts.extend(ends)
-        if len(mean) == 2:
+        if len(weight) == 2:
+            own = all_after(own, ends)
             paired = diagonalizing_matrix(
-                mean,
-                cov,
+                own.mean,
+                own.cov,
                 template.mean,
                 template.cov,
                 weight,
@@ -103,7 +105,7 @@ def starting_matrices(
 
 
 def _by_group(
-    cells: MultivariateNormal,
+    cells: Cells,
     weights: Float[Array, "K G"],
     reference: int,
     solve: Callable[[Any, Mismatch], Solution],
@@ -111,22 +113,16 @@ def _by_group(
     """Solve every moving group's problem and join the maps."""
     n_groups = weights.shape[1]
     others = np.array([a for a in range(n_groups) if a != reference])
-    template = MultivariateNormal(cells.mean[:, reference], cells.cov[:, reference])
+    template = at(cells, slice(None), reference)
 
     def one(group):
-        mean, cov, weight = group
-        objective = mismatch(mean, cov, template.mean, template.cov, weight)
+        objective = mismatch_of(group[0], template, group[1])
         found = solve(group, objective)
         move = objective.best_map(found.x[0])
         return move, found.residual, found.status, found.steps
 
     moved, residual, status, steps = jax.lax.map(
-        one,
-        (
-            jnp.moveaxis(cells.mean, 1, 0)[others],
-            jnp.moveaxis(cells.cov, 1, 0)[others],
-            weights.T[others],
-        ),
+        one, (group_first(cells, others), weights.T[others])
     )
     return Orbit(
         template=template,
@@ -138,7 +134,7 @@ def _by_group(
 
 
 def affirmative_definite(
-    cells: MultivariateNormal,
+    cells: Cells,
     weights: Float[Array, "K G"],
     reference: int,
     *,
@@ -154,7 +150,10 @@ def affirmative_definite(
     References:
         "On Optimal Steering to Achieve Exact Fairness", Theorem 4.1.
     """
-    root = None if pivot is None else reference_roots(cells, reference, pivot)
+    root = None
+    if pivot is not None:
+        root = reference_roots(cells, reference, pivot)
+        cells = all_after(cells, root)
 
     def solve(group, objective):
         del group
@@ -164,7 +163,7 @@ def affirmative_definite(
 
 
 def affirmative_general(
-    cells: MultivariateNormal,
+    cells: Cells,
     weights: Float[Array, "K G"],
     reference: int,
     *,
@@ -179,9 +178,8 @@ def affirmative_general(
     ``MANY_FEATURES`` features.
     """
     root = jax.lax.stop_gradient(reference_roots(cells, reference, pivot))
-    template = jax.lax.stop_gradient(
-        MultivariateNormal(cells.mean[:, reference], cells.cov[:, reference])
-    )
+    cells = all_after(cells, root)
+    template = jax.lax.stop_gradient(at(cells, slice(None), reference))
 
     def solve(group, objective):
         starts = starting_matrices(

@@ -21,7 +21,7 @@ from jaxsteer.ideal._mismatch import mismatch
 from jaxsteer.ideal._orbit import Orbit
 from jaxsteer.ideal._profile import Profile, profile
 from jaxsteer.ideal._tied import affirmative_tied
-from jaxsteer.linalg import einsum, matmul, transpose
+from jaxsteer.linalg import after, all_after, einsum, matmul, transpose
 from jaxsteer.maps import AffineMap
 from jaxsteer.solvers import Differentiate, Solution
 
@@ -29,7 +29,7 @@ from jaxsteer.solvers import Differentiate, Solution
 def _orbit(objective: Profile, found: Solution) -> Orbit:
     """The template in the reference group's coordinates, and the maps from it."""
     template = objective.template(found.x)
-    matrix, home = objective.matrices(found.x), objective.reference
+    matrix, home = after(objective.matrices(found.x), template.cov), objective.reference
     mean, cov = template.mean, template.cov
     if objective.pivot is not None:
         to_home = matrix[home]
@@ -60,8 +60,12 @@ def _definite(
     solver: Any,
     differentiate: Differentiate,
 ) -> tuple[Profile, Solution]:
+    root = None
+    if pivot is not None:
+        root = reference_roots(cells, reference, pivot)
+        cells = all_after(cells, root)
     objective = profile(cells, weights, reference, pivot)
-    root = None if pivot is None else reference_roots(cells, reference, pivot)
+    cells = all_after(cells, objective.precision)
     # First frames: every group brought to the reference group as template.
     cov, mean = cells.cov[:, reference], cells.mean[:, reference]
 
@@ -132,11 +136,12 @@ def all_groups_general(
     starts = [affirmative.to_group.weight[others]]
     if cells.mean.shape[-1] <= MANY_FEATURES:
         for kind in (None, pivot):
+            fixed_cells = all_after(fixed_cells, starts[-1])
             found = _definite(
                 fixed_cells, fixed_weights, reference, kind, solver, "none"
             )
             starts.append(_orbit(*found).to_group.weight[others])
-    objective = profile(cells, weights, reference)
+    objective = profile(all_after(cells, starts[-1]), weights, reference)
     found = solve_general(objective, jnp.stack(starts), solver, differentiate)
     return _orbit(objective, found)
 
@@ -165,10 +170,7 @@ def all_groups_tied(
         fixed_cells, fixed_weights, reference, allow_reflection=allow_reflection
     )
     others = np.array([a for a in range(weights.shape[1]) if a != reference])
-    found = solve_general(
-        profile(tied, weights, reference),
-        start.to_group.weight[others][None],
-        solver,
-        differentiate,
-    )
-    return _orbit(profile(cells, weights, reference), found)
+    first = start.to_group.weight[others][None]
+    model = profile(all_after(tied, first), weights, reference)
+    found = solve_general(model, first, solver, differentiate)
+    return _orbit(profile(all_after(cells, found.x), weights, reference), found)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
-from jaxsteer.linalg import matmul, transpose, whiten_transposed
+from jaxsteer.linalg import after, matmul, transpose, whiten_transposed
 from jaxsteer.solvers import (
     Differentiate,
     GeneralLinear,
@@ -79,10 +79,11 @@ def _definite_curvature(frame: Array, args: Any) -> Array:
     return objective.curvature(frame, inner, matmul(frame, inner))
 
 
-def _coordinates(objective: Objective) -> Array:
-    """Matrices ``A_a`` with ``A_a' rows_a A_a = log_weight_a I``."""
+def _coordinates(objective: Objective, starts: Array) -> Array:
+    """Matrices ``A_a`` with ``A_a' rows_a A_a = log_weight_a I``, after the starts."""
     weight = objective.log_weight[:, None, None]
-    factor = jnp.linalg.cholesky(jax.lax.stop_gradient(objective.rows / weight))
+    rows = jax.lax.stop_gradient(objective.rows / weight)
+    factor = jnp.linalg.cholesky(after(rows, starts))
     return whiten_transposed(factor, _identity(factor))
 
 
@@ -106,7 +107,7 @@ def solve_general(
     Returns:
         The solution, ``x`` the matrices.
     """
-    left = _coordinates(objective)
+    left = _coordinates(objective, starts)
     found = solver.run(
         _value,
         jnp.linalg.solve(jnp.broadcast_to(left, starts.shape), starts),
@@ -128,7 +129,7 @@ def monge_frame(
     In its coordinates both matrices are diagonal and inverse to each other:
     ``f' rows f = (f' columns f)^-1``.
     """
-    factor = jnp.linalg.cholesky(columns)
+    factor = jnp.linalg.cholesky(after(columns, rows))
     inner = matmul(transpose(factor), matmul(rows, factor))
     values, vectors = jnp.linalg.eigh(0.5 * (inner + transpose(inner)))
     # Rounding must not make the frame singular.

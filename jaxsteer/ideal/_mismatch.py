@@ -3,7 +3,8 @@
 For cells ``N(m_i, C_i)`` moved by ``x -> T x + b`` toward ``N(n_i, P_i^-1)`` with weights
 ``w_i``, the divergence is, up to what does not depend on the map,
 ``sum_i w_i/2 [tr(P_i T C_i T') + |T m_i + b - n_i|^2_{P_i}] - sum_i w_i log|det T|``.
-This file is the first sum, with the best ``b`` for the ``T``.
+This file is the first sum, with the best ``b`` for the ``T``. Once it is prepared, all
+it needs are products with the ``P_i`` and ``C_i``, whichever way they are held.
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
-from jaxsteer.linalg import einsum, gram, matmul, solve_psd, transpose
+from jaxsteer.families import LowRankNormal, MultivariateNormal
+from jaxsteer.ideal._stacks import (
+    Cells,
+    DenseStack,
+    LowRankStack,
+    Stack,
+    covariances,
+    sum_between,
+)
+from jaxsteer.linalg import matmul, solve_psd, transpose, whiten
 from jaxsteer.maps import AffineMap
 
 
@@ -24,19 +34,21 @@ class Mismatch:
     """Cells, their targets and the weights, ready for evaluation.
 
     Attributes:
-        precision: ``[K, d, d]`` weighted precisions ``w_i P_i`` of the targets.
+        precision: Weighted precisions ``w_i P_i`` of the targets.
         target: ``[K, d]`` means of the targets.
-        cov: ``[K, d, d]`` covariances of the cells that are moved.
+        cov: Covariances of the cells that are moved.
         mean: ``[K, d]`` their means.
-        factor: ``[d, d]`` Cholesky factor of the sum of `precision`.
+        total: ``[d, d]`` sum of `precision`.
+        inverse_factor: ``[d, d]`` inverse of its Cholesky factor.
         weight: ``[K]`` weights.
     """
 
-    precision: Float[Array, "K d d"]
+    precision: Stack
     target: Float[Array, "K d"]
-    cov: Float[Array, "K d d"]
+    cov: Stack
     mean: Float[Array, "K d"]
-    factor: Float[Array, "d d"]
+    total: Float[Array, "d d"]
+    inverse_factor: Float[Array, "d d"]
     weight: Float[Array, " K"]
 
     @property
@@ -47,13 +59,14 @@ class Mismatch:
     @property
     def rows(self) -> Float[Array, "1 d d"]:
         """Sum of the weighted precisions."""
-        return gram(self.factor)[None]
+        return self.total[None]
 
     def shift(self, weight: Float[Array, "m d"]) -> Float[Array, " d"]:
         """The best ``b`` for a matrix: least squares with weights `precision`."""
         gap = self.target - matmul(self.mean, transpose(weight))
-        pull = einsum("kij,kj->i", self.precision, gap)
-        return solve_psd(self.factor, pull[:, None])[:, 0]
+        pull = jnp.sum(self.precision.times(gap), 0)
+        inner = matmul(self.inverse_factor, pull)
+        return matmul(transpose(self.inverse_factor), inner)
 
     def best_map(self, weight: Float[Array, "m d"]) -> AffineMap:
         """The matrix with its best shift."""
@@ -61,12 +74,11 @@ class Mismatch:
 
     def _pulls(self, weight: Array) -> tuple[Array, Array]:
         gap = matmul(self.mean, transpose(weight)) + self.shift(weight) - self.target
-        return gap, einsum("kij,kj->ki", self.precision, gap)
+        return gap, self.precision.times(gap)
 
     def _spread(self, weight: Array) -> Array:
-        """``sum_i w_i P_i T C_i``, as two large products rather than many small."""
-        moved = einsum("ij,kjl->kil", weight, self.cov)
-        return einsum("kij,kjl->il", self.precision, moved)
+        """``sum_i w_i P_i T C_i``."""
+        return sum_between(self.precision, weight, self.cov)
 
     def value(self, x: Float[Array, "1 d d"]) -> Float[Array, ""]:
         """The sum for a matrix ``T``."""
@@ -91,10 +103,9 @@ class Mismatch:
         share = self.weight / jnp.sum(self.weight)
         centered = self.mean - share @ self.mean
         moved = matmul(centered, transpose(right))
-        rows = jnp.sum(einsum("ij,kjl->kil", right, self.cov) * right, -1) + moved**2
-        turned = einsum("kij,jl->kil", self.precision, left)
-        columns = jnp.sum(turned * left, -2)
-        return einsum("ki,kj->ij", columns, rows)[None]
+        rows = self.cov.quadratic(right) + moved**2
+        columns = self.precision.quadratic(transpose(left))
+        return matmul(transpose(columns), rows)[None]
 
 
 def precision_matrices(cov: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
@@ -104,6 +115,36 @@ def precision_matrices(cov: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
     return solve_psd(factor, identity)
 
 
+def precisions(law: Cells) -> Stack:
+    """Inverse covariances of a law with batch ``[K]``."""
+    if isinstance(law, LowRankNormal):
+        gain = -jnp.ones_like(law.mean[..., 0])
+        return LowRankStack(1 / law.diagonal, law.precision_factor, gain)
+    return DenseStack(precision_matrices(law.cov))
+
+
+def mismatch_of(target: Cells, cells: Cells, weight: Float[Array, " K"]) -> Mismatch:
+    """Prepare the objective: O(K d^3), or O(K d^2 r + d^3) for low ranks.
+
+    Args:
+        target: The cells' targets, batch ``[K]``.
+        cells: The cells that are moved, batch ``[K]``.
+        weight: ``[K]`` weights.
+    """
+    precision = precisions(target).scaled(weight)
+    total = precision.total()
+    identity = jnp.eye(total.shape[-1], dtype=total.dtype)
+    return Mismatch(
+        precision=precision,
+        target=target.mean,
+        cov=covariances(cells),
+        mean=cells.mean,
+        total=total,
+        inverse_factor=whiten(jnp.linalg.cholesky(total), identity),
+        weight=weight,
+    )
+
+
 def mismatch(
     target_mean: Float[Array, "K d"],
     target_cov: Float[Array, "K d d"],
@@ -111,13 +152,6 @@ def mismatch(
     cov: Float[Array, "K d d"],
     weight: Float[Array, " K"],
 ) -> Mismatch:
-    """Prepare the objective: O(K d^3)."""
-    precision = weight[:, None, None] * precision_matrices(target_cov)
-    return Mismatch(
-        precision=precision,
-        target=target_mean,
-        cov=cov,
-        mean=mean,
-        factor=jnp.linalg.cholesky(jnp.sum(precision, 0)),
-        weight=weight,
-    )
+    """:func:`mismatch_of` from means and full covariances."""
+    target = MultivariateNormal(target_mean, target_cov)
+    return mismatch_of(target, MultivariateNormal(mean, cov), weight)

@@ -16,6 +16,7 @@ from jaxsteer.ideal._orbit import Orbit
 from jaxsteer.ideal._priors import fixed_priors, joint_priors
 from jaxsteer.ideal._programs import choose_program
 from jaxsteer.ideal._steering import Steering
+from jaxsteer.linalg import all_after
 from jaxsteer.maps import ConjugatedMap
 from jaxsteer.population import Population, kl_parts
 from jaxsteer.solvers import Differentiate, Status, final_status
@@ -53,7 +54,11 @@ def nearest_ideal(
             covariance (all groups: a search under that model). "diagonal": feature by
             feature, nearest when the features are independent. Always the result is
             ideal. Families of one feature or of independent features have one kind of
-            map, and every gauge means that one.
+            map, and every gauge means that one. Low-rank cells
+            (:class:`jaxsteer.LowRankNormal`) are solved by products with their factors
+            when affirmative, and end, but for "diagonal", as a full
+            :class:`jaxsteer.MultivariateNormal`; with "all_groups" the best template is
+            dense, and every gauge but "diagonal" solves them through ``to_dense``.
         priors: "reweigh", "reference", "joint" (minimized over as well) or "keep" (then
             the result is not ideal: equalized odds of prior-free rules only).
         allow_reflection: Allow maps that turn the orientation.
@@ -139,12 +144,14 @@ def _steering(
     pop: Population, new: NewPriors, orbit: Orbit, *, ideal: bool
 ) -> Steering:
     family = pop.conditionals
-    conditionals, group_maps = orbit.conditionals(), orbit.to_group.inverse()
+    conditionals = orbit.conditionals()
     if isinstance(family, SharedBijection):
         conditionals = family.with_base(conditionals)
-        group_maps = ConjugatedMap(group_maps, family.bijection)
     target = Population(new.weights, conditionals)
     prior_kl, feature_kl = kl_parts(target, pop)
+    group_maps = all_after(orbit.to_group, feature_kl).inverse()
+    if isinstance(family, SharedBijection):
+        group_maps = ConjugatedMap(group_maps, family.bijection)
     prior_limit = 200 * float(jnp.finfo(new.weights.dtype).eps)
     prior_status = final_status(new.residual, prior_limit, new.steps, 0)
     kl = prior_kl + feature_kl

@@ -81,5 +81,5 @@ def check_problem(pop: Any, priors: str, options: Options, *, batch: bool = Fals
     if options.solver is not None and not isinstance(options.solver, SOLVERS):
         raise ValueError(
             f"solver must be a jaxsteer.solvers.RelativeNewton or RelativeLBFGS, got "
-            f"{type(options.solver).__name__}."
+            f"{type(options.solver).__name__}; None takes the first."
         )

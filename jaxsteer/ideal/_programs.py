@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from jaxsteer._types import Array
-from jaxsteer.families import DiagonalNormal, MultivariateNormal, Normal
+from jaxsteer.families import DiagonalNormal, LowRankNormal, MultivariateNormal, Normal
 from jaxsteer.ideal._affirmative import affirmative_definite, affirmative_general
 from jaxsteer.ideal._all_groups import (
     all_groups_definite,
@@ -45,7 +45,7 @@ def choose_program(cells: Any, options: Options) -> Program:
         return univariate
     if isinstance(cells, DiagonalNormal):
         return features
-    if not isinstance(cells, MultivariateNormal):
+    if not isinstance(cells, MultivariateNormal | LowRankNormal):
         raise NotImplementedError(
             f"no program for the family {type(cells).__name__}; see jaxsteer.families."
         )
@@ -55,6 +55,11 @@ def choose_program(cells: Any, options: Options) -> Program:
         )
     if options.gauge == "tied" and not all_groups:
         return partial(affirmative_tied, **closed)
+    if all_groups and isinstance(cells, LowRankNormal):
+        # The best template's precision is a sum over groups of turned ones: not of low
+        # rank, so that its determinant takes a dense factorization at every step.
+        dense = choose_program(cells.to_dense(), options)
+        return lambda cells, weights: dense(cells.to_dense(), weights)
     search = {
         "solver": RelativeNewton() if options.solver is None else options.solver,
         "differentiate": options.differentiate,

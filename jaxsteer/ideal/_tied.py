@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._types import Array, Float
-from jaxsteer.families import MultivariateNormal
 from jaxsteer.ideal._orbit import Orbit, closed_form_orbit, join_maps
+from jaxsteer.ideal._stacks import Cells, at, pooled_cov
 from jaxsteer.linalg import (
+    after,
     einsum,
     matmul,
     polar_orthogonal,
@@ -32,7 +33,7 @@ def _significant(core: Array) -> tuple[Array, Array]:
     floor = 100 * jnp.finfo(core.dtype).eps * jnp.max(s)
     keep = ((s > floor) & (s > 0)).astype(core.dtype)
     projector = matmul(transpose(vt) * keep, vt)
-    return matmul(polar_orthogonal(core), projector), projector
+    return matmul(polar_orthogonal(after(core, s)), projector), projector
 
 
 def tied_map(
@@ -66,14 +67,46 @@ def tied_map(
     Returns:
         The map from the template to the group.
     """
+    within = einsum("k,kij->ij", weights / jnp.sum(weights), template_cov)
+    return tied_map_of_pooled(
+        source_mean,
+        source_cov,
+        template_mean,
+        within,
+        weights,
+        allow_reflection=allow_reflection,
+    )
+
+
+def tied_map_of_pooled(
+    source_mean: Float[Array, "K d"],
+    source_cov: Float[Array, "d d"],
+    template_mean: Float[Array, "K d"],
+    template_cov: Float[Array, "d d"],
+    weights: Float[Array, " K"],
+    *,
+    allow_reflection: bool = False,
+) -> AffineMap:
+    """:func:`tied_map` from the mean of the template's covariances, all that it sees.
+
+    Args:
+        source_mean: As for :func:`tied_map`, like all but `template_cov`.
+        source_cov: ``[d, d]``.
+        template_mean: ``[K, d]``.
+        template_cov: ``[d, d]`` weighted mean of the template's class covariances.
+        weights: ``[K]``.
+        allow_reflection: Allow ``det T < 0``.
+
+    Returns:
+        The map from the template to the group.
+    """
     total = jnp.sum(weights)
     share = weights / total
     source_center, center = share @ source_mean, share @ template_mean
     roots = jnp.sqrt(weights)[:, None]
     source_side = roots * (source_mean - source_center)
     template_side = roots * (template_mean - center)
-    within = einsum("k,kij->ij", weights, template_cov)
-    second = within + matmul(transpose(template_side), template_side)
+    second = total * template_cov + matmul(transpose(template_side), template_side)
 
     factors = jnp.linalg.cholesky(jnp.stack([source_cov, second]))
     sides = jnp.stack([source_side.T, template_side.T])
@@ -88,7 +121,7 @@ def tied_map(
     image = matmul(isometry, transpose(isometry))
 
     identity = jnp.eye(source_cov.shape[0], dtype=source_cov.dtype)
-    pull = matmul(transpose(left), transpose(whiten(right, within / total)))
+    pull = matmul(transpose(left), transpose(whiten(right, after(template_cov, cores))))
     free = matmul(identity - image, matmul(pull, identity - fixed))
     # Far above the free part, so that a turn that KL sees is never the cheapest.
     scale = 1 + jnp.linalg.norm(jax.lax.stop_gradient(free))
@@ -97,6 +130,7 @@ def tied_map(
     rotation = polar_orthogonal(free + scale * (isometry + bound), not allow_reflection)
 
     lift = 2 * jnp.sqrt(total)
+    core = after(core, rotation)
     small = sqrtm_psd(
         matmul(core, transpose(core)) + lift**2 * jnp.eye(len(core), dtype=core.dtype)
     )
@@ -110,7 +144,7 @@ def tied_map(
 
 
 def affirmative_tied(
-    cells: MultivariateNormal,
+    cells: Cells,
     weights: Float[Array, "K G"],
     reference: int,
     *,
@@ -130,17 +164,17 @@ def affirmative_tied(
     """
     n_groups = weights.shape[1]
     share = weights / jnp.sum(weights, 0)
-    pooled = einsum("ka,kaij->aij", share, cells.cov)
-    template = MultivariateNormal(cells.mean[:, reference], cells.cov[:, reference])
+    pooled = jax.vmap(pooled_cov, in_axes=1)(cells, share)
+    template = at(cells, slice(None), reference)
     others = np.array([a for a in range(n_groups) if a != reference])
 
     def solve(group):
         mean, cov, mass = group
-        return tied_map(
+        return tied_map_of_pooled(
             mean,
             cov,
             template.mean,
-            template.cov,
+            pooled_cov(template, mass / jnp.sum(mass)),
             mass,
             allow_reflection=allow_reflection,
         )

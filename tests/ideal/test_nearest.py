@@ -32,13 +32,6 @@ def test_unknown_options_name_the_argument(options, message):
         js.nearest_ideal(UNIVARIATE, **options)
 
 
-def test_gauges_that_are_not_built_say_what_to_use():
-    with pytest.raises(NotImplementedError, match="use gauge='tied'"):
-        js.nearest_ideal(MULTIVARIATE)
-    with pytest.raises(NotImplementedError, match="gauge='diagonal'"):
-        js.nearest_ideal(MULTIVARIATE, "all_groups", gauge="tied")
-
-
 def test_one_group_is_refused():
     cells = js.Normal(jnp.zeros((2, 1)), jnp.ones((2, 1)))
     with pytest.raises(ValueError, match="one group"):

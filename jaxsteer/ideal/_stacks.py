@@ -1,0 +1,142 @@
+"""Symmetric matrices of the classes, known by their products.
+
+A program needs four things of the classes' covariances and precisions, and none is a
+factorization. Full matrices cost O(K d^3) for them, a diagonal plus a factor of ``r``
+columns O(K d^2 r); the programs are written once, for either.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsteer._types import Array, Float
+from jaxsteer.families import LowRankNormal, MultivariateNormal
+from jaxsteer.linalg import einsum
+
+# The families of cells that the multivariate programs take.
+Cells: TypeAlias = MultivariateNormal | LowRankNormal
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DenseStack:
+    """Matrices that are held in full.
+
+    Attributes:
+        matrices: ``[K, d, d]`` symmetric.
+    """
+
+    matrices: Float[Array, "K d d"]
+
+    def scaled(self, weight: Float[Array, " K"]) -> DenseStack:
+        """Every matrix times its weight."""
+        return DenseStack(weight[:, None, None] * self.matrices)
+
+    def times(self, x: Float[Array, "K d"]) -> Float[Array, "K d"]:
+        """``S_k x_k``."""
+        return einsum("kij,kj->ki", self.matrices, x)
+
+    def total(self) -> Float[Array, "d d"]:
+        """``sum_k S_k``."""
+        return jnp.sum(self.matrices, 0)
+
+    def quadratic(self, x: Float[Array, "m d"]) -> Float[Array, "K m"]:
+        """``x_j' S_k x_j`` for rows ``x_j``."""
+        return jnp.sum(einsum("ij,kjl->kil", x, self.matrices) * x, -1)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LowRankStack:
+    """Matrices ``diag(diagonal_k) + gain_k factor_k factor_k'``.
+
+    Attributes:
+        diagonal: ``[K, d]``.
+        factor: ``[K, d, r]``.
+        gain: ``[K]``, negative for precisions (Woodbury's identity).
+    """
+
+    diagonal: Float[Array, "K d"]
+    factor: Float[Array, "K d r"]
+    gain: Float[Array, " K"]
+
+    @property
+    def matrices(self) -> Float[Array, "K d d"]:
+        """The matrices in full."""
+        identity = jnp.eye(self.diagonal.shape[-1], dtype=self.diagonal.dtype)
+        across = einsum("kir,kjr->kij", self._gained(), self.factor)
+        return across + self.diagonal[..., None] * identity
+
+    def scaled(self, weight: Float[Array, " K"]) -> LowRankStack:
+        """Every matrix times its weight."""
+        return LowRankStack(
+            weight[:, None] * self.diagonal, self.factor, weight * self.gain
+        )
+
+    def times(self, x: Float[Array, "K d"]) -> Float[Array, "K d"]:
+        """``S_k x_k``."""
+        inner = einsum("kir,ki->kr", self.factor, x)
+        return self.diagonal * x + einsum("kir,kr->ki", self._gained(), inner)
+
+    def total(self) -> Float[Array, "d d"]:
+        """``sum_k S_k``, in O(K d^2 r)."""
+        across = einsum("kir,kjr->ij", self._gained(), self.factor)
+        return across + jnp.diag(jnp.sum(self.diagonal, 0))
+
+    def quadratic(self, x: Float[Array, "m d"]) -> Float[Array, "K m"]:
+        """``x_j' S_k x_j`` for rows ``x_j``."""
+        inner = einsum("ji,kir->kjr", x, self.factor)
+        across = self.gain[:, None] * jnp.sum(inner * inner, -1)
+        return einsum("ki,ji->kj", self.diagonal, x * x) + across
+
+    def _gained(self) -> Array:
+        return self.gain[:, None, None] * self.factor
+
+
+Stack: TypeAlias = DenseStack | LowRankStack
+
+
+def sum_between(
+    left: Stack, x: Float[Array, "d d"], right: Stack
+) -> Float[Array, "d d"]:
+    """``sum_k L_k X R_k``: two large products, or four narrow ones for low ranks."""
+    if not (isinstance(left, LowRankStack) and isinstance(right, LowRankStack)):
+        moved = einsum("ij,kjl->kil", x, right.matrices)
+        return einsum("kij,kjl->il", left.matrices, moved)
+    # L_k X (R_k's factor), against that factor ...
+    moved = einsum("ij,kjr->kir", x, right.factor)
+    inner = einsum("kis,kir->ksr", left.factor, moved)
+    moved = left.diagonal[..., None] * moved
+    moved = moved + einsum("kis,ksr->kir", left._gained(), inner)
+    across = einsum("kir,kjr->ij", right.gain[:, None, None] * moved, right.factor)
+    # ... and L_k X (R_k's diagonal).
+    pulled = einsum("kis,ij->ksj", left.factor, x) * right.diagonal[:, None, :]
+    across = across + einsum("kis,ksj->ij", left._gained(), pulled)
+    return across + einsum("ki,kj->ij", left.diagonal, right.diagonal) * x
+
+
+def covariances(law: Cells) -> Stack:
+    """Covariances of a law with batch ``[K]``."""
+    if isinstance(law, LowRankNormal):
+        return LowRankStack(law.diagonal, law.factor, jnp.ones_like(law.mean[..., 0]))
+    return DenseStack(law.cov)
+
+
+def pooled_cov(law: Cells, share: Float[Array, " K"]) -> Float[Array, "d d"]:
+    """``sum_k share_k C_k`` of a law with batch ``[K]``."""
+    return covariances(law).scaled(share).total()
+
+
+def at(cells: Cells, *index: Any) -> Any:
+    """The cells at an index of their batch; the family has no other way to pick."""
+    return jax.tree.map(lambda leaf: leaf[index], cells)
+
+
+def group_first(cells: Cells, groups: np.ndarray) -> Any:
+    """Cells ``[K, G]`` of the given groups, their axis in front."""
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0)[groups], cells)
