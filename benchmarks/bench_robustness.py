@@ -1,0 +1,135 @@
+"""A thousand random problems of mixed difficulty: what share is solved, in how many steps.
+
+Kinds: well-conditioned; condition numbers 1e4 and 1e8; cells fitted to fewer rows than
+features (shrunk); nearly equal classes. Each in float32 and float64, for every gauge that
+iterates, affirmative. "solved" means status CONVERGED at the default tolerance, the root
+of the rounding unit.
+
+    python benchmarks/bench_robustness.py [--quick]
+"""
+
+from __future__ import annotations
+
+import sys
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+from _gauge_problems import unrelated  # noqa: E402
+from _machine import RESULTS, describe, save  # noqa: E402
+
+import jaxsteer as js  # noqa: E402
+
+D, K = 6, 3
+GAUGES = ("monge", "symmetric", "full")
+
+
+def conditioned(rng: np.random.Generator, condition: float) -> tuple:
+    """Eigenvalues evenly spread over `condition`, in random directions."""
+    priors, mean, _ = unrelated(rng, K, D)
+    turns = np.linalg.qr(rng.normal(size=(K, 2, D, D)))[0]
+    values = np.logspace(0, -np.log10(condition), D)
+    cov = (turns * values) @ np.swapaxes(turns, -1, -2)
+    return priors, mean, cov
+
+
+def few_rows(rng: np.random.Generator) -> tuple:
+    """Cells of 4 rows in 6 dimensions, shrunk by OAS."""
+    label, group = np.divmod(np.repeat(np.arange(2 * K), 4), 2)
+    x = rng.normal(size=(8 * K, D)) + rng.normal(size=(2 * K, D)).repeat(4, 0)
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # small cells are the point here
+        pop = js.fit_population(x, label, group)
+    return tuple(
+        np.asarray(leaf)
+        for leaf in (pop.priors, pop.conditionals.mean, pop.conditionals.cov)
+    )
+
+
+def nearly_equal(rng: np.random.Generator) -> tuple:
+    """Classes whose moments differ by a part in a thousand."""
+    priors, mean, cov = unrelated(rng, K, D)
+    mean = mean[:1] + 1e-3 * (mean - mean[:1])
+    cov = cov[:1] + 1e-3 * (cov - cov[:1])
+    return priors, mean, cov
+
+
+KINDS = {
+    "well-conditioned": lambda rng: unrelated(rng, K, D),
+    "condition 1e4": lambda rng: conditioned(rng, 1e4),
+    "condition 1e8": lambda rng: conditioned(rng, 1e8),
+    "4 rows a cell (n < d)": few_rows,
+    "nearly equal classes": nearly_equal,
+}
+
+
+def measure(kind: str, gauge: str, dtype: str, n: int) -> dict:
+    """Solve `n` problems of one kind."""
+    rng = np.random.default_rng(0)
+    parts = [KINDS[kind](rng) for _ in range(n)]
+    stacked = [np.stack(part) for part in zip(*parts, strict=True)]
+    condition = np.median(np.linalg.cond(stacked[2]))
+    priors, mean, cov = (jnp.asarray(part, dtype) for part in stacked)
+    pops = js.Population(priors, js.MultivariateNormal(mean, cov))
+    found = js.nearest_ideal_batch(pops, gauge=gauge, differentiate="none")
+    codes = np.asarray(found.status)
+    steps = np.asarray(found.steps)
+    return {
+        "kind": kind,
+        "gauge": gauge,
+        "dtype": dtype,
+        "median_condition": float(condition),
+        "solved": float((codes == 0).mean()),
+        "other": {
+            js.Status(int(code)).name: int((codes == code).sum())
+            for code in sorted(set(codes.tolist()) - {0})
+        },
+        "median_steps": float(np.median(steps)),
+        "most_steps": int(steps.max()),
+        "median_residual": float(np.median(np.asarray(found.residual))),
+    }
+
+
+def table(rows: list[dict], n: int) -> str:
+    """The figures as a Markdown table."""
+    lines = [
+        f"{n} problems a kind, K={K}, G=2, d={D}; see bench_robustness.py.",
+        "",
+        "| problems | condition | gauge | dtype | solved | otherwise | steps (most) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        other = ", ".join(f"{name} {count}" for name, count in row["other"].items())
+        lines.append(
+            f"| {row['kind']} | {row['median_condition']:.0e} | {row['gauge']} | "
+            f"{row['dtype']} | {row['solved']:.1%} | {other or '-'} | "
+            f"{row['median_steps']:.0f} ({row['most_steps']}) |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, print the table and save."""
+    quick = "--quick" in sys.argv
+    n = 8 if quick else 200
+    gauges = GAUGES[:1] if quick else GAUGES
+    dtypes = ("float32",) if quick else ("float32", "float64")
+    rows = [
+        measure(kind, gauge, dtype, n)
+        for gauge in gauges
+        for dtype in dtypes
+        for kind in KINDS
+    ]
+    print(table(rows, n))
+    if not quick:
+        save("robustness", {**describe(), "problems_per_kind": n, "rows": rows})
+        (RESULTS / "robustness.md").write_text(table(rows, n))
+
+
+if __name__ == "__main__":
+    main()

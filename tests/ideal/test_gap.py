@@ -1,0 +1,90 @@
+"""The ideality gap as a loss."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxsteer as js
+from tests.ideal.problems import random_multivariate, random_univariate
+
+POP = random_multivariate(np.random.default_rng(0), 2, 2, 3, tied=False)
+
+
+def along(t, direction, pop=POP):
+    leaves, tree = jax.tree.flatten(pop)
+    moved = [leaf + t * step for leaf, step in zip(leaves, direction, strict=True)]
+    return jax.tree.unflatten(tree, moved)
+
+
+def random_direction(seed, pop=POP):
+    rng = np.random.default_rng(seed)
+    steps = [rng.normal(size=leaf.shape) * 0.1 for leaf in jax.tree.leaves(pop)]
+    steps = [s + np.swapaxes(s, -1, -2) if s.ndim == 4 else s for s in steps]
+    return [jnp.asarray(step) for step in steps]
+
+
+@pytest.mark.parametrize("intervention", ["affirmative", "all_groups"])
+@pytest.mark.parametrize("gauge", ["monge", "tied"])
+def test_envelope_gradient_equals_finite_differences(gauge, intervention, x64):
+    direction = random_direction(1)
+
+    @jax.jit
+    def gap(t):
+        return js.ideality_gap(along(t, direction), intervention, gauge=gauge)
+
+    step = 1e-5
+    finite = (gap(step) - gap(-step)) / (2 * step)
+    assert jnp.allclose(jax.grad(gap)(0.0), finite, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("intervention", "priors"),
+    [("all_groups", "reweigh"), ("affirmative", "joint"), ("affirmative", "keep")],
+)
+def test_univariate_gap_has_the_gradient_of_the_divergence(intervention, priors, eps):
+    pop = random_univariate(np.random.default_rng(2), 2, 3)
+
+    def moved(loc):
+        cells = js.Normal(loc, pop.conditionals.scale)
+        return js.Population(pop.priors, cells)
+
+    def gap(loc):
+        return js.ideality_gap(moved(loc), intervention, priors=priors)
+
+    def kl(loc):
+        return js.nearest_ideal(moved(loc), intervention, priors=priors).kl
+
+    loc = pop.conditionals.loc
+    (value, slope), (expected, other) = (
+        jax.value_and_grad(fn)(loc) for fn in (gap, kl)
+    )
+    assert jnp.allclose(value, expected, rtol=100 * eps)
+    assert jnp.allclose(slope, other, atol=eps**0.5)
+
+
+def test_descent_on_the_gap_makes_groups_alike():
+    pop = random_univariate(np.random.default_rng(3), 2, 2)
+
+    @jax.jit
+    def gap(loc):
+        cells = js.Normal(loc, pop.conditionals.scale)
+        return js.ideality_gap(js.Population(pop.priors, cells))
+
+    loc = pop.conditionals.loc
+    first = gap(loc)
+    for _ in range(200):
+        loc = loc - 0.5 * jax.grad(gap)(loc)
+    assert gap(loc) < first
+    scales = pop.conditionals.scale
+    # What is left is what means cannot mend: the ratios of scales, and the priors.
+    same = js.Normal(jnp.zeros_like(loc), scales)
+    floor = js.nearest_ideal(js.Population(pop.priors, same)).kl
+    assert jnp.allclose(gap(loc), floor, atol=1e-3)
+
+
+def test_options_are_checked():
+    with pytest.raises(ValueError, match="gauge='round' is not known"):
+        js.ideality_gap(POP, gauge="round")

@@ -1,0 +1,41 @@
+"""The notebooks run from top to bottom and show what they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+if not NOTEBOOKS.is_dir():
+    pytest.skip("no notebooks beside these tests", allow_module_level=True)
+
+
+def run(name: str) -> dict:
+    """Run a notebook's code cells in one fresh namespace, and return it."""
+    cells = json.loads((NOTEBOOKS / name).read_text())["cells"]
+    space = {"__name__": name}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), space)
+    return space
+
+
+@pytest.mark.slow
+def test_training_with_fairness():
+    space = run("training_with_fairness.ipynb")
+    assert space["fair_gaps"][-1] < 0.2 * space["plain_gaps"][-1]
+    results = space["results"]
+    raw_accuracy, raw_gap = results["plain", "as it is"]
+    _, regularized_gap = results["regularized", "steered"]
+    accuracy, gap = results["trained through", "steered"]
+    assert regularized_gap < 0.25 * raw_gap
+    assert gap < 0.5 * raw_gap
+    assert accuracy > raw_accuracy - 0.02
+
+
+def test_every_notebook_has_a_test():
+    here = Path(__file__).read_text()
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        assert f'run("{path.name}")' in here
