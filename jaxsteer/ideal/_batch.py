@@ -16,7 +16,7 @@ from jaxsteer.population import Population
 from jaxsteer.solvers import Differentiate
 
 # Numbers per leaf in one chunk: more would leave the cache, fewer waste the vector units.
-CHUNK_NUMBERS = 2**17
+CHUNK_NUMBERS = 2**14
 
 
 def nearest_ideal_batch(
@@ -87,7 +87,7 @@ def nearest_ideal_batch(
         raise ValueError("pops is empty; give at least one population.")
     if batch_size is None:
         largest = max(leaf.size for leaf in jax.tree.leaves(pops)) // n
-        batch_size = max(1, min(256, CHUNK_NUMBERS // largest))
+        batch_size = min(n, max(1, CHUNK_NUMBERS // largest))
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"batch_size={batch_size!r} must be a whole number above 0.")
     return _chunked(pops, priors, options, batch_size)

@@ -25,6 +25,10 @@ from jaxsteer.solvers import (
 )
 
 
+# Steps from every start: few where a step is dear, and the starts are told apart early.
+TRIAL_STEPS, TRIAL_FEATURES = 8, 256
+
+
 class Objective(Protocol):
     """A smooth function of matrices that the divergence's log-determinants are left of."""
 
@@ -117,6 +121,7 @@ def solve_general(
         curvature=_general_curvature,
         group=GeneralLinear(),
         differentiate=differentiate,
+        trial_steps=max(1, min(TRIAL_STEPS, TRIAL_FEATURES // starts.shape[-1])),
     )
     return dataclasses.replace(found, x=matmul(left, found.x))
 

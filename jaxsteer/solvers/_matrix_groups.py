@@ -37,7 +37,7 @@ def retraction(e: Float[Array, "g d d"]) -> Float[Array, "g d d"]:
     return identity_like(e) + e + 0.5 * matmul(e, e)
 
 
-def _chain(gradient: Array, e: Array) -> Array:
+def chain(gradient: Array, e: Array) -> Array:
     """Gradient by `e` from the gradient by ``r(e)``."""
     turned = transpose(e)
     return gradient + 0.5 * (matmul(gradient, turned) + matmul(turned, gradient))
@@ -50,7 +50,7 @@ def log_determinant(e: Float[Array, "g d d"]) -> Float[Array, " g"]:
 
 def log_determinant_gradient(e: Float[Array, "g d d"]) -> Float[Array, "g d d"]:
     """Gradient of :func:`log_determinant`."""
-    return _chain(transpose(jnp.linalg.inv(retraction(e))), e)
+    return chain(transpose(jnp.linalg.inv(retraction(e))), e)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,9 +75,17 @@ class GeneralLinear:
         """The matrices after a step."""
         return self.move(frame, e)
 
-    def pull_back(self, frame: Array, gradient: Array, e: Array) -> Array:
-        """Gradient by the chart at `e` from the gradient by the matrices there."""
-        return _chain(matmul(gradient, transpose(frame)), e)
+    def leaned_point(self, frame: Array, e: Array) -> Array:
+        """The matrices after a step, to first order."""
+        return frame + matmul(e, frame)
+
+    def pull_back(self, frame: Array, gradient: Array) -> Array:
+        """Gradient by ``r(e)`` from the gradient by the matrices."""
+        return matmul(gradient, transpose(frame))
+
+    def restrict(self, e: Array) -> Array:
+        """The part of `e` that the chart allows: all of it."""
+        return e
 
     def precondition(self, curvature: Array, weight: Array, floor: float) -> Callable:
         """Inverse of the Hessian's blocks ``[h_jk, w; w, h_kj]`` for each pair ``j, k``.
@@ -124,10 +132,18 @@ class PositiveDefinite:
         """The matrices after a step."""
         return matmul(frame, matmul(retraction(symmetrize(e)), transpose(frame)))
 
-    def pull_back(self, frame: Array, gradient: Array, e: Array) -> Array:
-        """Gradient by the chart at `e` from the gradient by the matrices there."""
-        pulled = matmul(transpose(frame), matmul(gradient, frame))
-        return symmetrize(_chain(pulled, symmetrize(e)))
+    def leaned_point(self, frame: Array, e: Array) -> Array:
+        """The matrices after a step, to first order."""
+        turned = transpose(frame)
+        return matmul(frame, turned + matmul(symmetrize(e), turned))
+
+    def pull_back(self, frame: Array, gradient: Array) -> Array:
+        """Gradient by ``r(e)`` from the gradient by the matrices."""
+        return matmul(transpose(frame), matmul(gradient, frame))
+
+    def restrict(self, e: Array) -> Array:
+        """The part of `e` that the chart allows: the symmetric one."""
+        return symmetrize(e)
 
     def precondition(self, curvature: Array, weight: Array, floor: float) -> Callable:
         """Inverse of the diagonal of the Hessian on symmetric matrices."""

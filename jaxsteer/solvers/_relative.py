@@ -17,6 +17,7 @@ from jaxsteer.solvers._matrix_groups import (
     GeneralLinear,
     Gradient,
     MatrixGroup,
+    chain,
     identity_like,
     log_determinant_gradient,
 )
@@ -47,20 +48,31 @@ class RelativeProblem:
 
     def slope(self, frame: Array, args: Any, weight: Array, e: Array) -> Array:
         """Gradient in the chart at `frame`, at the point `e` of it."""
-        gradient = self.gradient(self.group.moved_point(frame, e), args)
-        pulled = self.group.pull_back(frame, gradient, e)
-        return pulled - weight * log_determinant_gradient(e)
+        group = self.group
+        gradient = self.gradient(group.moved_point(frame, e), args)
+        pulled = chain(group.pull_back(frame, gradient), group.restrict(e))
+        return group.restrict(pulled) - weight * log_determinant_gradient(e)
 
     def expand(self, frame: Array, args: Any, weight: Array) -> tuple[Array, Callable]:
         """Gradient and Hessian (as a linear map) at the center of the chart."""
 
-        def pulled(e):
-            gradient = self.gradient(self.group.moved_point(frame, e), args)
-            return self.group.pull_back(frame, gradient, e)
+        group = self.group
+
+        def leaned(e):
+            gradient = self.gradient(group.leaned_point(frame, e), args)
+            return group.pull_back(frame, gradient)
+
+        at_center, linear = jax.linearize(leaned, jnp.zeros_like(frame))
+
+        def hessian(e):
+            # The second order of r(e) bends the chart along the gradient.
+            e = group.restrict(e)
+            bend = chain(at_center, e) - at_center
+            return group.restrict(linear(e) + bend)
 
         # The log-determinant's gradient at the center is the identity, its curvature 0.
-        at_center, hessian = jax.linearize(pulled, jnp.zeros_like(frame))
-        return at_center - weight * identity_like(frame), hessian
+        slope = group.restrict(at_center) - weight * identity_like(frame)
+        return slope, hessian
 
     def preconditioner(
         self, frame: Array, args: Any, weight: Array, floor: float

@@ -211,7 +211,7 @@ def _slope_at(
 ) -> Array:
     """Gradient at the center of the chart at `frame`."""
     gradient = problem.gradient(problem.group.point(frame), args)
-    pulled = problem.group.pull_back(frame, gradient, jnp.zeros_like(frame))
+    pulled = problem.group.restrict(problem.group.pull_back(frame, gradient))
     return pulled - weight * identity_like(frame)
 
 

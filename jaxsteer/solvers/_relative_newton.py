@@ -126,7 +126,7 @@ class RelativeNewton:
         state = {
             "frame": start,
             "value": first,
-            "radius": jnp.asarray(0.5 * d**0.5, dtype),
+            "radius": jnp.asarray(d**0.5, dtype),
             "residual": jnp.asarray(jnp.inf, dtype),
             "best": start,
             "lowest": jnp.asarray(jnp.inf, dtype),
@@ -148,7 +148,7 @@ class RelativeNewton:
                 slope,
                 problem.preconditioner(frame, args, weight, floor=0.1),
                 radius,
-                accuracy=jnp.minimum(0.1, jnp.sqrt(residual)),
+                accuracy=jnp.minimum(0.3, jnp.sqrt(residual)),
                 max_products=self.max_products,
             )
             e = step.step
