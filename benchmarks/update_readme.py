@@ -33,12 +33,44 @@ def speed_rows() -> str:
         f"{1e3 * bootstrap['counts_drawn']['run_s']:.1f} ms; fairlearn's MetricFrame "
         f"{bootstrap['fairlearn']['run_s']:.1f} s | `benchmarks/bench_bootstrap.py` |"
     )
+    rows.extend(gauge_rows())
     versions = univariate["versions"]
     rows.append(
         f"\nAfter compilation, on {univariate['cores']} cores ({univariate['machine']}), "
         f"Python {univariate['python']}, jax {versions['jax']}."
     )
     return "\n".join(rows)
+
+
+def gauge_rows() -> list[str]:
+    """Return the rows of the multivariate gauges."""
+    gauges = json.loads((RESULTS / "gauges.json").read_text())
+    classes = json.loads((RESULTS / "many_classes.json").read_text())
+    rows = []
+    for d in (10, 40):
+        one = gauges["single"][f"d={d}"]
+        conic = min(one[solver]["seconds"] for solver in ("clarabel", "scs"))
+        rows.append(
+            f"| one `monge` problem, K=2, d={d}, float64 | {1e3 * one['seconds']:.1f} ms; "
+            f"SciPy's L-BFGS with a written gradient {1e3 * one['scipy']['seconds']:.1f} "
+            f"ms; the better of Clarabel and SCS {1e3 * conic:,.0f} ms | "
+            f"`benchmarks/bench_gauges.py` |"
+        )
+    single, double = gauges["batch"]["float32"], gauges["batch"]["float64"]
+    rows.append(
+        f"| 256 `monge` problems, K=2, d=10 | {single['monge']['seconds']:.2f} s in float32, "
+        f"{double['monge']['seconds']:.2f} s in float64; jaxopt's L-BFGS under vmap "
+        f"{double['jaxopt_monge_seconds']:.1f} s | `benchmarks/bench_gauges.py` |"
+    )
+    for d in (80, 768):
+        part = classes[f"d={d}"]
+        full, tied = part["full, related"], part["tied, related, float32"]
+        rows.append(
+            f"| 28 classes, d={d} | `full` {full['seconds']:.1f} s in float64 (residual "
+            f"{full['residual']:.0e}); `tied` {tied['seconds']:.2f} s in float32 | "
+            f"`benchmarks/bench_many_classes.py` |"
+        )
+    return rows
 
 
 def filled(text: str) -> str:

@@ -24,7 +24,6 @@ from jaxsteer.solvers import (
     Solution,
 )
 
-
 # Steps from every start: few where a step is dear, and the starts are told apart early.
 TRIAL_STEPS, TRIAL_FEATURES = 8, 256
 

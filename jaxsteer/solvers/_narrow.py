@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 # Wide batches of factorizations can wait for each other for ever on a CPU of few cores,
 # and a wide batch of searches waits for its slowest member at every step.
-WIDTH = 8
+WIDTH = 16
 
 
 def narrow_vmap(fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -55,7 +55,6 @@ class RelativeProblem:
 
     def expand(self, frame: Array, args: Any, weight: Array) -> tuple[Array, Callable]:
         """Gradient and Hessian (as a linear map) at the center of the chart."""
-
         group = self.group
 
         def leaned(e):
