@@ -18,6 +18,13 @@ settings.load_profile("jaxsteer")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need float64, so that they can be chosen."""
+    for item in items:
+        if "x64" in getattr(item, "fixturenames", ()):
+            item.add_marker("x64")
+
+
 @pytest.fixture
 def eps() -> float:
     """Machine epsilon of the precision that this run uses."""

@@ -16,7 +16,7 @@ from jaxsteer._types import Array, Float
 from jaxsteer.ideal._diagonalization import diagonalizing_matrix
 from jaxsteer.ideal._gauges import monge_frame, solve_definite, solve_general
 from jaxsteer.ideal._mismatch import Mismatch, mismatch_of
-from jaxsteer.ideal._orbit import Orbit, join_maps
+from jaxsteer.ideal._orbit import Orbit, for_each_group, join_maps
 from jaxsteer.ideal._stacks import Cells, at, group_first, pooled_cov
 from jaxsteer.ideal._tied import tied_map_of_pooled
 from jaxsteer.linalg import after, all_after, inv_sqrtm_psd, matmul, transpose
@@ -121,7 +121,7 @@ def _by_group(
         move = objective.best_map(found.x[0])
         return move, found.residual, found.status, found.steps
 
-    moved, residual, status, steps = jax.lax.map(
+    moved, residual, status, steps = for_each_group(
         one, (group_first(cells, others), weights.T[others])
     )
     return Orbit(

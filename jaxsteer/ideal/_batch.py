@@ -49,7 +49,8 @@ def nearest_ideal_batch(
         priors: How the new priors are chosen.
         allow_reflection: Allow maps that turn the orientation.
         solver: For gauges that iterate.
-        differentiate: How derivatives pass through.
+        differentiate: How derivatives pass through, first ones only; for higher ones
+            take ``vmap`` of :func:`jaxsteer.nearest_ideal`.
         pivot: The class that "symmetric" is relative to.
         batch_size: Problems solved side by side, which share every step until the
             slowest of them is done; None chooses by size.

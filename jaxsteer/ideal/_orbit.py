@@ -8,6 +8,7 @@ the group, so neither does the Bayes rule). A program chooses ``f_i`` and ``T_a`
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._types import Array, Float, Int
+from jaxsteer.linalg import all_after
 from jaxsteer.maps import AffineMap
 
 
@@ -75,6 +77,29 @@ def join_maps(moved: AffineMap, n_groups: int, reference: int) -> AffineMap:
         jnp.zeros((n_groups, d), dtype),
     )
     return jax.tree.map(lambda leaf, new: leaf.at[others].set(new), maps, moved)
+
+
+def for_each_group(solve: Callable[[Any], Any], groups: Any) -> Any:
+    """Solve every group's own problem, one after the other.
+
+    Unrolled, not scanned: with jax 0.10.2 forward over reverse derivatives of an
+    implicit solve inside a scan come out wrong.
+
+    Args:
+        solve: From one group's problem to a pytree of arrays.
+        groups: The problems, stacked along a leading axis.
+
+    Returns:
+        What `solve` returns, stacked.
+    """
+    n = jax.tree.leaves(groups)[0].shape[0]
+    found = []
+    for row in range(n):
+        problem = jax.tree.map(lambda leaf, row=row: leaf[row], groups)
+        if found:
+            problem = all_after(problem, jax.tree.leaves(found[-1])[0])
+        found.append(solve(problem))
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
 
 
 def pin_identity(maps: Any, reference: int, identity: Any) -> Any:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._types import Array, Float
-from jaxsteer.ideal._orbit import Orbit, closed_form_orbit, join_maps
+from jaxsteer.ideal._orbit import Orbit, closed_form_orbit, for_each_group, join_maps
 from jaxsteer.ideal._stacks import Cells, at, pooled_cov
 from jaxsteer.linalg import (
     after,
@@ -179,7 +179,7 @@ def affirmative_tied(
             allow_reflection=allow_reflection,
         )
 
-    moved = jax.lax.map(
+    moved = for_each_group(
         solve,
         (jnp.moveaxis(cells.mean, 1, 0)[others], pooled[others], weights.T[others]),
     )

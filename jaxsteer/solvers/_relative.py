@@ -141,12 +141,11 @@ def step_from(
     if differentiate == "implicit":
         e = jax.lax.custom_root(slope, zero, lambda _, e: e, tangent_solve)
     else:
-
-        def newton(e, _):
+        # No scan: forward over reverse through one would go wrong (jax 0.10.2).
+        e = zero
+        for _ in range(UNROLLED_STEPS):
             value, linear = jax.linearize(slope, e)
-            return e - tangent_solve(linear, value), None
-
-        e, _ = jax.lax.scan(newton, zero, None, length=UNROLLED_STEPS)
+            e = e - tangent_solve(linear, value)
     return group.moved_point(frame, e)
 
 
@@ -163,7 +162,8 @@ def search_from(
     One loop with one compiled body visits the starts and then the best of their ends;
     a batch would wait for its slowest row at every step.
     """
-    n_starts = starts.shape[0]
+    n_starts, _, d, _ = starts.shape
+    noise = 100 * float(jnp.finfo(starts.dtype).eps) * d * jnp.sum(weight)
     if n_starts == 1:
         return solver.search(
             problem, starts[0], args, weight, jnp.asarray(solver.max_steps)
@@ -179,10 +179,11 @@ def search_from(
         found = solver.search(problem, frame, args, weight, limit)
         # Finite values only: a start may be no matrix of the group at all.
         value = absolute_value(problem, found.x, args, weight)
-        better = (value < lowest) | last
+        # Among equals the first start stays: callers put the one they prefer there.
+        better = (value < lowest - noise) | ~jnp.isfinite(lowest) | last
         state = (
             jnp.where(better, found.x, best),
-            jnp.where(better, value, lowest),
+            jnp.where(better & ~jnp.isnan(value), value, lowest),
             jnp.maximum(used, found.steps),
         )
         return state, found

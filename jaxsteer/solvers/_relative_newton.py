@@ -80,7 +80,8 @@ class RelativeNewton:
             start: ``[g, d, d]`` invertible matrices; for
                 :class:`~jaxsteer.solvers.PositiveDefinite` any ``f`` with ``f f'`` the
                 first point. ``[s, g, d, d]``: several starts, of which the one that is
-                lowest after `trial_steps` goes on. The gradient by it is zero.
+                lowest after `trial_steps` goes on, the first among equals. The gradient
+                by it is zero.
             args: Any pytree.
             weight: ``[g]`` positive weights of the log-determinants; None takes 1.
             gradient: ``gradient(x, args)`` of `fn`; None differentiates `fn`.

@@ -165,6 +165,7 @@ def test_an_uninformative_source_is_served():
     assert found.residual < 100 * EPS
 
 
+@pytest.mark.slow
 def test_batches_give_what_each_gives_alone_and_failures_stay_apart():
     solve = jax.jit(jax.vmap(entropic_kernel))
     batch = [np.stack(v) for v in zip(*[crossing(s) for s in range(4)], strict=True)]
@@ -251,6 +252,7 @@ def test_second_derivatives_are_finite_differences(x64):
     np.testing.assert_allclose(jax.jacfwd(slope)(t), measured, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_derivatives_in_float32_are_near_those_in_float64():
     args, weights, _ = gradient_case()
     slope = jax.grad(value)(args, weights)

@@ -101,6 +101,7 @@ def test_vmap_gives_each_problem_its_own_answer():
         np.testing.assert_allclose(one, many, atol=2e3 * EPS, rtol=2e3 * EPS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subspace", SUBSPACES)
 def test_gradients_equal_finite_differences(subspace):
     pop = population(3, 3, seed=4)

@@ -40,6 +40,7 @@ def test_envelope_gradient_equals_finite_differences(gauge, intervention, x64):
     assert jnp.allclose(jax.grad(gap)(0.0), finite, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("intervention", "priors"),
     [("all_groups", "reweigh"), ("affirmative", "joint"), ("affirmative", "keep")],

@@ -18,6 +18,7 @@ INTERVENTIONS = ("affirmative", "all_groups")
 POP = random_multivariate(np.random.default_rng(0), 2, 3, 3, tied=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("intervention", INTERVENTIONS)
 @pytest.mark.parametrize("gauge", GAUGES)
 def test_the_target_is_an_orbit_and_full_is_nearest(gauge, intervention, eps):
@@ -39,6 +40,7 @@ def test_the_target_is_an_orbit_and_full_is_nearest(gauge, intervention, eps):
         assert found.kl <= js.nearest_ideal(POP, gauge=gauge).kl * (1 + 100 * eps)
 
 
+@pytest.mark.slow
 def test_gauges_are_what_they_say(eps):
     cells = POP.conditionals
     moves = js.nearest_ideal(POP, gauge="monge").group_maps.inverse().weight
@@ -108,6 +110,7 @@ def test_full_is_stationary(x64):
     assert relative_gradient(POP, tied) > 1e-2  # the check can fail
 
 
+@pytest.mark.slow
 def test_a_mirrored_group_needs_a_reflection(eps):
     pop = random_multivariate(np.random.default_rng(4), 2, 2, 3, tied=False)
     mirror = jnp.diag(jnp.array([-1.0, 1.0, 1.0], pop.priors.dtype))
@@ -123,6 +126,7 @@ def test_a_mirrored_group_needs_a_reflection(eps):
     assert jnp.linalg.det(turned.group_maps.weight[0]) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-3, 1e4])
 def test_units_of_the_features_do_not_matter(scale, eps):
     cells = POP.conditionals

@@ -64,6 +64,7 @@ def equations(jaxpr):
                 yield from equations(inner)
 
 
+@pytest.mark.slow
 def test_stacks_are_the_matrices_they_stand_for(eps):
     pop = low_rank(1, 3, 2, 5, 2)
     laws = group(pop, 0), group(pop, 1)
@@ -178,6 +179,7 @@ HEAVY = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("intervention", "gauge"), LIGHT + HEAVY)
 def test_equals_the_dense_program(intervention, gauge, eps):
     pop = POP if intervention == "affirmative" else low_rank(4, 2, 2, 3, 1)

@@ -24,7 +24,8 @@ MULTIVARIATE = random_multivariate(RNG, 2, 3, 3, tied=False)
         ({"differentiate": "no"}, "differentiate='no' is not known"),
         ({"reference": 2}, r"reference=2 is not one of the groups 0..1"),
         ({"reference": "Male"}, "reference='Male' is not one of the groups"),
-        ({"solver": "adam"}, "closed form; leave it None"),
+        ({"solver": "adam"}, "RelativeNewton or RelativeLBFGS, got str"),
+        ({"pivot": 2}, r"pivot=2 is not one of the classes 0..1"),
     ],
 )
 def test_unknown_options_name_the_argument(options, message):
@@ -70,6 +71,7 @@ def test_a_singular_covariance_ends_as_nonfinite():
     assert found.status == js.Status.NONFINITE
 
 
+@pytest.mark.slow
 def test_one_bad_row_leaves_the_batch_alone():
     pops = [random_univariate(np.random.default_rng(s), 2, 2) for s in range(4)]
     batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *pops)
@@ -160,6 +162,7 @@ def test_priors_modes_do_what_they_say(eps):
     assert joint.kl <= js.nearest_ideal(UNIVARIATE, priors="reference").kl + 10 * eps
 
 
+@pytest.mark.slow
 def test_kl_is_the_populations_own(eps):
     for found in (
         js.nearest_ideal(UNIVARIATE, "all_groups"),
@@ -170,6 +173,7 @@ def test_kl_is_the_populations_own(eps):
         assert jnp.allclose(found.kl, found.prior_kl + found.feature_kl, rtol=10 * eps)
 
 
+@pytest.mark.slow
 def test_diagonal_gauge_is_the_univariate_program_of_every_feature(eps):
     rng = np.random.default_rng(21)
     shape = (3, 2, 4)

@@ -13,6 +13,7 @@ POP = random_multivariate(np.random.default_rng(4), 2, 2, 2, tied=False)
 LBFGS = RelativeLBFGS(memory=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gauge", ["monge", "full"])
 def test_both_solvers_end_at_the_same_divergence(gauge, eps):
     default = js.nearest_ideal(POP, gauge=gauge)

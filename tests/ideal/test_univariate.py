@@ -105,6 +105,7 @@ def test_the_sources_bayes_rules_are_not_fair():
     assert np.max(rates.max(1) - rates.min(1)) > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_groups", [2, 3])
 def test_all_groups_never_above_affirmative(n_groups, eps):
     rng = np.random.default_rng(3)
@@ -115,6 +116,7 @@ def test_all_groups_never_above_affirmative(n_groups, eps):
         assert everyone(pop).kl <= affirmative(pop).kl + 50 * eps
 
 
+@pytest.mark.slow
 def test_all_groups_does_not_depend_on_the_reference(eps):
     rng = np.random.default_rng(4)
     solves = [_solve("all_groups", "reweigh", r, False) for r in range(3)]
