@@ -68,7 +68,9 @@ def nearest_ideal(
         differentiate: "implicit" (implicit function theorem, right at convergence),
             "unroll" (through the last steps) or "none"; where the answer is a closed
             form the first two are the same. Along directions that the divergence does
-            not see (rotations, with one class) the derivative is damped to 0.
+            not see (rotations, with one class) the derivative is damped to 0; so it is
+            for "tied" with "all_groups" along those that the tied model does not see,
+            though unequal covariances do.
         pivot: The class whose covariance "symmetric" is relative to.
 
     Returns:
