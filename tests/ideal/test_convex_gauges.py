@@ -9,13 +9,14 @@ import jaxsteer as js
 from tests.ideal.convex import conic_feature_kl
 from tests.ideal.problems import random_multivariate
 
+pytestmark = pytest.mark.slow
+
 ACCURATE = {
     "CLARABEL": {},
     "SCS": {"eps_abs": 1e-9, "eps_rel": 1e-9, "max_iters": 200_000},
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("d", [2, 5, 10, 20])
 @pytest.mark.parametrize("gauge", ["monge", "symmetric"])
 def test_equal_conic_solvers(gauge, d, x64):

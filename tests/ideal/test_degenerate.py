@@ -11,8 +11,9 @@ import jaxsteer as js
 from jaxsteer.maps import gaussian_transport
 from tests.ideal.problems import random_multivariate
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_one_class_is_optimal_transport(eps):
     pop = random_multivariate(np.random.default_rng(0), 1, 2, 3, tied=False)
     cells = pop.conditionals
@@ -26,7 +27,6 @@ def test_one_class_is_optimal_transport(eps):
         assert jnp.allclose(weight, expected.weight, atol=10 * eps**0.5), gauge
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("k", "d"), [(2, 5), (3, 6)])
 def test_equal_covariances_leave_the_tied_map_where_it_is(k, d, eps):
     # The divergence does not see turns of the d - (K - 1) other directions.
@@ -39,7 +39,6 @@ def test_equal_covariances_leave_the_tied_map_where_it_is(k, d, eps):
     )
 
 
-@pytest.mark.slow
 def test_gradients_along_flat_directions_are_finite(x64):
     pop = random_multivariate(np.random.default_rng(2), 1, 2, 3, tied=False)
 
@@ -55,7 +54,6 @@ def test_gradients_along_flat_directions_are_finite(x64):
             assert jnp.allclose(slope, 0, atol=1e-6)
 
 
-@pytest.mark.slow
 def test_equal_groups_are_left_alone(eps):
     pop = random_multivariate(np.random.default_rng(3), 2, 2, 4, tied=False)
     cells = pop.conditionals

@@ -12,6 +12,8 @@ from jaxsteer.ideal._kernel import degrading_kernel
 from jaxsteer.ideal._roc import concave_hull, lower_envelope, roc_points
 from jaxsteer.solvers import SolveError, Status
 
+pytestmark = pytest.mark.slow
+
 EPS = float(jnp.finfo(jnp.result_type(float)).eps)
 X64 = EPS < 1e-10
 BINS = 10
@@ -165,7 +167,6 @@ def test_an_uninformative_source_is_served():
     assert found.residual < 100 * EPS
 
 
-@pytest.mark.slow
 def test_batches_give_what_each_gives_alone_and_failures_stay_apart():
     solve = jax.jit(jax.vmap(entropic_kernel))
     batch = [np.stack(v) for v in zip(*[crossing(s) for s in range(4)], strict=True)]
@@ -252,7 +253,6 @@ def test_second_derivatives_are_finite_differences(x64):
     np.testing.assert_allclose(jax.jacfwd(slope)(t), measured, rtol=1e-5)
 
 
-@pytest.mark.slow
 def test_derivatives_in_float32_are_near_those_in_float64():
     args, weights, _ = gradient_case()
     slope = jax.grad(value)(args, weights)

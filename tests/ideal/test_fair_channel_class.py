@@ -13,6 +13,8 @@ from scipy.optimize import minimize
 import jaxsteer as js
 from tests.ideal.test_fair_channel import EPS, compiled, delivered, population, row
 
+pytestmark = pytest.mark.slow
+
 BATCH = 12
 
 
@@ -36,7 +38,6 @@ def pieces(one):
     return pooled, cov[1] - cov[0], mean[1] - mean[0]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("g", "d"), [(2, 3), (4, 4)])
 def test_each_class_has_one_law_in_all_groups(g, d):
     channels = solved(g, d)
@@ -108,7 +109,6 @@ def test_no_exact_direction_separates_better(index):
     )
 
 
-@pytest.mark.slow
 def test_equal_covariances_give_the_pooled_channel():
     tied = solved(3, 4, tied=True)
     pooled = compiled("discriminant", 1)(tied.source)
@@ -156,7 +156,6 @@ def test_a_group_without_a_mean_difference_leaves_noise():
     assert found.residual == 0
 
 
-@pytest.mark.slow
 def test_gradients_equal_finite_differences():
     pops = [population(2, 3, groups=3, seed=seed, tied=False) for seed in (3, 4, 6)]
     pops = jax.tree.map(lambda *leaves: jnp.stack(leaves), *pops)

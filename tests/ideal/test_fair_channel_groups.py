@@ -22,6 +22,8 @@ from tests.ideal.test_fair_channel import (
     row,
 )
 
+pytestmark = pytest.mark.slow
+
 # A slack of the order of the barrier's end counts as none.
 SNAPPED = 20 * EPS**0.8
 SIZES = [(2, 4, 2), (3, 3, 4), (4, 4, 6)]
@@ -49,7 +51,6 @@ def contrast_means(roots):
     return np.einsum("aij,kj->kai", roots, basis)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("k", "g", "d"), SIZES)
 @pytest.mark.parametrize("subspace", SUBSPACES)
 def test_groups_coincide_in_the_tied_model(k, g, d, subspace):
@@ -65,7 +66,6 @@ def test_groups_coincide_in_the_tied_model(k, g, d, subspace):
             np.testing.assert_allclose(steered, steered[:, :1] + 0 * aim, atol=atol)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("k", "g", "d"), [(3, 2, 4), (3, 3, 4), (4, 4, 6)])
 def test_target_has_the_largest_determinant_below_all(k, g, d):
     cvxpy = pytest.importorskip("cvxpy", reason="the oracle is a conic solver")
@@ -141,7 +141,6 @@ def test_kl_depends_neither_on_the_subspace_nor_on_the_reference():
     np.testing.assert_allclose(found[1], found[0], rtol=3000 * EPS)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("k", "d", "kind"),
     [(4, 2, "free"), (3, 4, "collinear"), (3, 4, "blind"), (3, 4, "none")],
@@ -177,7 +176,6 @@ def test_only_the_directions_that_every_group_has_are_kept(subspace):
     assert abs(basis @ inner @ vectors[:, 2]) > 1 - 500 * EPS
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("subspace", SUBSPACES)
 def test_gradients_equal_finite_differences(subspace):
     pop = population(3, 4, groups=3, seed=4)
@@ -199,7 +197,6 @@ def test_gradients_equal_finite_differences(subspace):
     np.testing.assert_allclose(jnp.vdot(gradients[0], tangent), expected, rtol=rtol)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("groups", [2, 3])
 def test_equal_groups_are_left_alone_and_have_finite_gradients(groups):
     pop = population(3, 4, groups=1, seed=1)

@@ -11,6 +11,8 @@ import jaxsteer as js
 from jaxsteer.solvers import RelativeNewton
 from tests.ideal.problems import random_multivariate
 
+pytestmark = pytest.mark.slow
+
 POP = random_multivariate(np.random.default_rng(0), 2, 2, 3, tied=False)
 RNG = np.random.default_rng(5)
 PROBE = jnp.asarray(RNG.normal(size=(5, 3)))
@@ -54,7 +56,6 @@ def slopes(intervention, gauge, modes):
     return found, (ends[0] - ends[1]) / (2 * h)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("gauge", ["monge", "symmetric", "full"])
 @pytest.mark.parametrize("intervention", ["affirmative", "all_groups"])
 def test_implicit_equals_finite_differences(intervention, gauge, x64):
@@ -63,7 +64,6 @@ def test_implicit_equals_finite_differences(intervention, gauge, x64):
     assert np.isclose(slope, finite, rtol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("intervention", "gauge"),
     [("affirmative", "symmetric"), ("affirmative", "full"), ("all_groups", "monge")],
@@ -81,7 +81,6 @@ def test_none_has_no_derivative():
     assert jax.grad(total)(0.0, "affirmative", "monge", "none") == 0
 
 
-@pytest.mark.slow
 def test_second_derivatives_and_vmap(x64):
     def slope(t):
         return jax.grad(total)(t, "affirmative", "monge", "implicit")

@@ -12,6 +12,8 @@ from jaxsteer.ideal._mismatch import mismatch_of, precisions
 from jaxsteer.ideal._stacks import DenseStack, covariances, pooled_cov, sum_between
 from jaxsteer.maps import DiagonalMap
 
+pytestmark = pytest.mark.slow
+
 FACTORIZATIONS = {
     "cholesky",
     "custom_linear_solve",
@@ -64,7 +66,6 @@ def equations(jaxpr):
                 yield from equations(inner)
 
 
-@pytest.mark.slow
 def test_stacks_are_the_matrices_they_stand_for(eps):
     pop = low_rank(1, 3, 2, 5, 2)
     laws = group(pop, 0), group(pop, 1)
@@ -171,15 +172,15 @@ LIGHT = [
     ("affirmative", "diagonal"),
     ("all_groups", "monge"),
 ]
+# All groups at once become dense before any gauge: one of those that iterate shows it.
 HEAVY = [
-    pytest.param(intervention, gauge, marks=pytest.mark.slow)
-    for intervention in ("affirmative", "all_groups")
-    for gauge in ("monge", "symmetric", "full", "tied", "diagonal")
-    if (intervention, gauge) not in LIGHT
+    ("affirmative", "symmetric"),
+    ("affirmative", "full"),
+    ("all_groups", "tied"),
+    ("all_groups", "diagonal"),
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("intervention", "gauge"), LIGHT + HEAVY)
 def test_equals_the_dense_program(intervention, gauge, eps):
     pop = POP if intervention == "affirmative" else low_rank(4, 2, 2, 3, 1)

@@ -20,6 +20,8 @@ from jaxsteer.ideal._roc import concave_hull, lower_envelope, roc_points
 from jaxsteer.solvers import SolveError, Status
 from tests.ideal.test_meet_channel import auc, curve_of, largest_gap, laws, simulate
 
+pytestmark = pytest.mark.slow
+
 EPS = float(jnp.finfo(jnp.result_type(float)).eps)
 BINS = 12
 
@@ -37,7 +39,6 @@ def parts(counts):
     return counts / counts.sum(-1, keepdims=True), counts.sum((0, 2)) / counts.sum()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_majorant_is_the_hull(seed):
     rng = np.random.default_rng(seed)
@@ -54,7 +55,6 @@ def test_majorant_is_the_hull(seed):
     assert jnp.isfinite(slope).all()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("n_groups", [2, 4])
 def test_atoms_lie_on_the_meet(n_groups):
     law, mix = parts(random_counts(n_groups, n_groups))
@@ -83,7 +83,6 @@ def test_excess_information_is_the_test_of_blackwell():
     assert excess_information(law[0][:, ::-1], target, mix) < 100 * EPS
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("n_groups", [2, 3])
 def test_counts_to_kernels(n_groups):
     counts = random_counts(3, n_groups)
@@ -103,14 +102,12 @@ def test_counts_to_kernels(n_groups):
     assert (cold.cost < found.cost).all()
 
 
-@pytest.mark.slow
 def test_scaling_the_counts_changes_nothing():
     counts = random_counts(4)
     found, scaled = entropic_meet(counts), entropic_meet(1e3 * counts)
     np.testing.assert_allclose(found.kernels, scaled.kernels, atol=1e5 * EPS)
 
 
-@pytest.mark.slow
 def test_many_scores_in_one_call_and_bad_ones_apart():
     batch = np.stack([random_counts(s) for s in range(4)])
     solve = jax.jit(jax.vmap(entropic_meet))
