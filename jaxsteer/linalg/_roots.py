@@ -23,12 +23,17 @@ def solve_lyapunov(
     equation says nothing and the answer there is 0. Linear in `c`; derivatives of any
     order in both. Cost O(d^3).
     """
+    return _solve_in_frame(y, c, jnp.linalg.eigh(jax.lax.stop_gradient(y)))
+
+
+def _solve_in_frame(y, c, frame):
+    """:func:`solve_lyapunov`, given the eigenvalues and eigenvectors of `y`."""
 
     def operator(x):
         return matmul(y, x) + matmul(x, y)
 
     def solve(_, rhs):
-        values, vectors = jnp.linalg.eigh(y)
+        values, vectors = frame
         sums = values[:, None] + values[None, :]
         floor = y.shape[-1] * jnp.finfo(y.dtype).eps * jnp.max(jnp.abs(values))
         inverse = jnp.where(sums > floor, 1 / jnp.where(sums > floor, sums, 1.0), 0.0)
@@ -38,12 +43,6 @@ def solve_lyapunov(
     return jax.lax.custom_linear_solve(operator, c, solve, symmetric=True)
 
 
-def _spectral(a, fn):
-    values, vectors = jnp.linalg.eigh(symmetrize(a))
-    return matmul(vectors * fn(values), transpose(vectors))
-
-
-@jax.custom_jvp
 def sqrtm_psd(a: Float[Array, "d d"]) -> Float[Array, "d d"]:
     """Symmetric square root of a positive semi-definite matrix.
 
@@ -55,14 +54,25 @@ def sqrtm_psd(a: Float[Array, "d d"]) -> Float[Array, "d d"]:
         >>> jax.grad(lambda a: jnp.trace(sqrtm_psd(a)))(jnp.eye(2)).tolist()
         [[0.5, 0.0], [0.0, 0.5]]
     """
-    return _spectral(a, lambda values: jnp.sqrt(jnp.maximum(values, 0)))
+    return _root_and_frame(a)[0]
 
 
-@sqrtm_psd.defjvp
-def _sqrtm_jvp(primals, tangents):
+# The frame, eigenvalues and eigenvectors of the root, only serves to solve with: as the
+# solution does not depend on how it is found, its own derivative counts as zero. With
+# it the derivative of a root needs no second eigendecomposition.
+@jax.custom_jvp
+def _root_and_frame(a):
+    values, vectors = jnp.linalg.eigh(symmetrize(a))
+    values = jnp.sqrt(jnp.maximum(values, 0))
+    return matmul(vectors * values, transpose(vectors)), (values, vectors)
+
+
+@_root_and_frame.defjvp
+def _root_jvp(primals, tangents):
     (a,), (da,) = primals, tangents
-    root = sqrtm_psd(a)
-    return root, solve_lyapunov(root, symmetrize(da))
+    root, frame = _root_and_frame(a)
+    droot = _solve_in_frame(root, symmetrize(da), frame)
+    return (root, frame), (droot, jax.tree.map(jnp.zeros_like, frame))
 
 
 def inv_sqrtm_psd(a: Float[Array, "d d"]) -> Float[Array, "d d"]:
@@ -74,7 +84,6 @@ def inv_sqrtm_psd(a: Float[Array, "d d"]) -> Float[Array, "d d"]:
     return roots_psd(a)[1]
 
 
-@jax.custom_jvp
 def roots_psd(
     a: Float[Array, "d d"],
 ) -> tuple[Float[Array, "d d"], Float[Array, "d d"]]:
@@ -88,22 +97,26 @@ def roots_psd(
     Returns:
         The root and its pseudo-inverse.
     """
+    return _roots_and_frame(a)[0]
+
+
+@jax.custom_jvp
+def _roots_and_frame(a):
     values, vectors = jnp.linalg.eigh(symmetrize(a))
     keep = values > a.shape[-1] * jnp.finfo(a.dtype).eps * jnp.max(jnp.abs(values))
     roots = jnp.where(keep, jnp.sqrt(jnp.where(keep, values, 1.0)), 0.0)
     inverses = jnp.where(keep, 1 / jnp.where(keep, roots, 1.0), 0.0)
-    return (
-        matmul(vectors * roots, transpose(vectors)),
-        matmul(vectors * inverses, transpose(vectors)),
-    )
+    root = matmul(vectors * roots, transpose(vectors))
+    inverse = matmul(vectors * inverses, transpose(vectors))
+    return (root, inverse), (roots, vectors)
 
 
-@roots_psd.defjvp
+@_roots_and_frame.defjvp
 def _roots_jvp(primals, tangents):
     (a,), (da,) = primals, tangents
     da = symmetrize(da)
-    root, inverse = roots_psd(a)
-    droot = solve_lyapunov(root, da)
+    (root, inverse), frame = _roots_and_frame(a)
+    droot = _solve_in_frame(root, da, frame)
     dinverse = -matmul(inverse, matmul(droot, inverse))
     # A perturbation that mixes range and null space turns the range. The trace of the
     # projector is the dimension of the null space; below 1 there is only rounding.
@@ -111,7 +124,9 @@ def _roots_jvp(primals, tangents):
     null = jnp.where(jnp.trace(null) > 0.5, null, 0.0)
     cubed = matmul(inverse, matmul(inverse, inverse))
     across = matmul(null, matmul(da, cubed))
-    return (root, inverse), (droot, dinverse + across + transpose(across))
+    dinverse = dinverse + across + transpose(across)
+    still = jax.tree.map(jnp.zeros_like, frame)
+    return ((root, inverse), frame), ((droot, dinverse), still)
 
 
 @jax.custom_jvp
@@ -122,7 +137,8 @@ def project_psd(a: Float[Array, "d d"]) -> Float[Array, "d d"]:
     derivative (Daleckii-Krein) is finite everywhere; at eigenvalue 0, where the
     projection has a kink, it is the average of both sides. Cost O(d^3).
     """
-    return _spectral(a, lambda values: jnp.maximum(values, 0))
+    values, vectors = jnp.linalg.eigh(symmetrize(a))
+    return matmul(vectors * jnp.maximum(values, 0), transpose(vectors))
 
 
 @project_psd.defjvp

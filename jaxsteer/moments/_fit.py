@@ -183,10 +183,7 @@ def fit_population(
             rank=rank,
         )
     if covariance == "low_rank":
-        codes = jnp.asarray(cell)
-        law = fit_low_rank(
-            flat, codes, weights, columns, rank=rank, shrinkage=shrinkage
-        )
+        law = fit_low_rank(flat, cell, weights, columns, rank=rank, shrinkage=shrinkage)
     elif covariance == "diagonal":
         law = DiagonalNormal(columns.mean, jnp.sqrt(columns.variance))
     else:
