@@ -11,6 +11,7 @@ of the rounding unit.
 from __future__ import annotations
 
 import sys
+import warnings
 
 import jax
 
@@ -40,8 +41,6 @@ def few_rows(rng: np.random.Generator) -> tuple:
     """Cells of 4 rows in 6 dimensions, shrunk by OAS."""
     label, group = np.divmod(np.repeat(np.arange(2 * K), 4), 2)
     x = rng.normal(size=(8 * K, D)) + rng.normal(size=(2 * K, D)).repeat(4, 0)
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # small cells are the point here
         pop = js.fit_population(x, label, group)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -36,3 +38,16 @@ def x64() -> None:
     """Skip, saying so, unless this is the float64 pass (JAX_ENABLE_X64=1)."""
     if not jax.config.read("jax_enable_x64"):
         pytest.skip("needs float64: run with JAX_ENABLE_X64=1 (CI runs both)")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_memory_maps() -> Iterator[None]:
+    """Drop compiled programs before they use up the memory maps of the process.
+
+    Every program that XLA compiles for a CPU takes a few; Linux allows 65,530 and kills
+    the process at the next one, which a run of the whole suite in one process reaches.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()

@@ -13,6 +13,7 @@ ROOT = Path(jaxsteer.__file__).parent
 
 LAYERS = {
     "_types": 0,
+    "_chunks": 0,
     "_errors": 0,
     "_labels": 0,
     "linalg": 0,

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxsteer._chunks import map_in_chunks
 from jaxsteer._errors import check_choice, is_concrete
 from jaxsteer._types import Array, Float, Key
 from jaxsteer.audit._accuracy import ACCURACY, BALANCED_ACCURACY
@@ -177,7 +178,7 @@ def _replicate_counts(
         table = multinomial_counts(key, counts).reshape(shape)
         return on_table(table, metrics=metrics, positive=positive)
 
-    return _map_in_chunks(replicate, keys, size)
+    return _map_resamples(replicate, keys, size)
 
 
 def _replicate_rows(
@@ -194,23 +195,16 @@ def _replicate_rows(
             weights = weights * rows.weights
         return on_rows(rows, ties, weights, metrics=metrics, positive=positive)
 
-    return _map_in_chunks(replicate, keys, 2 * rows.n_groups * n)
+    return _map_resamples(replicate, keys, 2 * rows.n_groups * n)
 
 
-def _map_in_chunks(
+def _map_resamples(
     replicate: Callable[[Array], dict[str, Array]], keys: Key[Array, " B"], size: int
 ) -> dict[str, Array]:
-    """Map over keys, as many at one time as resamples of `size` entries may fill.
-
-    All chunks are of one length, so that the body is compiled once; the last one
-    takes a few keys again, whose values are then cut off.
-    """
+    """Map over keys, as many at one time as resamples of `size` entries may fill."""
     n_boot = keys.shape[0]
-    chunks = math.ceil(n_boot / max(1, _CHUNK_ENTRIES // size))
-    length = math.ceil(n_boot / chunks)
-    grid = keys[jnp.arange(chunks * length) % n_boot].reshape(chunks, length)
-    values = jax.lax.map(jax.vmap(replicate), grid)
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:n_boot], values)
+    n_chunks = math.ceil(n_boot / max(1, _CHUNK_ENTRIES // size))
+    return map_in_chunks(replicate, keys, math.ceil(n_boot / n_chunks))
 
 
 def _choose(

@@ -18,7 +18,7 @@ from jaxsteer.ideal._gauges import monge_frame, solve_definite, solve_general
 from jaxsteer.ideal._mismatch import Mismatch, mismatch_of
 from jaxsteer.ideal._orbit import Orbit, for_each_group, join_maps
 from jaxsteer.ideal._stacks import Cells, at, group_first, pooled_cov
-from jaxsteer.ideal._tied import tied_map_of_pooled
+from jaxsteer.ideal._tied import tied_map
 from jaxsteer.linalg import after, all_after, inv_sqrtm_psd, matmul, transpose
 from jaxsteer.solvers import Differentiate, Solution
 
@@ -69,7 +69,7 @@ def starting_matrices(
     pooled, within = pooled_cov(own, share), pooled_cov(template, share)
 
     def tied(reflect):
-        return tied_map_of_pooled(
+        return tied_map(
             own.mean,
             pooled,
             template.mean,

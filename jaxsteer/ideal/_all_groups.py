@@ -17,9 +17,10 @@ from jaxsteer.ideal._affirmative import (
     reference_roots,
 )
 from jaxsteer.ideal._gauges import solve_definite, solve_general
-from jaxsteer.ideal._mismatch import mismatch
+from jaxsteer.ideal._mismatch import mismatch_of
 from jaxsteer.ideal._orbit import Orbit
 from jaxsteer.ideal._profile import Profile, profile
+from jaxsteer.ideal._stacks import at, group_first
 from jaxsteer.ideal._tied import affirmative_tied
 from jaxsteer.linalg import after, all_after, einsum, matmul, transpose
 from jaxsteer.maps import AffineMap
@@ -67,23 +68,14 @@ def _definite(
     objective = profile(cells, weights, reference, pivot)
     cells = all_after(cells, objective.precision)
     # First frames: every group brought to the reference group as template.
-    cov, mean = cells.cov[:, reference], cells.mean[:, reference]
+    home = at(cells, slice(None), reference)
 
     def frame(group):
-        group_mean, group_cov, weight = group
-        return first_frame(mismatch(group_mean, group_cov, mean, cov, weight), root)[0]
+        return first_frame(mismatch_of(group[0], home, group[1]), root)[0]
 
     moving = np.array(objective.moving)
-    frames = jax.lax.map(
-        frame,
-        jax.lax.stop_gradient(
-            (
-                jnp.moveaxis(cells.mean, 1, 0)[moving],
-                jnp.moveaxis(cells.cov, 1, 0)[moving],
-                weights.T[moving],
-            )
-        ),
-    )
+    groups = (group_first(cells, moving), weights.T[moving])
+    frames = jax.lax.map(frame, jax.lax.stop_gradient(groups))
     return objective, solve_definite(objective, frames, None, solver, differentiate)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._chunks import map_in_chunks
 from jaxsteer.ideal._nearest import solve
 from jaxsteer.ideal._options import Options, check_problem
 from jaxsteer.ideal._steering import Steering
@@ -98,25 +99,11 @@ def nearest_ideal_batch(
 def _chunked(
     pops: Population, priors: str, options: Options, batch_size: int
 ) -> Steering:
-    n = pops.priors.shape[0]
-    n_chunks = -(-n // batch_size)
-    filler = n_chunks * batch_size - n
-
-    def fold(leaf):
-        rest = jnp.broadcast_to(leaf[:1], (filler, *leaf.shape[1:]))
-        whole = jnp.concatenate([leaf, rest])
-        return whole.reshape(n_chunks, batch_size, *leaf.shape[1:])
-
     def one(pop):
         given = jax.lax.stop_gradient(pop) if options.differentiate == "none" else pop
         return solve(given, priors, options)
 
-    found = jax.lax.map(jax.vmap(one), jax.tree.map(fold, pops))
-
-    def unfold(leaf):
-        return leaf.reshape(n_chunks * batch_size, *leaf.shape[2:])[:n]
-
-    return jax.tree.map(unfold, found)
+    return map_in_chunks(one, pops, batch_size)
 
 
 def _stack(pops: Sequence[Population]) -> Population:

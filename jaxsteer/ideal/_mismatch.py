@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
-from jaxsteer.families import LowRankNormal, MultivariateNormal
+from jaxsteer.families import LowRankNormal
 from jaxsteer.ideal._stacks import (
     Cells,
     DenseStack,
@@ -143,15 +143,3 @@ def mismatch_of(target: Cells, cells: Cells, weight: Float[Array, " K"]) -> Mism
         inverse_factor=whiten(jnp.linalg.cholesky(total), identity),
         weight=weight,
     )
-
-
-def mismatch(
-    target_mean: Float[Array, "K d"],
-    target_cov: Float[Array, "K d d"],
-    mean: Float[Array, "K d"],
-    cov: Float[Array, "K d d"],
-    weight: Float[Array, " K"],
-) -> Mismatch:
-    """:func:`mismatch_of` from means and full covariances."""
-    target = MultivariateNormal(target_mean, target_cov)
-    return mismatch_of(target, MultivariateNormal(mean, cov), weight)

@@ -16,7 +16,6 @@ from jaxsteer.ideal._orbit import Orbit, closed_form_orbit, for_each_group, join
 from jaxsteer.ideal._stacks import Cells, at, pooled_cov
 from jaxsteer.linalg import (
     after,
-    einsum,
     matmul,
     polar_orthogonal,
     sqrtm_psd,
@@ -40,7 +39,7 @@ def tied_map(
     source_mean: Float[Array, "K d"],
     source_cov: Float[Array, "d d"],
     template_mean: Float[Array, "K d"],
-    template_cov: Float[Array, "K d d"],
+    template_cov: Float[Array, "d d"],
     weights: Float[Array, " K"],
     *,
     allow_reflection: bool = False,
@@ -60,41 +59,9 @@ def tied_map(
         source_mean: ``[K, d]`` class means of the group that moves.
         source_cov: ``[d, d]`` its within-class covariance.
         template_mean: ``[K, d]`` class means of the template.
-        template_cov: ``[K, d, d]`` class covariances of the template.
+        template_cov: ``[d, d]`` mean, by weight, of the template's class covariances
+            ``M_i``, which is all that is seen of them.
         weights: ``[K]`` new priors of the group's cells.
-        allow_reflection: Allow ``det T < 0``.
-
-    Returns:
-        The map from the template to the group.
-    """
-    within = einsum("k,kij->ij", weights / jnp.sum(weights), template_cov)
-    return tied_map_of_pooled(
-        source_mean,
-        source_cov,
-        template_mean,
-        within,
-        weights,
-        allow_reflection=allow_reflection,
-    )
-
-
-def tied_map_of_pooled(
-    source_mean: Float[Array, "K d"],
-    source_cov: Float[Array, "d d"],
-    template_mean: Float[Array, "K d"],
-    template_cov: Float[Array, "d d"],
-    weights: Float[Array, " K"],
-    *,
-    allow_reflection: bool = False,
-) -> AffineMap:
-    """:func:`tied_map` from the mean of the template's covariances, all that it sees.
-
-    Args:
-        source_mean: As for :func:`tied_map`, like all but `template_cov`.
-        source_cov: ``[d, d]``.
-        template_mean: ``[K, d]``.
-        template_cov: ``[d, d]`` weighted mean of the template's class covariances.
-        weights: ``[K]``.
         allow_reflection: Allow ``det T < 0``.
 
     Returns:
@@ -170,7 +137,7 @@ def affirmative_tied(
 
     def solve(group):
         mean, cov, mass = group
-        return tied_map_of_pooled(
+        return tied_map(
             mean,
             cov,
             template.mean,

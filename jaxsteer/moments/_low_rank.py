@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._errors import is_concrete
-from jaxsteer._types import Array, Float, Int
+from jaxsteer._types import Array, ArrayLike, Float, Int
 from jaxsteer.families import LowRankNormal
 from jaxsteer.linalg import matmul
 from jaxsteer.moments._cells import cell_moments
@@ -35,7 +35,7 @@ def choose_rank(d: int, rows: float | None) -> int:
 
 def fit_low_rank(
     x: Float[Array, "n d"],
-    cell: Int[Array, " n"],
+    cell: Int[ArrayLike, " n"],
     weights: Float[Array, " n"],
     columns: CellColumns,
     *,
@@ -66,7 +66,7 @@ def fit_low_rank(
     if is_concrete(cell):
         law = _by_rows(x, np.asarray(cell), weights, columns, rank)
     else:
-        moments = cell_moments(x, cell, n_cells, weights)
+        moments = cell_moments(x, jnp.asarray(cell), n_cells, weights)
         law = LowRankNormal.from_moments(moments.mean, moments.cov, rank=rank)
     level = jnp.mean(law.diagonal, -1, keepdims=True)
     if shrinkage is None:

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._chunks import map_in_chunks
+
 # Wide batches of factorizations can wait for each other for ever on a CPU of few cores,
 # and a wide batch of searches waits for its slowest member at every step.
 WIDTH = 16
@@ -26,23 +28,12 @@ def narrow_vmap(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     @wrapped.def_vmap
     def _rule(axis_size, batched, *args):
-        width = WIDTH
-        n_chunks = -(-axis_size // width)
-        filler = n_chunks * width - axis_size
+        def spread(leaf, is_batched):
+            shape = (axis_size, *jnp.shape(leaf))
+            return leaf if is_batched else jnp.broadcast_to(leaf, shape)
 
-        def fold(leaf, is_batched):
-            if not is_batched:
-                return jnp.broadcast_to(leaf, (n_chunks, width, *jnp.shape(leaf)))
-            rest = jnp.broadcast_to(leaf[:1], (filler, *leaf.shape[1:]))
-            whole = jnp.concatenate([leaf, rest])
-            return whole.reshape(n_chunks, width, *leaf.shape[1:])
-
-        def unfold(leaf):
-            return leaf.reshape(n_chunks * width, *leaf.shape[2:])[:axis_size]
-
-        folded = jax.tree.map(fold, args, tuple(batched))
-        found = jax.lax.map(lambda chunk: jax.vmap(fn)(*chunk), folded)
-        found = jax.tree.map(unfold, found)
+        rows = jax.tree.map(spread, args, tuple(batched))
+        found = map_in_chunks(lambda row: fn(*row), rows, WIDTH)
         return found, jax.tree.map(lambda _: True, found)
 
     return wrapped

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -80,12 +81,77 @@ class RelativeProblem:
         return self.group.precondition(self.curvature(frame, args), weight, floor)
 
 
-class RelativeSolver(Protocol):
-    """A search on a matrix group."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RelativeSolver(abc.ABC):
+    """A search on a matrix group; what differs is only the search from one start.
 
-    @property
-    def max_steps(self) -> int: ...
+    Attributes:
+        max_steps: Limit on steps.
+    """
 
+    max_steps: int
+
+    def run(
+        self,
+        fn: Objective,
+        start: Float[Array, "g d d"] | Float[Array, "s g d d"],
+        args: Any,
+        *,
+        weight: Float[Array, " g"] | None = None,
+        gradient: Gradient | None = None,
+        curvature: Gradient | None = None,
+        group: MatrixGroup | None = None,
+        differentiate: Differentiate = "implicit",
+        trial_steps: int = TRIAL_STEPS,
+    ) -> Solution:
+        """Minimize ``fn(x, args) - sum_g weight_g log|det x_g|``.
+
+        Args:
+            fn: Smooth function of ``[g, d, d]`` and `args`; everything differentiable
+                comes in through `args`.
+            start: ``[g, d, d]`` invertible matrices; for
+                :class:`~jaxsteer.solvers.PositiveDefinite` any ``f`` with ``f f'`` the
+                first point. ``[s, g, d, d]``: several starts, of which the one that is
+                lowest after `trial_steps` goes on, the first among equals. The gradient
+                by it is zero.
+            args: Any pytree.
+            weight: ``[g]`` positive weights of the log-determinants; None takes 1.
+            gradient: ``gradient(x, args)`` of `fn`; None differentiates `fn`.
+            curvature: About the diagonal of its Hessian in the chart at a frame.
+            group: Which matrices are allowed; None takes
+                :class:`~jaxsteer.solvers.GeneralLinear`.
+            differentiate: How derivatives pass through the solve.
+            trial_steps: Steps from each of several starts.
+
+        Returns:
+            The solution; its residual is the Frobenius norm of the relative gradient
+            per unit of weight, the largest over the ``g`` matrices.
+        """
+        check_choice("differentiate", differentiate, DIFFERENTIATE)
+        if jnp.ndim(start) not in (3, 4) or start.shape[-1] != start.shape[-2]:
+            raise ValueError(
+                f"start must have shape [g, d, d] or [s, g, d, d], got "
+                f"{jnp.shape(start)}."
+            )
+        problem = RelativeProblem(
+            fn,
+            jax.grad(fn) if gradient is None else gradient,
+            no_curvature if curvature is None else curvature,
+            GeneralLinear() if group is None else group,
+        )
+        starts = start[None] if start.ndim == 3 else start
+        scale = jnp.ones(starts.shape[1], starts.dtype) if weight is None else weight
+        scale = scale[:, None, None]
+        starts, *fixed = jax.lax.stop_gradient((starts, args, scale))
+
+        @narrow_vmap
+        def search(starts, args, scale):
+            return search_from(self, problem, starts, args, scale, trial_steps)
+
+        found = search(starts, *fixed)
+        return differentiable(problem, found, args, scale, differentiate)
+
+    @abc.abstractmethod
     def search(
         self,
         problem: RelativeProblem,
@@ -95,7 +161,6 @@ class RelativeSolver(Protocol):
         limit: Array,
     ) -> Solution:
         """Search from one frame for at most `limit` steps; `x` is a frame."""
-        ...
 
 
 def no_curvature(frame: Array, args: Any) -> Array:
@@ -178,7 +243,7 @@ def search_from(
         limit = jnp.where(last, solver.max_steps, trial_steps)
         found = solver.search(problem, frame, args, weight, limit)
         # Finite values only: a start may be no matrix of the group at all.
-        value = absolute_value(problem, found.x, args, weight)
+        value = whole_value(problem, problem.group.point(found.x), args, weight)
         # Among equals the first start stays: callers put the one they prefer there.
         better = (value < lowest - noise) | ~jnp.isfinite(lowest) | last
         state = (
@@ -195,51 +260,12 @@ def search_from(
     return dataclasses.replace(last, steps=last.steps + jnp.max(found.steps[:-1]))
 
 
-def absolute_value(
-    problem: RelativeProblem, frame: Array, args: Any, weight: Array
+def whole_value(
+    problem: RelativeProblem, x: Array, args: Any, weight: Array
 ) -> Float[Array, ""]:
-    """The whole objective at a frame."""
-    x = problem.group.point(frame)
+    """The objective with its log-determinants, at a point."""
     _, size = jnp.linalg.slogdet(x)
     return problem.fn(x, args) - jnp.sum(weight[:, 0, 0] * size)
-
-
-def solve_relative(
-    solver: RelativeSolver,
-    fn: Objective,
-    start: Array,
-    args: Any,
-    *,
-    weight: Array | None,
-    gradient: Gradient | None,
-    curvature: Gradient | None,
-    group: MatrixGroup | None,
-    differentiate: Differentiate,
-    trial_steps: int,
-) -> Solution:
-    """What the solvers on matrix groups share: defaults, starts and derivatives."""
-    check_choice("differentiate", differentiate, DIFFERENTIATE)
-    if jnp.ndim(start) not in (3, 4) or start.shape[-1] != start.shape[-2]:
-        raise ValueError(
-            f"start must have shape [g, d, d] or [s, g, d, d], got {jnp.shape(start)}."
-        )
-    problem = RelativeProblem(
-        fn,
-        jax.grad(fn) if gradient is None else gradient,
-        no_curvature if curvature is None else curvature,
-        GeneralLinear() if group is None else group,
-    )
-    starts = start[None] if start.ndim == 3 else start
-    scale = jnp.ones(starts.shape[1], starts.dtype) if weight is None else weight
-    scale = scale[:, None, None]
-    starts, *fixed = jax.lax.stop_gradient((starts, args, scale))
-
-    @narrow_vmap
-    def search(starts, args, scale):
-        return search_from(solver, problem, starts, args, scale, trial_steps)
-
-    found = search(starts, *fixed)
-    return differentiable(problem, found, args, scale, differentiate)
 
 
 def differentiable(
@@ -253,6 +279,5 @@ def differentiable(
     if differentiate == "none":
         args, weight = jax.lax.stop_gradient((args, weight))
     x = step_from(problem, found.x, args, weight, differentiate)
-    _, size = jnp.linalg.slogdet(x)
-    value = problem.fn(x, args) - jnp.sum(weight[:, 0, 0] * size)
+    value = whole_value(problem, x, args, weight)
     return dataclasses.replace(found, x=x, value=value)

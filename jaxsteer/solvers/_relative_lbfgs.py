@@ -8,21 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array
 from jaxsteer.solvers._conjugate_gradient import dot
-from jaxsteer.solvers._fixed_point import Differentiate
-from jaxsteer.solvers._matrix_groups import (
-    Gradient,
-    MatrixGroup,
-    identity_like,
-    log_determinant,
-)
+from jaxsteer.solvers._matrix_groups import identity_like, log_determinant
 from jaxsteer.solvers._relative import (
-    TRIAL_STEPS,
-    Objective,
     RelativeProblem,
+    RelativeSolver,
     relative_residual,
-    solve_relative,
 )
 from jaxsteer.solvers._solution import (
     Solution,
@@ -38,7 +30,7 @@ DESCENT = 1e-4  # share of the promised decrease that a step must keep
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RelativeLBFGS:
+class RelativeLBFGS(RelativeSolver):
     """Quasi-Newton steps in the chart around the current matrix.
 
     The steps and the changes of slope of the last few iterations correct the problem's
@@ -74,37 +66,6 @@ class RelativeLBFGS:
     memory: int = 10
     tolerance: float | None = None
     trace: bool = False
-
-    def run(
-        self,
-        fn: Objective,
-        start: Float[Array, "g d d"] | Float[Array, "s g d d"],
-        args: Any,
-        *,
-        weight: Float[Array, " g"] | None = None,
-        gradient: Gradient | None = None,
-        curvature: Gradient | None = None,
-        group: MatrixGroup | None = None,
-        differentiate: Differentiate = "implicit",
-        trial_steps: int = TRIAL_STEPS,
-    ) -> Solution:
-        """Minimize ``fn(x, args) - sum_g weight_g log|det x_g|``.
-
-        The arguments and the result are those of
-        :meth:`jaxsteer.solvers.RelativeNewton.run`.
-        """
-        return solve_relative(
-            self,
-            fn,
-            start,
-            args,
-            weight=weight,
-            gradient=gradient,
-            curvature=curvature,
-            group=group,
-            differentiate=differentiate,
-            trial_steps=trial_steps,
-        )
 
     def search(
         self,

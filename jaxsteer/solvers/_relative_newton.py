@@ -8,16 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array
 from jaxsteer.solvers._conjugate_gradient import trust_region_step
-from jaxsteer.solvers._fixed_point import Differentiate
-from jaxsteer.solvers._matrix_groups import Gradient, MatrixGroup
 from jaxsteer.solvers._relative import (
-    TRIAL_STEPS,
-    Objective,
     RelativeProblem,
+    RelativeSolver,
     relative_residual,
-    solve_relative,
 )
 from jaxsteer.solvers._solution import (
     Solution,
@@ -31,7 +27,7 @@ PATIENCE = 3  # steps within rounding error that do not help, before giving up
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RelativeNewton:
+class RelativeNewton(RelativeSolver):
     """Trust-region Newton steps in the chart around the current matrix.
 
     Follows directions of negative curvature, so that saddle points do not hold it, and
@@ -58,55 +54,6 @@ class RelativeNewton:
     max_products: int = 200
     tolerance: float | None = None
     trace: bool = False
-
-    def run(
-        self,
-        fn: Objective,
-        start: Float[Array, "g d d"] | Float[Array, "s g d d"],
-        args: Any,
-        *,
-        weight: Float[Array, " g"] | None = None,
-        gradient: Gradient | None = None,
-        curvature: Gradient | None = None,
-        group: MatrixGroup | None = None,
-        differentiate: Differentiate = "implicit",
-        trial_steps: int = TRIAL_STEPS,
-    ) -> Solution:
-        """Minimize ``fn(x, args) - sum_g weight_g log|det x_g|``.
-
-        Args:
-            fn: Smooth function of ``[g, d, d]`` and `args`; everything differentiable
-                comes in through `args`.
-            start: ``[g, d, d]`` invertible matrices; for
-                :class:`~jaxsteer.solvers.PositiveDefinite` any ``f`` with ``f f'`` the
-                first point. ``[s, g, d, d]``: several starts, of which the one that is
-                lowest after `trial_steps` goes on, the first among equals. The gradient
-                by it is zero.
-            args: Any pytree.
-            weight: ``[g]`` positive weights of the log-determinants; None takes 1.
-            gradient: ``gradient(x, args)`` of `fn`; None differentiates `fn`.
-            curvature: About the diagonal of its Hessian in the chart at a frame.
-            group: Which matrices are allowed; None takes
-                :class:`~jaxsteer.solvers.GeneralLinear`.
-            differentiate: How derivatives pass through the solve.
-            trial_steps: Steps from each of several starts.
-
-        Returns:
-            The solution; its residual is the Frobenius norm of the relative gradient
-            per unit of weight, the largest over the ``g`` matrices.
-        """
-        return solve_relative(
-            self,
-            fn,
-            start,
-            args,
-            weight=weight,
-            gradient=gradient,
-            curvature=curvature,
-            group=group,
-            differentiate=differentiate,
-            trial_steps=trial_steps,
-        )
 
     def search(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize
@@ -35,6 +36,20 @@ def random_multivariate(
     return js.Population(
         jnp.asarray(priors), js.MultivariateNormal(jnp.asarray(mean), jnp.asarray(cov))
     )
+
+
+def random_direction(rng: np.random.Generator, pop: js.Population) -> list:
+    """A change of every leaf, symmetric for covariances."""
+    steps = [rng.normal(size=leaf.shape) * 0.1 for leaf in jax.tree.leaves(pop)]
+    steps = [s + np.swapaxes(s, -1, -2) if s.ndim == 4 else s for s in steps]
+    return [jnp.asarray(step) for step in steps]
+
+
+def along(pop: js.Population, t: float, direction: list) -> js.Population:
+    """The population, a little on along a direction of all its parameters."""
+    leaves, tree = jax.tree.flatten(pop)
+    moved = [leaf + t * step for leaf, step in zip(leaves, direction, strict=True)]
+    return jax.tree.unflatten(tree, moved)
 
 
 def new_priors(q: np.ndarray, mode: str, reference: int) -> np.ndarray:

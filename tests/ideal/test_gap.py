@@ -8,22 +8,14 @@ import numpy as np
 import pytest
 
 import jaxsteer as js
-from tests.ideal.problems import random_multivariate, random_univariate
+from tests.ideal.problems import (
+    along,
+    random_direction,
+    random_multivariate,
+    random_univariate,
+)
 
 POP = random_multivariate(np.random.default_rng(0), 2, 2, 3, tied=False)
-
-
-def along(t, direction, pop=POP):
-    leaves, tree = jax.tree.flatten(pop)
-    moved = [leaf + t * step for leaf, step in zip(leaves, direction, strict=True)]
-    return jax.tree.unflatten(tree, moved)
-
-
-def random_direction(seed, pop=POP):
-    rng = np.random.default_rng(seed)
-    steps = [rng.normal(size=leaf.shape) * 0.1 for leaf in jax.tree.leaves(pop)]
-    steps = [s + np.swapaxes(s, -1, -2) if s.ndim == 4 else s for s in steps]
-    return [jnp.asarray(step) for step in steps]
 
 
 @pytest.mark.parametrize("intervention", ["affirmative", "all_groups"])
@@ -32,11 +24,11 @@ def test_envelope_gradient_equals_finite_differences(gauge, intervention, x64):
     # Where the tied model holds: elsewhere its flat directions matter to the gap.
     rng = np.random.default_rng(4)
     pop = random_multivariate(rng, 2, 2, 3, tied=True) if gauge == "tied" else POP
-    direction = random_direction(1, pop)
+    direction = random_direction(np.random.default_rng(1), pop)
 
     @jax.jit
     def gap(t):
-        return js.ideality_gap(along(t, direction, pop), intervention, gauge=gauge)
+        return js.ideality_gap(along(pop, t, direction), intervention, gauge=gauge)
 
     step = 1e-5
     finite = (gap(step) - gap(-step)) / (2 * step)

@@ -9,33 +9,21 @@ import pytest
 
 import jaxsteer as js
 from jaxsteer.solvers import RelativeNewton
-from tests.ideal.problems import random_multivariate
+from tests.ideal.problems import along, random_direction, random_multivariate
 
 pytestmark = pytest.mark.slow
 
 POP = random_multivariate(np.random.default_rng(0), 2, 2, 3, tied=False)
 RNG = np.random.default_rng(5)
 PROBE = jnp.asarray(RNG.normal(size=(5, 3)))
-LEAVES, TREE = jax.tree.flatten(POP)
-STEPS = [RNG.normal(size=leaf.shape) * 0.1 for leaf in LEAVES]
-DIRECTION = [
-    jnp.asarray(step + np.swapaxes(step, -1, -2) if step.ndim == 4 else step)
-    for step in STEPS
-]
+DIRECTION = random_direction(RNG, POP)
 ACCURATE = RelativeNewton(tolerance=1e-12)
-
-
-def moved(t):
-    """The population, a little on along a direction of all its parameters."""
-    return jax.tree.unflatten(
-        TREE, [leaf + t * step for leaf, step in zip(LEAVES, DIRECTION, strict=True)]
-    )
 
 
 def total(t, intervention, gauge, differentiate):
     """A number that depends on the maps and on the divergence."""
     found = js.nearest_ideal(
-        moved(t),
+        along(POP, t, DIRECTION),
         intervention,
         gauge=gauge,
         differentiate=differentiate,

@@ -44,8 +44,9 @@ def test_equals_brute_force(k, d, allow_reflection, eps):
         pop = random_multivariate(rng, k, 2, d, tied=True)
         mean, cov = (np.asarray(a, float) for a in jax.tree.leaves(pop.conditionals))
         weights = rng.dirichlet(np.ones(k))
-        problem = (mean[:, 0], cov[0, 0], mean[:, 1], cov[:, 1], weights)
-        objective = _objective(*problem)
+        objective = _objective(mean[:, 0], cov[0, 0], mean[:, 1], cov[:, 1], weights)
+        pooled = np.einsum("k,kij->ij", weights, cov[:, 1])
+        problem = (mean[:, 0], cov[0, 0], mean[:, 1], pooled, weights)
         found = solve(*(jnp.asarray(a) for a in problem))
         ours = np.concatenate([np.ravel(found.weight), np.ravel(found.bias)])
         best = np.inf
@@ -92,7 +93,7 @@ def test_null_space_rotation_moves_the_data_least(eps):
         cells.mean[:, 0],
         cells.cov[0, 0],
         cells.mean[:, 1],
-        cells.cov[:, 1],
+        jnp.einsum("k,kij->ij", weights, cells.cov[:, 1]),
         jnp.asarray(weights),
     )
     mean, cov = np.asarray(cells.mean[:, 1], float), np.asarray(cells.cov[:, 1], float)

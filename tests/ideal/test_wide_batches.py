@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.programs import check_ends
 
 PROGRAM = """
 import sys, jax, jax.numpy as jnp, numpy as np
@@ -34,22 +29,4 @@ print("ended")
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("gauge", ["tied", "symmetric"])
 def test_a_wide_vmap_ends(gauge):
-    env = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "JAX_PLATFORMS": "cpu",
-        "JAX_ENABLE_X64": "1",
-    }
-    # The settings that would hide a hang must not be inherited.
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "XLA_FLAGS"):
-        env.pop(name, None)
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, gauge],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "ended"
+    check_ends(PROGRAM, gauge, timeout=180, x64=True)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.programs import check_ends
 
 FACTOR_AND_SOLVE = """
 import jax, jax.numpy as jnp, numpy as np
@@ -55,17 +50,4 @@ print("ended")
     "program", [FACTOR_AND_SOLVE, TRANSPORT_GRADIENT], ids=["factor", "transport"]
 )
 def test_batched_program_ends(program):
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    # The settings that would hide a hang must not be inherited.
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "XLA_FLAGS"):
-        env.pop(name, None)
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "ended"
+    check_ends(program, timeout=150)

@@ -1,0 +1,39 @@
+"""Functions over many rows, a chunk of rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def map_in_chunks(fn: Callable[[Any], Any], rows: Any, width: int) -> Any:
+    """Apply a function to every row, `width` rows at a time side by side.
+
+    Every chunk has the same width, so that `fn` is compiled once and a row's value does
+    not depend, to the bit, on how many others there are; what is missing in the last
+    chunk is the first row again, whose values are then cut off.
+
+    Args:
+        fn: A function of one row.
+        rows: Pytree of arrays with one leading axis.
+        width: Rows that are worked on at one time.
+
+    Returns:
+        The values of `fn`, with that leading axis.
+    """
+    n = jax.tree.leaves(rows)[0].shape[0]
+    n_chunks = -(-n // width)
+
+    def fold(leaf):
+        rest = jnp.broadcast_to(leaf[:1], (n_chunks * width - n, *leaf.shape[1:]))
+        whole = jnp.concatenate([leaf, rest])
+        return whole.reshape(n_chunks, width, *leaf.shape[1:])
+
+    def unfold(leaf):
+        return leaf.reshape(n_chunks * width, *leaf.shape[2:])[:n]
+
+    found = jax.lax.map(jax.vmap(fn), jax.tree.map(fold, rows))
+    return jax.tree.map(unfold, found)

@@ -1,0 +1,29 @@
+"""Programs that must end in a process of their own, with the default settings."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def check_ends(program: str, *args: str, timeout: float, x64: bool = False) -> None:
+    """Run a program that prints "ended"; fail if it does not within `timeout` seconds."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    env["JAX_ENABLE_X64"] = str(int(x64))
+    # The settings that would hide a hang must not be inherited.
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "XLA_FLAGS"):
+        env.pop(name, None)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *args],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "ended"
