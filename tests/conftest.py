@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import pytest
-from hypothesis import settings
+# Most of the time goes into compiling each program once: compile it in a third of the
+# time. Set XLA_FLAGS, if only to nothing, to test what the compiler's defaults make.
+QUICK = "--xla_backend_optimization_level=0"
+if tuple(int(part) for part in version("jaxlib").split(".")[:2]) < (0, 12):
+    QUICK += " --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", QUICK)
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 # Compilation falls into the first example of a test, so no example has a deadline, and
 # the examples are the same in every run.
@@ -40,7 +48,7 @@ def x64() -> None:
         pytest.skip("needs float64: run with JAX_ENABLE_X64=1 (CI runs both)")
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def _few_memory_maps() -> Iterator[None]:
     """Drop compiled programs before they use up the memory maps of the process.
 
