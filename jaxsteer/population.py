@@ -8,12 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Int, Key
-from jaxsteer.families import SharedBijection
+from jaxsteer.families import Product, SharedBijection
 from jaxsteer.linalg import relative_entropy
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Population:
     """Priors and class-conditionals of every class-by-group cell.
@@ -53,6 +54,10 @@ class Population:
         prior, feature = kl_parts(self, other)
         return prior + feature
 
+    def cell(self, i: Any, a: Any) -> Any:
+        """Law of the features of class `i` in group `a`."""
+        return _cell(self.conditionals, i, a)
+
     def sample(
         self, key: Key[Array, ""], n: int
     ) -> tuple[Array, Int[Array, " n"], Int[Array, " n"]]:
@@ -89,6 +94,8 @@ def _cell(conditionals: Any, i: Any, a: Any) -> Any:
     """Law of cell ``(i, a)``; a shared bijection has no cells to pick from."""
     if isinstance(conditionals, SharedBijection):
         return conditionals.with_base(_cell(conditionals.base, i, a))
+    if isinstance(conditionals, Product):
+        return Product(tuple(_cell(block, i, a) for block in conditionals.blocks))
     return jax.tree.map(lambda leaf: leaf[i, a], conditionals)
 
 

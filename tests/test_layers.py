@@ -16,6 +16,7 @@ LAYERS = {
     "_chunks": 0,
     "_errors": 0,
     "_labels": 0,
+    "_pytrees": 0,
     "linalg": 0,
     "maps": 1,
     "solvers": 1,

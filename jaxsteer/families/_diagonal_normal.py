@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Key
 from jaxsteer.families._multivariate_normal import MultivariateNormal, check_same_space
 from jaxsteer.families._normal import Normal
 from jaxsteer.maps import DiagonalMap
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class DiagonalNormal:
     """Normal distributions with a diagonal covariance.

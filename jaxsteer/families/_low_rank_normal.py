@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Key
 from jaxsteer.families._multivariate_normal import MultivariateNormal, check_same_space
 from jaxsteer.families._normal import LOG_2PI, _log_quotient
@@ -38,7 +39,7 @@ class _Scaled(NamedTuple):
     cholesky: Array
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LowRankNormal:
     """Normal distributions ``N(mean, diag(diagonal) + factor factor')``.

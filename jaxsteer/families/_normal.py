@@ -8,6 +8,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Key
 from jaxsteer.linalg import expm1_minus
 from jaxsteer.maps import DiagonalMap
@@ -15,7 +16,7 @@ from jaxsteer.maps import DiagonalMap
 LOG_2PI = math.log(2 * math.pi)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Normal:
     """Univariate normal distributions ``N(loc, scale^2)``.

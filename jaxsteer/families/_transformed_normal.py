@@ -12,6 +12,7 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Key
 from jaxsteer.families._multivariate_normal import MultivariateNormal
 from jaxsteer.families._normal import Normal
@@ -58,7 +59,9 @@ class SharedBijection:
 
     def transport_to(self, other: SharedBijection) -> ConjugatedMap:
         """Optimal-transport map in base coordinates, conjugated."""
-        return ConjugatedMap(self.base.transport_to(other.base), self.bijection)
+        batch = jax.eval_shape(lambda: self.base.kl(other.base)).shape
+        base = self.base.transport_to(other.base)
+        return ConjugatedMap.alike(base, self.bijection, batch)
 
 
 def kl_shared_bijection(p: SharedBijection, q: SharedBijection) -> Float[Array, "..."]:
@@ -81,7 +84,7 @@ def check_same_bijection(p: SharedBijection, q: SharedBijection) -> None:
         )
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TransformedNormal(SharedBijection):
     """The law of ``bijection.forward(z)`` with ``z`` from a normal family.
@@ -99,7 +102,7 @@ class TransformedNormal(SharedBijection):
         return TransformedNormal(base, self.bijection)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LogNormal(SharedBijection):
     """Log-normal distributions: ``log x ~ N(loc, scale^2)``.
@@ -127,7 +130,7 @@ class LogNormal(SharedBijection):
         return LogNormal(base.loc, base.scale)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class MultivariateLogNormal(SharedBijection):
     """Multivariate log-normal distributions: ``log x ~ N(mean, cov)``.

@@ -16,13 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._errors import check_codes, check_finite, check_same_length
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 from jaxsteer.ideal._channel_rows import channel_rows, class_law
 from jaxsteer.ideal._class_kernels import common_experiment
 from jaxsteer.ideal._score_tree import ScoreTree, find_bins, fit_score_tree
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClassChannel:
     """Kernels from each group's score bins to common atoms, for ``K`` classes.

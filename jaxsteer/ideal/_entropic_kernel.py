@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._errors import is_concrete
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int
 from jaxsteer.ideal._entropic_newton import Program, kernel_of, solve_dual
 from jaxsteer.ideal._meet_curve import excess_information
@@ -23,7 +24,7 @@ from jaxsteer.linalg import matmul
 from jaxsteer.solvers import Status, require_converged
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EntropicKernel:
     """A kernel from bins to atoms, and how its solve ended.

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._errors import check_finite, is_concrete
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int
 from jaxsteer.ideal._entropic_kernel import check_smoothing, diluted, entropic_kernel
 from jaxsteer.ideal._meet_curve import meet_atoms
@@ -17,7 +18,7 @@ from jaxsteer.linalg import einsum
 from jaxsteer.solvers import Status, require_converged
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EntropicMeet:
     """Kernels of every group to common atoms, and how their solves ended.

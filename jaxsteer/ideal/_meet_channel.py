@@ -21,6 +21,7 @@ from jaxsteer._errors import (
     check_finite,
     check_same_length,
 )
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 from jaxsteer.ideal._channel_rows import channel_rows, class_law
 from jaxsteer.ideal._entropic_meet import entropic_meet
@@ -34,7 +35,7 @@ METHODS = ("linear_program", "entropic")
 CHUNK = 65_536
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeetChannel:
     """Kernels from each group's score bins to common atoms.

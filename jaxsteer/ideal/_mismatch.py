@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float
 from jaxsteer.families import LowRankNormal
 from jaxsteer.ideal._stacks import (
@@ -28,7 +28,7 @@ from jaxsteer.linalg import matmul, solve_psd, transpose, whiten
 from jaxsteer.maps import AffineMap
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mismatch:
     """Cells, their targets and the weights, ready for evaluation.

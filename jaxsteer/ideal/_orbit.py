@@ -15,12 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Int
+from jaxsteer.families import Product, SharedBijection
 from jaxsteer.linalg import all_after
-from jaxsteer.maps import AffineMap
+from jaxsteer.maps import AffineMap, IdentityMap
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Orbit:
     """A template per class and one map per group.
@@ -42,9 +44,21 @@ class Orbit:
 
     def conditionals(self) -> Any:
         """The ideal class-conditionals, batch ``[K, G]``."""
-        template = jax.tree.map(lambda leaf: leaf[:, None], self.template)
-        maps = jax.tree.map(lambda leaf: leaf[None, :], self.to_group)
-        return template.pushforward(maps)
+        return _pushed(self.template, self.to_group)
+
+
+def _pushed(template: Any, maps: Any) -> Any:
+    """The laws, batch ``[K, G]``, of templates ``[K]`` moved by maps ``[G]``."""
+    if isinstance(template, SharedBijection):
+        return template.with_base(_pushed(template.base, maps.base))
+    if isinstance(template, Product):
+        pairs = zip(template.blocks, maps.maps, strict=True)
+        return Product(tuple(_pushed(block, move) for block, move in pairs))
+    if isinstance(maps, IdentityMap):
+        n_groups = maps.zero.shape[0]
+        return jax.tree.map(lambda leaf: jnp.stack([leaf] * n_groups, 1), template)
+    template = jax.tree.map(lambda leaf: leaf[:, None], template)
+    return template.pushforward(jax.tree.map(lambda leaf: leaf[None, :], maps))
 
 
 def closed_form_orbit(template: Any, to_group: Any, dtype: Any) -> Orbit:

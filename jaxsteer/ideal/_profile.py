@@ -13,9 +13,9 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float
 from jaxsteer.families import MultivariateNormal
 from jaxsteer.ideal._mismatch import precision_matrices
@@ -43,7 +43,7 @@ class Template(NamedTuple):
     factor: Array
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Profile:
     """Objective over matrices ``[g, d, d]`` of the groups that move.

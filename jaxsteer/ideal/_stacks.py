@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float
 from jaxsteer.families import LowRankNormal, MultivariateNormal
 from jaxsteer.linalg import einsum
@@ -22,7 +23,7 @@ from jaxsteer.linalg import einsum
 Cells: TypeAlias = MultivariateNormal | LowRankNormal
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class DenseStack:
     """Matrices that are held in full.
@@ -50,7 +51,7 @@ class DenseStack:
         return jnp.sum(einsum("ij,kjl->kil", x, self.matrices) * x, -1)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LowRankStack:
     """Matrices ``diag(diagonal_k) + gain_k factor_k factor_k'``.
@@ -132,7 +133,7 @@ def pooled_cov(law: Cells, share: Float[Array, " K"]) -> Float[Array, "d d"]:
     return covariances(law).scaled(share).total()
 
 
-def at(cells: Cells, *index: Any) -> Any:
+def at(cells: Any, *index: Any) -> Any:
     """The cells at an index of their batch; the family has no other way to pick."""
     return jax.tree.map(lambda leaf: leaf[index], cells)
 

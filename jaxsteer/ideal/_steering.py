@@ -10,13 +10,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._errors import check_codes, check_same_length, is_concrete
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
+from jaxsteer.families import transport, unmoved_log_ratio
 from jaxsteer.maps import AffineMap
 from jaxsteer.population import Population
 from jaxsteer.solvers import Status, require_converged
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Steering:
     """An ideal population and the maps that lead to it.
@@ -79,12 +81,49 @@ class Steering:
                 "a channel has no cell maps: it steers without labels; call "
                 "transport(x, group, key=key)."
             )
-        return self.source.conditionals.transport_to(self.target.conditionals)
+        return transport(self.source.conditionals, self.target.conditionals)
 
     @property
     def cell_weights(self) -> Float[Array, "K G"]:
         """Sample weights ``q~_ia / q_ia`` of the rows of each cell."""
         return self.target.priors / self.source.priors
+
+    def row_weights(
+        self,
+        x: Float[ArrayLike, " n"] | Float[ArrayLike, "n d"],
+        group: Int[ArrayLike, " n"],
+        label: Int[ArrayLike, " n"],
+    ) -> Float[Array, " n"]:
+        """Sample weights that make steered training rows a sample of the target.
+
+        The cell's weight, times the ratio of densities of the features that no map may
+        move (categories, counts): for those nothing else makes the target's law. Cost
+        O(n K G).
+
+        Args:
+            x: ``[n]`` or ``[n, d]`` features, before steering.
+            group: ``[n]`` group codes.
+            label: ``[n]`` class codes.
+
+        Returns:
+            ``[n]`` weights, NaN for codes out of range under ``jit``.
+
+        Raises:
+            ValueError: If codes are unknown or lengths differ.
+        """
+        check_same_length(x=x, group=group, label=label)
+        k, n_groups = self.source.n_classes, self.source.n_groups
+        check_codes("group", group, n_groups)
+        check_codes("label", label, k)
+        x, group, label = jnp.asarray(x), jnp.asarray(group), jnp.asarray(label)
+        weights = jnp.full(x.shape[0], jnp.nan, self.kl.dtype)
+        for i in range(k):
+            for a in range(n_groups):
+                own, old = self.target.cell(i, a), self.source.cell(i, a)
+                ratio = jnp.exp(unmoved_log_ratio(own, old, x))
+                here = (label == i) & (group == a)
+                weights = jnp.where(here, self.cell_weights[i, a] * ratio, weights)
+        return weights
 
     def transport(
         self,
@@ -158,9 +197,8 @@ def _partial(maps: Any, strength: Any) -> Any:
 
 
 def _check_features(x: Any, maps: Any) -> None:
-    leaf = maps.base if hasattr(maps, "bijection") else maps
-    vector = isinstance(leaf, AffineMap) or leaf.scale.ndim == 2
-    size = (leaf.weight if isinstance(leaf, AffineMap) else leaf.scale).shape[-1]
+    size = maps.n_features(1)
+    vector = size is not None
     expected = f"[n, {size}]" if vector else "[n]"
     if jnp.ndim(x) != 1 + vector or (vector and jnp.shape(x)[1] != size):
         raise ValueError(

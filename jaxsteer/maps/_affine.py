@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float
 from jaxsteer.linalg import matmul
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class AffineMap:
     """The map ``x -> weight @ x + bias``.
@@ -60,8 +60,13 @@ class AffineMap:
         weight = identity + strength * (self.weight - identity)
         return AffineMap(weight, strength * self.bias)
 
+    def n_features(self, batch: int) -> int:
+        """Length of a vector that a map takes."""
+        del batch
+        return self.weight.shape[-1]
 
-@jax.tree_util.register_dataclass
+
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class DiagonalMap:
     """The map ``x -> scale * x + shift``, feature by feature.
@@ -94,6 +99,14 @@ class DiagonalMap:
     def interpolate(self, strength: Float[Array, ""] | float) -> DiagonalMap:
         """Return ``x -> (1 - strength) x + strength * self(x)``."""
         return DiagonalMap(1 + strength * (self.scale - 1), strength * self.shift)
+
+    def n_features(self, batch: int) -> int | None:
+        """Length of a vector that a map takes, None for scalars.
+
+        Args:
+            batch: Number of leading axes that are a batch of maps.
+        """
+        return self.scale.shape[-1] if jnp.ndim(self.scale) > batch else None
 
     def to_affine(self) -> AffineMap:
         """Return the same map of vectors with a diagonal matrix."""

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float
 
 
@@ -32,7 +33,7 @@ class Bijection(Protocol):
         ...
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Exp:
     """``x = exp z``: positive data, NaN at or below 0."""
@@ -51,7 +52,59 @@ class Exp:
         return z
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Sigmoid:
+    """``x = 1 / (1 + exp(-z))``: data between 0 and 1, NaN elsewhere."""
+
+    def forward(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Return the sigmoid of `z`."""
+        return jax.nn.sigmoid(z)
+
+    def inverse(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Return ``log(x / (1 - x))``."""
+        inside = (x > 0) & (x < 1)
+        safe = jnp.where(inside, x, 0.5)
+        return jnp.where(inside, jnp.log(safe) - jnp.log1p(-safe), jnp.nan)
+
+    def log_slope(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Return ``log(x (1 - x))``."""
+        return -jax.nn.softplus(z) - jax.nn.softplus(-z)
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """Bijections one after the other: ``x = last(... first(z))``.
+
+    Attributes:
+        links: The bijections, the one nearest to the base first.
+    """
+
+    links: tuple[Any, ...]
+
+    def forward(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Map base coordinates to data."""
+        for link in self.links:
+            z = link.forward(z)
+        return z
+
+    def inverse(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Map data to base coordinates."""
+        for link in reversed(self.links):
+            x = link.inverse(x)
+        return x
+
+    def log_slope(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Return ``log d forward / d z``, the sum over the links."""
+        total = jnp.zeros_like(z)
+        for link in self.links:
+            total = total + link.log_slope(z)
+            z = link.forward(z)
+        return total
+
+
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ConjugatedMap:
     """The map ``bijection.forward . base . bijection.inverse``.
@@ -63,6 +116,15 @@ class ConjugatedMap:
 
     base: Any
     bijection: Any
+
+    @classmethod
+    def alike(cls, base: Any, bijection: Any, batch: tuple[int, ...]) -> ConjugatedMap:
+        """Maps with leading axes `batch` that share one bijection's parameters."""
+
+        def repeat(leaf):
+            return jnp.broadcast_to(leaf, batch + jnp.shape(leaf))
+
+        return cls(base, jax.tree.map(repeat, bijection))
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """Apply one map to data."""
@@ -79,3 +141,7 @@ class ConjugatedMap:
     def interpolate(self, strength: Float[Array, ""] | float) -> ConjugatedMap:
         """Interpolate in base coordinates, where the geometry is Gaussian."""
         return ConjugatedMap(self.base.interpolate(strength), self.bijection)
+
+    def n_features(self, batch: int) -> int | None:
+        """Length of a vector that a map takes, None for scalars."""
+        return self.base.n_features(batch)

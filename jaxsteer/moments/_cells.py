@@ -8,11 +8,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Int
 from jaxsteer.linalg import matmul, symmetrize
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CellMoments:
     """Moments of the ``C`` cells of a sample (cell ``c = class * G + group``).

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Int
 from jaxsteer.moments._cells import CellMoments, cell_moments
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CellColumns:
     """Moments of the columns of ``C`` cells, each column on its own.

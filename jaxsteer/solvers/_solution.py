@@ -7,11 +7,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Int
 from jaxsteer.solvers._status import Status, require_converged
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Solution:
     """Where a solver ended, and how.
