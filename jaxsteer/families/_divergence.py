@@ -7,13 +7,29 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
+from jaxsteer.families._beta import Beta, kl_beta
+from jaxsteer.families._categorical import (
+    Bernoulli,
+    Categorical,
+    kl_bernoulli,
+    kl_categorical,
+)
 from jaxsteer.families._diagonal_normal import DiagonalNormal, kl_diagonal_normal
+from jaxsteer.families._dirichlet import Dirichlet, kl_dirichlet
+from jaxsteer.families._exponential import Exponential, kl_exponential
+from jaxsteer.families._gamma import Gamma, InverseGamma, kl_gamma, kl_inverse_gamma
+from jaxsteer.families._geometric import Geometric, kl_geometric
+from jaxsteer.families._gumbel import Gumbel, kl_gumbel
+from jaxsteer.families._laplace import Laplace, kl_laplace
 from jaxsteer.families._low_rank_normal import LowRankNormal, kl_low_rank_normal
 from jaxsteer.families._multivariate_normal import (
     MultivariateNormal,
     kl_multivariate_normal,
 )
 from jaxsteer.families._normal import Normal, kl_normal
+from jaxsteer.families._pareto import Pareto, kl_pareto
+from jaxsteer.families._poisson import Poisson, kl_poisson
+from jaxsteer.families._product import Product, kl_product
 from jaxsteer.families._transformed_normal import (
     LogNormal,
     MultivariateLogNormal,
@@ -22,6 +38,8 @@ from jaxsteer.families._transformed_normal import (
     check_same_bijection,
     kl_shared_bijection,
 )
+from jaxsteer.families._von_mises import VonMises, kl_von_mises
+from jaxsteer.families._weibull import Rayleigh, Weibull, kl_rayleigh, kl_weibull
 
 
 def kl_log_normal(p: LogNormal, q: LogNormal) -> Float[Array, "..."]:
@@ -44,13 +62,29 @@ def kl_transformed_normal(
 
 
 _CLOSED_FORMS = {
+    Bernoulli: kl_bernoulli,
+    Beta: kl_beta,
+    Categorical: kl_categorical,
     DiagonalNormal: kl_diagonal_normal,
+    Dirichlet: kl_dirichlet,
+    Exponential: kl_exponential,
+    Gamma: kl_gamma,
+    Geometric: kl_geometric,
+    Gumbel: kl_gumbel,
+    InverseGamma: kl_inverse_gamma,
+    Laplace: kl_laplace,
     LogNormal: kl_log_normal,
     LowRankNormal: kl_low_rank_normal,
     MultivariateLogNormal: kl_multivariate_log_normal,
     MultivariateNormal: kl_multivariate_normal,
     Normal: kl_normal,
+    Pareto: kl_pareto,
+    Poisson: kl_poisson,
+    Product: kl_product,
+    Rayleigh: kl_rayleigh,
     TransformedNormal: kl_transformed_normal,
+    VonMises: kl_von_mises,
+    Weibull: kl_weibull,
 }
 
 
@@ -64,11 +98,36 @@ def _low_rank(law: DiagonalNormal | LowRankNormal) -> LowRankNormal:
     return LowRankNormal(law.loc, jnp.zeros_like(law.loc)[..., None], law.scale**2)
 
 
+def _as_one_family(p: Any, q: Any) -> tuple[Any, Any]:
+    """Return members of different families as members of one that holds both."""
+    kinds = {type(p), type(q)}
+    if len(kinds) == 1:
+        return p, q
+    if kinds <= {DiagonalNormal, LowRankNormal, MultivariateNormal}:
+        alike = _low_rank if MultivariateNormal not in kinds else _dense
+        return alike(p), alike(q)
+    if kinds == {Exponential, Gamma}:
+        return _as_gamma(p), _as_gamma(q)
+    if kinds <= {Exponential, Rayleigh, Weibull}:
+        return _as_weibull(p), _as_weibull(q)
+    return p, q
+
+
+def _as_gamma(law: Exponential | Gamma) -> Gamma:
+    return law if isinstance(law, Gamma) else law.to_gamma()
+
+
+def _as_weibull(law: Exponential | Rayleigh | Weibull) -> Weibull:
+    return law if isinstance(law, Weibull) else law.to_weibull()
+
+
 def kl_divergence(p: Any, q: Any) -> Float[Array, "..."]:
     """``KL(p || q)`` in nats, by the closed form of the pair of families.
 
     Batches broadcast. A :class:`DiagonalNormal`, a :class:`LowRankNormal` and a
-    :class:`MultivariateNormal` mix; only with the last one in O(d^3).
+    :class:`MultivariateNormal` mix; only with the last one in O(d^3). An
+    :class:`Exponential` mixes with a :class:`Gamma`; it, a :class:`Rayleigh` and a
+    :class:`Weibull` mix.
 
     Args:
         p: Distributions, batch ``[...]``.
@@ -85,10 +144,7 @@ def kl_divergence(p: Any, q: Any) -> Float[Array, "..."]:
         >>> kl_divergence(Normal(0.0, 1.0), Normal(1.0, 1.0)).item()
         0.5
     """
-    kinds = {type(p), type(q)}
-    if len(kinds) == 2 and kinds <= {DiagonalNormal, LowRankNormal, MultivariateNormal}:
-        alike = _low_rank if MultivariateNormal not in kinds else _dense
-        p, q = alike(p), alike(q)
+    p, q = _as_one_family(p, q)
     if isinstance(p, SharedBijection) and isinstance(q, SharedBijection):
         check_same_bijection(p, q)
         return kl_divergence(p.base, q.base)

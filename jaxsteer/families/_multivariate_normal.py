@@ -7,6 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Key
 from jaxsteer.families._normal import LOG_2PI
 from jaxsteer.linalg import (
@@ -19,7 +20,7 @@ from jaxsteer.linalg import (
 from jaxsteer.maps import AffineMap, gaussian_transport
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class MultivariateNormal:
     """Multivariate normal distributions ``N(mean, cov)``.
