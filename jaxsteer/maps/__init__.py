@@ -1,14 +1,34 @@
-"""Maps that act on data: affine, diagonal, conjugated by a bijection."""
+"""Maps that act on data: affine, diagonal, conjugated by a bijection, side by side."""
 
 from jaxsteer.maps._affine import AffineMap, DiagonalMap
-from jaxsteer.maps._bijections import Bijection, ConjugatedMap, Exp
+from jaxsteer.maps._bijections import (
+    Bijection,
+    Chain,
+    ConjugatedMap,
+    Exp,
+    Sigmoid,
+)
 from jaxsteer.maps._gaussian import gaussian_transport
+from jaxsteer.maps._identity import IdentityMap
+from jaxsteer.maps._power_bijections import BoxCox, YeoJohnson
+from jaxsteer.maps._product import ProductMap, join_columns, split_columns
+from jaxsteer.maps._shape_bijections import RationalQuadraticSpline, SinhArcsinh
 
 __all__ = [
     "AffineMap",
     "Bijection",
+    "BoxCox",
+    "Chain",
     "ConjugatedMap",
     "DiagonalMap",
     "Exp",
+    "IdentityMap",
+    "ProductMap",
+    "RationalQuadraticSpline",
+    "Sigmoid",
+    "SinhArcsinh",
+    "YeoJohnson",
     "gaussian_transport",
+    "join_columns",
+    "split_columns",
 ]

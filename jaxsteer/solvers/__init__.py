@@ -7,7 +7,7 @@ from jaxsteer.solvers._fixed_point import (
     dense_tangent_solve,
     fixed_point,
 )
-from jaxsteer.solvers._lattice_search import LatticeSearch, search_lattice
+from jaxsteer.solvers._lattice_search import search_lattice
 from jaxsteer.solvers._matrix_groups import GeneralLinear, PositiveDefinite
 from jaxsteer.solvers._optax import (
     Reparametrized,
@@ -19,6 +19,7 @@ from jaxsteer.solvers._relative_lbfgs import RelativeLBFGS
 from jaxsteer.solvers._relative_newton import RelativeNewton
 from jaxsteer.solvers._scalar import minimize_scalar
 from jaxsteer.solvers._simplex import minimize_on_simplex, project_simplex
+from jaxsteer.solvers._small_newton import LocalMinimum, minimize_newton
 from jaxsteer.solvers._solution import Solution, final_status
 from jaxsteer.solvers._status import SolveError, Status, require_converged
 
@@ -27,7 +28,7 @@ __all__ = [
     "Differentiate",
     "FixedPoint",
     "GeneralLinear",
-    "LatticeSearch",
+    "LocalMinimum",
     "PositiveDefinite",
     "ProjectedGradient",
     "RelativeLBFGS",
@@ -41,6 +42,7 @@ __all__ = [
     "fixed_point",
     "from_log_cholesky",
     "log_cholesky",
+    "minimize_newton",
     "minimize_on_simplex",
     "minimize_scalar",
     "project_simplex",
