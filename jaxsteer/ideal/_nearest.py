@@ -10,14 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array
-from jaxsteer.families import SharedBijection
 from jaxsteer.ideal._options import Options, check_problem
 from jaxsteer.ideal._orbit import Orbit
 from jaxsteer.ideal._priors import fixed_priors, joint_priors
 from jaxsteer.ideal._programs import choose_program
 from jaxsteer.ideal._steering import Steering
 from jaxsteer.linalg import all_after
-from jaxsteer.maps import ConjugatedMap
 from jaxsteer.population import Population, kl_parts
 from jaxsteer.solvers import Differentiate, Status, final_status
 
@@ -107,10 +105,8 @@ def nearest_ideal(
 
 def solve(pop: Population, priors: str, options: Options) -> Steering:
     """Solve one checked problem."""
-    family = pop.conditionals
-    cells = family.base if isinstance(family, SharedBijection) else family
-    new = _weights(pop.priors, cells, priors, options)
-    orbit = _orbit(cells, new.weights, options)
+    new = _weights(pop.priors, pop.conditionals, priors, options)
+    orbit = _orbit(pop.conditionals, new.weights, options)
     return _steering(pop, new, orbit, ideal=priors != "keep")
 
 
@@ -145,15 +141,9 @@ def _weights(priors: Array, cells: Any, mode: str, options: Options) -> NewPrior
 def _steering(
     pop: Population, new: NewPriors, orbit: Orbit, *, ideal: bool
 ) -> Steering:
-    family = pop.conditionals
-    conditionals = orbit.conditionals()
-    if isinstance(family, SharedBijection):
-        conditionals = family.with_base(conditionals)
-    target = Population(new.weights, conditionals)
+    target = Population(new.weights, orbit.conditionals())
     prior_kl, feature_kl = kl_parts(target, pop)
     group_maps = all_after(orbit.to_group, feature_kl).inverse()
-    if isinstance(family, SharedBijection):
-        group_maps = ConjugatedMap(group_maps, family.bijection)
     prior_limit = 200 * float(jnp.finfo(new.weights.dtype).eps)
     prior_status = final_status(new.residual, prior_limit, new.steps, 0)
     kl = prior_kl + feature_kl
