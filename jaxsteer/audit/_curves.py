@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Bool, Float, Int
 from jaxsteer.audit._rows import Rows
 
 __all__ = ["Ties", "curves", "sort_by_score"]
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Ties:
     """Runs of equal scores, in falling order.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Bool, Float, Int
 
 __all__ = ["Interval", "interval"]
@@ -14,7 +14,7 @@ __all__ = ["Interval", "interval"]
 _FEW = 30
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Interval:
     """A metric's value with its bootstrap interval.

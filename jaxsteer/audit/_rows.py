@@ -19,6 +19,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxsteer._errors import check_codes, check_same_length, check_weights, is_concrete
+from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Bool, Float, Int
 
 __all__ = ["Rows", "read_rows"]
@@ -28,7 +29,7 @@ __all__ = ["Rows", "read_rows"]
 _MAX_TABLE = 2**24
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Rows:
     """One audit's data: integer codes, and what a metric needs beside them.

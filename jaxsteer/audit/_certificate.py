@@ -1,0 +1,203 @@
+"""``certificate``: what a steering promises about the population it started from."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from jaxsteer._errors import is_concrete
+from jaxsteer._pytrees import register_dataclass
+from jaxsteer._types import Array, Float
+from jaxsteer.audit._cells import base_cells, check_population
+from jaxsteer.audit._variation import excess_mass, mixture_variation, variation_bound
+from jaxsteer.families import kl_divergence
+from jaxsteer.ideal import Steering
+from jaxsteer.linalg import relative_entropy
+from jaxsteer.population import Population
+
+# Grid nodes for each cell: decisions on selection change in few places, which the
+# quadrature finds between nodes too.
+NODES = 32
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """Bounds on how the ideal population's Bayes rule fares on the one given.
+
+    ``h~`` is the Bayes rule, for any cost, of the target ``D~``; ``D`` is the source.
+    Names say what holds. ``safe_*``: valid always, from KL divergences. ``exact_*``:
+    valid always, tighter, from total variations computed exactly (one feature only,
+    else None). ``paper_*``: as stated in the paper; of these the one on error is valid
+    and looser than the safe one, and the one on equal opportunity is NOT valid where
+    cells are small: it is kept for comparison only.
+
+    All are bounds, of which the smallest may be far above what happens, and none
+    promises that ``D`` itself becomes fair. Those on gaps are infinite where the target
+    is not ideal (``priors="keep"``).
+
+    Attributes:
+        kl: ``[]`` KL divergence of ``D~`` from ``D``, nats.
+        safe_variation: ``[]``, at least the total variation of ``D~`` and ``D``:
+            ``min(sqrt(kl / 2), sqrt(1 - exp(-kl)))``.
+        exact_variation: ``[]`` that total variation.
+        safe_error: ``[]``, at least ``|err(h~, D) - err(h~, D~)|`` (so it is for any
+            rule at all): `safe_variation`.
+        exact_error: ``[]``, likewise: `exact_variation`.
+        paper_error: ``[]``, ``sqrt(2 kl)``; valid, looser.
+        safe_rates: ``[K]``, at least the largest difference between two groups in
+            ``P(h~ = j | Y = i)``, any ``j``, on ``D``; for two classes entry 1 bounds
+            the gap of equal opportunity, both together equalized odds. The two groups'
+            bounds on the variation of their cells of class ``i``, added up.
+        exact_rates: ``[K]``, likewise, from total variations.
+        paper_equal_opportunity: ``[]``, ``sqrt(8 kl)``. NOT valid in general.
+        safe_selection: ``[]``, at least the largest difference between two groups in
+            ``P(h~ = j)`` on ``D`` (demographic parity).
+        exact_selection: ``[]``, likewise, from total variations.
+    """
+
+    kl: Float[Array, ""]
+    safe_variation: Float[Array, ""]
+    exact_variation: Float[Array, ""] | None
+    safe_error: Float[Array, ""]
+    exact_error: Float[Array, ""] | None
+    paper_error: Float[Array, ""]
+    safe_rates: Float[Array, " K"]
+    exact_rates: Float[Array, " K"] | None
+    paper_equal_opportunity: Float[Array, ""]
+    safe_selection: Float[Array, ""]
+    exact_selection: Float[Array, ""] | None
+
+    def summary(self) -> str:
+        """Say in words what each bound promises; for one certificate, not a batch."""
+        rows = [
+            ("error changes by at most", self.safe_error, self.exact_error),
+            (
+                "rates within a true class differ between groups by at most",
+                jnp.max(self.safe_rates),
+                None if self.exact_rates is None else jnp.max(self.exact_rates),
+            ),
+            (
+                "selection rates differ between groups by at most",
+                self.safe_selection,
+                self.exact_selection,
+            ),
+        ]
+        lines = [
+            f"The target's Bayes rule, for any cost, on the source (KL "
+            f"{float(self.kl):.4g} nats):"
+        ]
+        for promise, safe, exact in rows:
+            tight = "" if exact is None else f", {float(exact):.4g} (exact)"
+            lines.append(f"  {promise} {float(safe):.4g} (safe){tight}: valid")
+        lines += [
+            f"  paper's bound on error sqrt(2 KL) = {float(self.paper_error):.4g}: valid "
+            "but looser",
+            f"  paper's bound on equal opportunity sqrt(8 KL) = "
+            f"{float(self.paper_equal_opportunity):.4g}: NOT valid for small cells",
+            "A bound of 1 or more says nothing. Exact fairness holds on the target only.",
+        ]
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        """The summary, or the fields of a batch."""
+        one = is_concrete(self.kl) and jnp.ndim(self.kl) == 0
+        return self.summary() if one else repr(self)
+
+
+def certificate(steering: Steering) -> Certificate:
+    """Bound what the target's Bayes rule does on the source, in error and in gaps.
+
+    The rule's outcomes differ between the two populations by no more than the total
+    variation of the laws that it acts on, and on an ideal target the groups' outcomes
+    are equal: the gap on the source is at most the two groups' variations together.
+
+    Args:
+        steering: From :func:`jaxsteer.nearest_ideal`.
+
+    Returns:
+        The certificate; read its field names, which say what holds. Exact variations
+        are closed forms for univariate normals, but for selection rates, which take a
+        quadrature.
+
+    Raises:
+        ValueError: For a channel, whose target is in other coordinates than its source.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxsteer as js
+        >>> cells = js.Normal(jnp.array([[0.0, 0.0], [1.0, 2.0]]), jnp.ones((2, 2)))
+        >>> pop = js.Population(jnp.full((2, 2), 0.25), cells)
+        >>> bounds = js.certificate(js.nearest_ideal(pop))
+        >>> round(float(bounds.safe_error), 3), round(float(bounds.exact_error), 3)
+        (0.146, 0.081)
+
+    References:
+        arXiv 2509.15759, proposition 4.4, for the bounds named after the paper.
+    """
+    if not isinstance(steering, Steering):
+        raise ValueError(
+            f"steering must be a jaxsteer.Steering, got {type(steering).__name__}; it is "
+            f"what jaxsteer.nearest_ideal returns."
+        )
+    if steering.noise is not None:
+        raise ValueError(
+            "a channel has no certificate: its target is not in the coordinates of its "
+            "source; measure the steered data with jaxsteer.metrics."
+        )
+    check_population(steering.source)
+    return _certificate(steering.source, steering.target, ideal=steering.ideal)
+
+
+@partial(jax.jit, static_argnames="ideal")
+def _certificate(source: Population, target: Population, *, ideal: bool) -> Certificate:
+    old, new = base_cells(source.conditionals), base_cells(target.conditionals)
+    cell_kl = kl_divergence(new.law, old.law)
+    prior_parts = relative_entropy(target.priors, source.priors)
+    used = target.priors > 0
+    kl = jnp.sum(prior_parts + jnp.where(used, target.priors * cell_kl, 0.0))
+    kl = jnp.maximum(kl, 0.0)
+
+    old_share, new_share = _shares(source.priors), _shares(target.priors)
+    share_kl = jnp.sum(relative_entropy(new_share, old_share), 0)
+    share_kl = share_kl + jnp.sum(jnp.where(used, new_share * cell_kl, 0.0), 0)
+    safe_variation = variation_bound(kl)
+
+    exact_variation = exact_rates = exact_selection = None
+    if old.on_line:
+        ones = jnp.ones_like(source.priors)
+        pair = (old.law, new.law)
+        cells = excess_mass(*pair, ones, ones, nodes=NODES)
+        parts = excess_mass(*pair, source.priors, target.priors, nodes=NODES)
+        exact_variation = jnp.sum(parts)
+        exact_rates = _worst_pair(jnp.maximum(cells, 0.0), ideal)
+        mixed = mixture_variation(*pair, old_share, new_share, nodes=NODES)
+        exact_selection = _worst_pair(mixed, ideal)
+    return Certificate(
+        kl=kl,
+        safe_variation=safe_variation,
+        exact_variation=exact_variation,
+        safe_error=safe_variation,
+        exact_error=exact_variation,
+        paper_error=jnp.sqrt(2 * kl),
+        safe_rates=_worst_pair(variation_bound(cell_kl), ideal),
+        exact_rates=exact_rates,
+        paper_equal_opportunity=jnp.sqrt(8 * kl),
+        safe_selection=_worst_pair(variation_bound(share_kl), ideal),
+        exact_selection=exact_selection,
+    )
+
+
+def _shares(priors: Float[Array, "K G"]) -> Float[Array, "K G"]:
+    size = jnp.sum(priors, 0)
+    return priors / jnp.where(size > 0, size, 1.0)
+
+
+def _worst_pair(variation: Float[Array, "... G"], ideal: bool) -> Float[Array, "..."]:
+    """The largest sum over two groups; no bound where the target is not ideal."""
+    if not ideal:
+        return jnp.full(variation.shape[:-1], jnp.inf, variation.dtype)
+    largest = jnp.sort(variation, -1)
+    return largest[..., -1] + largest[..., -2]
