@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._types import Array, Float
+from jaxsteer.families import MultivariateNormal
 from jaxsteer.ideal._diagonalization import diagonalizing_matrix
 from jaxsteer.ideal._gauges import monge_frame, solve_definite, solve_general
 from jaxsteer.ideal._mismatch import Mismatch, mismatch_of
@@ -90,7 +91,7 @@ def starting_matrices(
             lambda right: definite(objective, right, solver, "none").x[0], rights
         )
         starts.extend(ends)
-        if len(weight) == 2:
+        if isinstance(own, MultivariateNormal):
             own = all_after(own, ends)
             paired = diagonalizing_matrix(
                 own.mean,

@@ -1,8 +1,9 @@
-"""Two classes: both groups' covariances made diagonal at once."""
+"""Coordinates that a group's own classes determine, paired between two groups."""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsteer._types import Array, Float
 from jaxsteer.linalg import einsum, matmul, symmetrize, transpose, whiten
@@ -10,40 +11,45 @@ from jaxsteer.linalg import whiten_transposed as back
 
 
 def diagonalizing_matrix(
-    target_mean: Float[Array, "2 d"],
-    target_cov: Float[Array, "2 d d"],
-    mean: Float[Array, "2 d"],
-    cov: Float[Array, "2 d d"],
-    weight: Float[Array, " 2"],
+    target_mean: Float[Array, "K d"],
+    target_cov: Float[Array, "K d d"],
+    mean: Float[Array, "K d"],
+    cov: Float[Array, "K d d"],
+    weight: Float[Array, " K"],
     *,
     allow_reflection: bool,
 ) -> Float[Array, "d d"]:
-    """Matrix from cells to their targets that pairs generalized eigenvectors.
+    """Matrix from cells to their targets that pairs the axes of both.
 
-    In each group some coordinates make both classes' covariances diagonal. Paired in
+    Two classes: some coordinates make both covariances of a group diagonal; paired in
     the order of the ratio of variances, each pair is a problem of one feature with a
-    closed form. Nearest when the groups differ by such a pairing; elsewhere a start for
-    the search, which is flat along rotations with two classes.
+    closed form. Nearest when the groups differ by such a pairing. More classes: the
+    axes are those of a generic combination of the covariances and of the means'
+    products, which coincide where one group is an affine image of the other. Elsewhere
+    a start for the search, which has local minima among rotations.
 
     Args:
-        target_mean: ``[2, d]`` means of the targets.
-        target_cov: ``[2, d, d]`` their covariances.
-        mean: ``[2, d]`` means of the cells.
-        cov: ``[2, d, d]`` their covariances.
-        weight: ``[2]`` weights.
+        target_mean: ``[K, d]`` means of the targets.
+        target_cov: ``[K, d, d]`` their covariances.
+        mean: ``[K, d]`` means of the cells.
+        cov: ``[K, d, d]`` their covariances.
+        weight: ``[K]`` weights.
         allow_reflection: Allow a negative determinant; otherwise, if need be, the
             coordinate whose classes differ least is turned.
 
     Returns:
-        ``[d, d]`` the matrix. Cost O(d^3).
+        ``[d, d]`` the matrix. Cost O(K d^3).
     """
     covs = jnp.stack([target_cov, cov])
-    factor = jnp.linalg.cholesky(covs[:, 1])
-    inner = whiten(factor, transpose(whiten(factor, covs[:, 0])))
-    ratio, vectors = jnp.linalg.eigh(symmetrize(inner))
-    basis = back(factor, vectors)  # columns v: v' cov_1 v = 1, v' cov_0 v = ratio
-    means = einsum("gkj,gji->gki", jnp.stack([target_mean, mean]), basis)
-    variance = jnp.stack([ratio, jnp.ones_like(ratio)], 1)
+    means = jnp.stack([target_mean, mean])
+    share = weight / jnp.sum(weight)
+    factor = jnp.linalg.cholesky(einsum("k,gkij->gij", share, covs))
+    mixed = _mixture(covs, means - einsum("k,gkj->gj", share, means)[:, None])
+    inner = whiten(factor, transpose(whiten(factor, mixed)))
+    _, vectors = jnp.linalg.eigh(symmetrize(inner))
+    basis = back(factor, vectors)  # in its coordinates the mean covariance is 1
+    means = einsum("gkj,gji->gki", means, basis)
+    variance = jnp.sum(einsum("gkij,gjl->gkil", covs, basis) * basis[:, None], -2)
 
     precision = weight[:, None] / variance[0]
     away = means - jnp.sum(precision * means, 1, keepdims=True) / jnp.sum(precision, 0)
@@ -59,3 +65,20 @@ def diagonalizing_matrix(
     pull = sign * pull
     gain = (pull + jnp.sqrt(pull**2 + 4 * size * jnp.sum(weight))) / (2 * size)
     return matmul(left * (sign * gain), transpose(basis[1]))
+
+
+def _mixture(
+    cov: Float[Array, "G K d d"], center: Float[Array, "G K d"]
+) -> Float[Array, "G d d"]:
+    """A combination of the classes that no symmetry is likely to share."""
+    k = cov.shape[1]
+    if k == 2:  # any combination has the axes that make both diagonal
+        return cov[:, 0]
+    # Any numbers will do that satisfy no simple equation.
+    generic = np.random.default_rng(0).uniform(0.5, 1.5, (3, k))
+    first, *others = jnp.asarray(generic, cov.dtype)
+    mixed = einsum("k,gkij->gij", first, cov)
+    for weights in others:
+        direction = einsum("k,gki->gi", weights, center)
+        mixed = mixed + direction[:, :, None] * direction[:, None, :]
+    return mixed

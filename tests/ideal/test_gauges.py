@@ -146,3 +146,23 @@ def test_joint_priors_are_nearest(gauge, intervention, eps):
         assert joint.kl <= other.kl + 100 * eps
     w = np.asarray(joint.target.priors, float)
     assert np.allclose(w, np.outer(w.sum(1), w.sum(0)), atol=100 * eps)
+
+
+@pytest.mark.parametrize(("k", "d"), [(2, 3), (3, 3), (4, 5)])
+def test_an_affine_image_is_found(k, d, x64):
+    """An ideal population is its own nearest, however its groups are turned."""
+    pops = []
+    for seed in range(24):
+        rng = np.random.default_rng([seed, k, d])
+        one = random_multivariate(rng, k, 1, d, tied=False)
+        turn, shift = rng.normal(size=(d, d)), rng.normal(size=d)
+        turn[0] *= np.sign(np.linalg.det(turn))
+        mean, cov = (np.asarray(leaf) for leaf in jax.tree.leaves(one.conditionals))
+        mean = np.concatenate([mean @ turn.T + shift, mean], 1)
+        cov = np.concatenate([turn @ cov @ turn.T, cov], 1)
+        priors = np.asarray(one.priors) @ np.array([[0.4, 0.6]])
+        cells = js.MultivariateNormal(jnp.asarray(mean), jnp.asarray(cov))
+        pops.append(js.Population(jnp.asarray(priors), cells))
+    # The answer is what counts here; some of these maps are badly conditioned.
+    found = js.nearest_ideal_batch(pops)
+    assert float(jnp.max(found.kl)) < 1e-10
