@@ -86,7 +86,7 @@ from jaxsteer.ideal import (
     nearest_ideal_batch,
 )
 from jaxsteer.maps import AffineMap, ConjugatedMap, DiagonalMap
-from jaxsteer.moments import fit_population
+from jaxsteer.moments import fit_population, fit_transformed_population
 from jaxsteer.population import Population
 from jaxsteer.solvers import SolveError, Status
 
@@ -135,6 +135,7 @@ __all__ = [
     "fair_channel",
     "families",
     "fit_population",
+    "fit_transformed_population",
     "ideal_residual",
     "ideality_gap",
     "is_ideal",

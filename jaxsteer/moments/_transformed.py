@@ -1,0 +1,167 @@
+"""Populations that are normal after a bijection fitted to all cells at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxsteer._errors import check_codes, check_finite, check_same_length, is_concrete
+from jaxsteer._types import Array, ArrayLike, Float, Int
+from jaxsteer.families import TransformedNormal
+from jaxsteer.maps import BoxCox, Chain, SinhArcsinh, YeoJohnson
+from jaxsteer.moments._fit import fit_population
+from jaxsteer.population import Population
+from jaxsteer.solvers import minimize_newton
+
+# Parameters that are searched on a logarithmic scale.
+POSITIVE = ("tailweight",)
+FITTED = (BoxCox, SinhArcsinh, YeoJohnson)
+
+
+def fit_transformed_population(
+    x: Float[ArrayLike, " n"] | Float[ArrayLike, "n d"],
+    label: Int[ArrayLike, " n"],
+    group: Int[ArrayLike, " n"],
+    bijection: Any,
+    *,
+    weights: Float[ArrayLike, " n"] | None = None,
+    n_classes: int | None = None,
+    n_groups: int | None = None,
+    **options: Any,
+) -> Population:
+    """Fit a bijection that all cells share, and normal laws behind it.
+
+    Every feature gets its own parameters of the bijection, by maximum likelihood of the
+    feature alone with a normal law in each cell. Divergences and ideal programs do not
+    see the bijection; the maps become ``forward . T . inverse``.
+
+    Args:
+        x: ``[n]`` or ``[n, d]`` features in the bijection's range.
+        label: ``[n]`` class codes.
+        group: ``[n]`` group codes.
+        bijection: The first guess, with scalar parameters: a :class:`jaxsteer.maps.BoxCox`,
+            :class:`jaxsteer.maps.YeoJohnson` or :class:`jaxsteer.maps.SinhArcsinh`, or a
+            :class:`jaxsteer.maps.Chain` of them and bijections without parameters.
+            Standardize columns first for the last two, which act around 0.
+        weights: ``[n]`` non-negative weights, or None for 1.
+        n_classes: ``K``; None takes the largest code plus one.
+        n_groups: ``G``; None takes the largest code plus one.
+        options: For :func:`jaxsteer.fit_population` (`shrinkage`, `covariance`, ...).
+
+    Returns:
+        A population of :class:`jaxsteer.TransformedNormal`. Cost 40 Newton steps of
+        O(n d) each, and that of :func:`jaxsteer.fit_population`.
+
+    Raises:
+        ValueError: If values lie outside the bijection's range, the bijection has no
+            rule to be fitted by, or as :func:`jaxsteer.fit_population`.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxsteer.maps import BoxCox
+        >>> rng = np.random.default_rng(0)
+        >>> code = rng.integers(0, 2, (2, 4000))
+        >>> x = np.exp(rng.normal(size=4000) * 0.5 + code[0])
+        >>> pop = fit_transformed_population(x, code[0], code[1], BoxCox(0.5))
+        >>> abs(float(pop.conditionals.bijection.power)) < 0.1  # the logarithm
+        True
+
+    References:
+        Box and Cox 1964, section 3, with one variance for each cell.
+    """
+    check_same_length(x=x, label=label, group=group)
+    check_finite("x", x)
+    n_classes = check_codes("label", label, n_classes)
+    n_groups = check_codes("group", group, n_groups)
+    x = jnp.asarray(x)
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mass = jnp.ones(x.shape[0], x.dtype) if weights is None else jnp.asarray(weights)
+    free = _free(bijection, x.dtype)
+    cell = jnp.asarray(label) * n_groups + jnp.asarray(group)
+    hit = (cell[:, None] == jnp.arange(n_classes * n_groups)) * mass[:, None]
+    hit = hit.astype(x.dtype)
+
+    def of_feature(column):
+        return _fit_feature(column, hit, free, bijection)
+
+    fitted = of_feature(x) if x.ndim == 1 else jax.vmap(of_feature, 1)(x)
+    z = fitted.inverse(x)
+    if is_concrete(z) and not bool(jnp.all(jnp.isfinite(z))):
+        raise ValueError(
+            f"x has values outside the range of {type(bijection).__name__}; shift those "
+            f"columns, or take jaxsteer.maps.YeoJohnson, which takes any value."
+        )
+    pop = fit_population(
+        z,
+        label,
+        group,
+        weights=weights,
+        n_classes=n_classes,
+        n_groups=n_groups,
+        **options,
+    )
+    return Population(pop.priors, TransformedNormal(pop.conditionals, fitted))
+
+
+def _fit_feature(x: Array, hit: Float[Array, "n C"], free: Array, like: Any) -> Any:
+    """Maximize the likelihood of one feature, its cells' moments being the best ones."""
+
+    def loss(free, args):
+        x, hit = args
+        bijection = _bijection(free, like)
+        z = bijection.inverse(x)
+        mass = jnp.sum(hit, 0)
+        share = hit / jnp.where(mass > 0, mass, 1.0)
+        mean = z @ share
+        spread = jnp.sum(share * jnp.square(z[:, None] - mean), 0)
+        used = (mass > 0) & (spread > 0)
+        logs = jnp.where(used, jnp.log(jnp.where(used, spread, 1.0)), 0.0)
+        slope = jnp.sum(hit, 1) @ bijection.log_slope(z)
+        return (0.5 * jnp.sum(mass * logs) + slope) / jnp.sum(mass)
+
+    found = minimize_newton(loss, free[None], (x, hit), steps=40)
+    return _bijection(found.x, like)
+
+
+def _free(bijection: Any, dtype: Any) -> Float[Array, " m"]:
+    """The parameters as one vector of free numbers."""
+    numbers = []
+    for name, value in _parameters(bijection):
+        value = jnp.asarray(value, dtype)
+        if value.ndim:
+            raise ValueError(
+                f"bijection must have scalar parameters, {name} has shape "
+                f"{value.shape}; every feature's own are what is fitted."
+            )
+        numbers.append(jnp.log(value) if name in POSITIVE else value)
+    if not numbers:
+        raise ValueError(
+            "bijection has no parameters to fit; call jaxsteer.fit_population on "
+            "bijection.inverse(x), or with family='lognormal'."
+        )
+    return jnp.stack(numbers)
+
+
+def _parameters(bijection: Any) -> list[tuple[str, Any]]:
+    if isinstance(bijection, Chain):
+        return [pair for link in bijection.links for pair in _parameters(link)]
+    if isinstance(bijection, FITTED):
+        return list(vars(bijection).items())
+    if jax.tree.leaves(bijection):
+        raise ValueError(
+            f"bijection: {type(bijection).__name__} has no rule to be fitted by; take "
+            f"one of {', '.join(kind.__name__ for kind in FITTED)}."
+        )
+    return []
+
+
+def _bijection(free: Float[Array, " m"], like: Any) -> Any:
+    """The bijection of a vector of free numbers."""
+    names = [name for name, _ in _parameters(like)]
+    leaves = [
+        jnp.exp(free[i]) if name in POSITIVE else free[i]
+        for i, name in enumerate(names)
+    ]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
