@@ -21,6 +21,7 @@ from jaxsteer.families._geometric import Geometric, kl_geometric
 from jaxsteer.families._gumbel import Gumbel, kl_gumbel
 from jaxsteer.families._laplace import Laplace, kl_laplace
 from jaxsteer.families._low_rank_normal import LowRankNormal, kl_low_rank_normal
+from jaxsteer.families._monte_carlo import Estimate, kl_divergence_mc
 from jaxsteer.families._multivariate_normal import (
     MultivariateNormal,
     kl_multivariate_normal,
@@ -49,6 +50,7 @@ __all__ = [
     "Categorical",
     "DiagonalNormal",
     "Dirichlet",
+    "Estimate",
     "Exponential",
     "Gamma",
     "Geometric",
@@ -74,6 +76,7 @@ __all__ = [
     "kl_diagonal_normal",
     "kl_dirichlet",
     "kl_divergence",
+    "kl_divergence_mc",
     "kl_exponential",
     "kl_gamma",
     "kl_geometric",
