@@ -26,6 +26,7 @@ from jaxsteer.families import (
     TransformedNormal,
 )
 from jaxsteer.maps import Exp
+from jaxsteer.moments._by_likelihood import BY_LIKELIHOOD, fit_cells
 from jaxsteer.moments._cells import cell_moments
 from jaxsteer.moments._columns import CellColumns, cell_columns, group_moments
 from jaxsteer.moments._diagnosis import diagnose
@@ -33,7 +34,7 @@ from jaxsteer.moments._low_rank import choose_rank, fit_low_rank
 from jaxsteer.moments._shrinkage import check_shrinkage, shrink
 from jaxsteer.population import Population
 
-FAMILIES = ("normal", "diagonal_normal", "lognormal")
+FAMILIES = ("normal", "diagonal_normal", "lognormal", *BY_LIKELIHOOD)
 COVARIANCES = ("full", "tied", "diagonal", "low_rank")
 
 
@@ -79,7 +80,11 @@ def fit_population(
         group: ``[n]`` group codes 0..G-1.
         family: "normal" (univariate for ``[n]``, full covariances for ``[n, d]``),
             "diagonal_normal" (independent features), or "lognormal" (the same as
-            "normal" for ``log x``; `x` must be positive).
+            "normal" for ``log x``; `x` must be positive). For ``[n]``, by maximum
+            likelihood: "laplace", "gumbel", "exponential", "gamma", "inverse_gamma",
+            "weibull", "rayleigh", "pareto", "beta", "von_mises", "bernoulli",
+            "categorical" (codes 0..m-1), "poisson", "geometric". Side by side:
+            :class:`jaxsteer.Product` of such fits' conditionals.
         shrinkage: Of full and tied covariances toward a multiple of the identity: "oas",
             "ledoit-wolf", an intensity in [0, 1], or None. Of "low_rank", the diagonal
             toward its mean: an intensity (1 is probabilistic principal components),
@@ -162,6 +167,9 @@ def fit_population(
         x = Exp().inverse(x)
     flat = x[:, None] if x.ndim == 1 else x
     cell = _cell_codes(label, group, n_classes, n_groups)
+    if family in BY_LIKELIHOOD:
+        mass, law = fit_cells(family, x, cell, weights, (n_classes, n_groups))
+        return Population(mass / jnp.sum(mass), law)
     moments: Any = None
     if covariance == "full":
         moments = _cell_moments(flat, cell, n_classes * n_groups, weights)
@@ -208,6 +216,11 @@ def _fewest_rows(cell: Any, weights: Any) -> float | None:
 
 def _check_covariance(covariance, rank, family, shape):
     """Return what is fitted ("diagonal" where only variances are), or raise."""
+    if family in BY_LIKELIHOOD and (len(shape) != 1 or rank is not None):
+        raise ValueError(
+            f"family={family!r} is for one feature [n] and takes no rank, got x of shape "
+            f"{shape}; fit each column and join them with jaxsteer.Product."
+        )
     if len(shape) == 1 and covariance != "full":
         raise ValueError(
             f"covariance={covariance!r} needs x of shape [n, d], got {shape}; leave it "

@@ -1,0 +1,108 @@
+"""One-feature families fitted to every cell by maximum likelihood."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsteer._errors import is_concrete
+from jaxsteer._types import Array, Float, Int
+from jaxsteer.families import (
+    Bernoulli,
+    Beta,
+    Categorical,
+    Exponential,
+    Gamma,
+    Geometric,
+    Gumbel,
+    InverseGamma,
+    Laplace,
+    Pareto,
+    Poisson,
+    Rayleigh,
+    VonMises,
+    Weibull,
+)
+
+FEWEST_ROWS = 2
+
+BY_LIKELIHOOD: dict[str, Any] = {
+    "bernoulli": Bernoulli,
+    "beta": Beta,
+    "categorical": Categorical,
+    "exponential": Exponential,
+    "gamma": Gamma,
+    "geometric": Geometric,
+    "gumbel": Gumbel,
+    "inverse_gamma": InverseGamma,
+    "laplace": Laplace,
+    "pareto": Pareto,
+    "poisson": Poisson,
+    "rayleigh": Rayleigh,
+    "von_mises": VonMises,
+    "weibull": Weibull,
+}
+
+
+def fit_cells(
+    family: str,
+    x: Float[Array, " n"],
+    cell: Int[Array, " n"],
+    weights: Float[Array, " n"],
+    shape: tuple[int, int],
+) -> tuple[Float[Array, "K G"], Any]:
+    """Fit a family of :data:`BY_LIKELIHOOD` to every cell.
+
+    Args:
+        family: Its name.
+        x: ``[n]`` the feature.
+        cell: ``[n]`` cell codes.
+        weights: ``[n]`` non-negative weights.
+        shape: ``(K, G)``.
+
+    Returns:
+        Mass of the cells, ``[K, G]``, and the laws, batch ``[K, G]``. Cost O(n K G),
+        times the Newton steps of families that need them.
+
+    Raises:
+        ValueError: If a cell has fewer than two rows of positive weight, all its values
+            are equal, or values lie off the family's support.
+    """
+    n_cells = shape[0] * shape[1]
+    hit = jnp.asarray(cell)[None] == jnp.arange(n_cells)[:, None]
+    shares = jnp.where(hit, weights, 0.0)
+    _check_cells(family, x, shares, shape)
+    kind = BY_LIKELIHOOD[family]
+    everywhere = jnp.broadcast_to(x, shares.shape)
+    if kind is Categorical:
+        law = kind.from_samples(everywhere.astype(jnp.int32), shares)
+    else:
+        law = kind.from_samples(everywhere, shares)
+    law = jax.tree.map(lambda leaf: leaf.reshape(shape + leaf.shape[1:]), law)
+    return jnp.sum(shares, 1).reshape(shape), law
+
+
+def _check_cells(family: str, x: Array, shares: Array, shape: tuple[int, int]) -> None:
+    if not is_concrete(x, shares):
+        return
+    used = np.asarray(shares) > 0
+    few = np.flatnonzero(used.sum(1) < FEWEST_ROWS)
+    if few.size:
+        i, a = divmod(int(few[0]), shape[1])
+        raise ValueError(
+            f"cell (class {i}, group {a}) has {int(used[few[0]].sum())} rows with "
+            f"weight, {FEWEST_ROWS} are needed; merge classes or groups, or drop it."
+        )
+    if family in ("bernoulli", "categorical", "poisson", "geometric", "exponential"):
+        return
+    values = np.asarray(x)
+    for code, mine in enumerate(used):
+        if np.ptp(values[mine]) == 0:
+            i, a = divmod(code, shape[1])
+            raise ValueError(
+                f"x has one value only, {values[mine][0]}, in cell (class {i}, group "
+                f"{a}); family={family!r} needs spread."
+            )
