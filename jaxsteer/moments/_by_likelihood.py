@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._errors import is_concrete
-from jaxsteer._types import Array, Float, Int
+from jaxsteer._types import Array, ArrayLike, Float, Int
 from jaxsteer.families import (
     Bernoulli,
     Beta,
@@ -50,7 +50,7 @@ BY_LIKELIHOOD: dict[str, Any] = {
 def fit_cells(
     family: str,
     x: Float[Array, " n"],
-    cell: Int[Array, " n"],
+    cell: Int[ArrayLike, " n"],
     weights: Float[Array, " n"],
     shape: tuple[int, int],
 ) -> tuple[Float[Array, "K G"], Any]:
