@@ -114,6 +114,7 @@ def test_two_changes_between_neighbors_are_seen(x64):
         np.testing.assert_allclose(found.rates[1, 1], expected, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["group_aware", "group_blind"])
 def test_more_classes_and_groups_equal_counting_and_simulation(rule, eps):
     rng = np.random.default_rng(2)
@@ -213,6 +214,7 @@ CONTINUOUS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONTINUOUS)
 def test_other_families_equal_counting(name, eps):
     family, parameters, reference = CONTINUOUS[name]

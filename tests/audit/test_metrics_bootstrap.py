@@ -81,6 +81,7 @@ def test_replicates_follow_the_law_of_rows_drawn(rows, how):
         same_law(ours[name], theirs[name])
 
 
+@pytest.mark.slow
 def test_replicates_on_scores_follow_the_law_of_rows_drawn(rows):
     d = rows(500)
     data = d["label"], d["score"], d["group"]
@@ -141,6 +142,7 @@ def test_standard_errors_equal_their_formulas(rows):
     )
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_as_often_as_they_say():
     """300 samples of 600 rows, one vmapped call: the truth lies in 95% of them."""
     n, trials = 600, 300

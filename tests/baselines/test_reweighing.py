@@ -29,6 +29,7 @@ def joint(label, group, weights):
     return table
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**16),

@@ -21,6 +21,8 @@ from scipy import stats
 from jaxsteer import families
 from jaxsteer.maps import DiagonalMap
 
+pytestmark = pytest.mark.slow
+
 LOG_PROB = jax.jit(lambda p, x: p.log_prob(x))
 SAMPLE = jax.jit(lambda p, key: p.sample(key, (N,)))
 N = 20_000

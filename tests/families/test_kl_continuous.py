@@ -14,6 +14,8 @@ from scipy import integrate
 
 from jaxsteer.families import VonMises, kl_divergence
 
+pytestmark = pytest.mark.slow
+
 KL = jax.jit(kl_divergence)
 BATCH = (32,)
 # The fixture only skips; nothing of it changes between examples.

@@ -14,6 +14,8 @@ from scipy import special
 
 from jaxsteer.families import Bernoulli, Categorical, Geometric, Poisson, kl_divergence
 
+pytestmark = pytest.mark.slow
+
 KL = jax.jit(kl_divergence)
 SLOPES = jax.jit(jax.grad(lambda p, q: jnp.sum(kl_divergence(p, q)), (0, 1)))
 BATCH = (32,)

@@ -18,6 +18,8 @@ from tests.ideal.problems import (
     random_univariate,
 )
 
+pytestmark = pytest.mark.slow
+
 MODES = ("reweigh", "reference", "keep", "joint")
 SHAPES = [(k, g) for k in (2, 3, 4, 5) for g in (2, 3, 4)]
 COSTS = (0.05, 0.3, 1.0, 2.5, 10.0, 50.0)

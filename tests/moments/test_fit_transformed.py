@@ -11,6 +11,8 @@ from scipy import stats
 import jaxsteer as js
 from jaxsteer.maps import BoxCox, Chain, Exp, Sigmoid, SinhArcsinh, YeoJohnson
 
+pytestmark = pytest.mark.slow
+
 
 def rows(n=4000, seed=0):
     rng = np.random.default_rng(seed)
