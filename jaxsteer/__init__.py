@@ -1,9 +1,9 @@
 """jaxsteer: the nearest exactly-fair population, and the maps that steer there.
 
 See the README for what "fair" means here, and what is not promised. Importing this
-package computes nothing; the parts that need scikit-learn, pandas or matplotlib
-(``compare``, ``datasets``, ``estimators``, ``plots``, ``report``, ``storage``) are
-loaded when they are first used.
+package computes nothing; the parts that need Flax, scikit-learn, pandas or matplotlib
+(``compare``, ``datasets``, ``estimators``, ``latent``, ``models``, ``nn``, ``pareto``,
+``plots``, ``report``, ``storage``) are loaded when they are first used.
 """
 
 from importlib import import_module as _import_module
@@ -176,8 +176,19 @@ __all__ = [
     "solvers",
 ]
 
-# Loaded when first used: their dependencies are extras.
-_LAZY = ("compare", "datasets", "estimators", "plots", "report", "storage")
+# Loaded when first used: their dependencies are extras, or take long to import.
+_LAZY = (
+    "compare",
+    "datasets",
+    "estimators",
+    "latent",
+    "models",
+    "nn",
+    "pareto",
+    "plots",
+    "report",
+    "storage",
+)
 
 
 def __getattr__(name: str):

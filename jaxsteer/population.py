@@ -109,3 +109,34 @@ def kl_parts(
     cost = jnp.where(used, target.priors * jnp.where(used, cells, 0.0), 0.0)
     feature = jnp.sum(cost, (-2, -1))
     return prior, feature
+
+
+def check_population(pop: Any, name: str = "pop", *, batch: bool = False) -> None:
+    """Raise unless `pop` is a population whose shapes agree.
+
+    Args:
+        pop: What was passed.
+        name: The argument's name.
+        batch: Whether many populations are stacked along one more leading axis.
+
+    Raises:
+        ValueError: Naming the argument and the remedy.
+    """
+    if not isinstance(pop, Population):
+        raise ValueError(
+            f"{name} must be a jaxsteer.Population, got {type(pop).__name__}; build one "
+            f"with jaxsteer.fit_population or jaxsteer.Population(priors, conditionals)."
+        )
+    shape = jnp.shape(pop.priors)
+    if len(shape) != 2 + batch:
+        raise ValueError(
+            f"{name}.priors must have shape {'[N, K, G]' if batch else '[K, G]'}, got "
+            f"{list(shape)}; stack populations for jaxsteer.nearest_ideal_batch and "
+            f"pass one at a time to the others, or use jax.vmap."
+        )
+    cells = jnp.shape(jax.tree.leaves(pop.conditionals)[0])[: 2 + batch]
+    if cells != shape:
+        raise ValueError(
+            f"{name}.conditionals must have batch shape {shape}, as {name}.priors has, "
+            f"got {cells}."
+        )

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._types import Array, Float, Int
+from jaxsteer.audit._bayes_rule import with_point_axis
 from jaxsteer.audit._cdf import cdf_of
 
 # From points [B, n] to the cost of each decision there, [J, B, n]; the least is taken.
@@ -89,7 +90,7 @@ def _masses(scores: Scores, cells: Any, points: Array) -> Float[Array, "J C B"]:
         if cdf is not None:
             return _decide(scores, x)
         # Where a density ends there is a cut too: the nodes need smooth pieces.
-        inside = jnp.isfinite(_wide(cells).log_prob(x[None]))
+        inside = jnp.isfinite(with_point_axis(cells).log_prob(x[None]))
         return _decide(scores, x) * (len(inside) + 1) + jnp.sum(inside, 0)
 
     left, right = points[:, :-1], points[:, 1:]
@@ -120,7 +121,7 @@ def _masses(scores: Scores, cells: Any, points: Array) -> Float[Array, "J C B"]:
     # The first piece reaches down, and the last one up, to infinity.
     starts = starts.at[:, 0].set(-jnp.inf)
     stops = stops.at[:, -1].set(jnp.inf)
-    law = _wide(cells)
+    law = with_point_axis(cells)
     return _add(chosen, cdf(law, stops[None]) - cdf(law, starts[None]))
 
 
@@ -133,11 +134,8 @@ def _by_nodes(cells: Any, start: Array, stop: Array) -> Float[Array, "C B n"]:
     half = (stop - start) / 2
     total = jnp.zeros((), start.dtype)
     for node, weight in zip(where, weights, strict=True):
-        density = jnp.exp(_wide(cells).log_prob((start + half * (1 + node))[None]))
+        density = jnp.exp(
+            with_point_axis(cells).log_prob((start + half * (1 + node))[None])
+        )
         total = total + weight * half * density
     return total
-
-
-def _wide(cells: Any) -> Any:
-    """The cells with one more axis, so that points broadcast against them."""
-    return jax.tree.map(lambda leaf: leaf[..., None], cells)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -49,6 +50,31 @@ def expected_costs(
     total = jnp.sum(weight, 0)
     posterior = weight / jnp.where(total > 0, total, 1.0)
     return einsum("ji,i...->j...", cost, posterior)
+
+
+def line_costs(
+    law: Any, weights: Float[Array, "K G"], cost: Float[Array, "J K"]
+) -> Callable[[Array], Array]:
+    """Expected costs ``[J, G, n]`` at points ``[G, n]`` of the line, group by group.
+
+    Args:
+        law: Univariate laws, batch ``[K, G]``.
+        weights: ``[K, G]`` weights of the laws, not negative.
+        cost: ``cost[j, i]`` of predicting ``j`` where ``i`` is true.
+    """
+    law, log_weight = with_point_axis(law), log_priors(weights)[..., None]
+    return lambda x: expected_costs(law.log_prob(x) + log_weight, cost)
+
+
+def with_point_axis(law: Any) -> Any:
+    """The laws with one more axis, so that points broadcast against them."""
+    return jax.tree.map(lambda leaf: leaf[..., None], law)
+
+
+def shares_in_group(priors: Float[Array, "K G"]) -> Float[Array, "K G"]:
+    """Class shares of each group; 0 in an empty one."""
+    size = jnp.sum(priors, 0)
+    return priors / jnp.where(size > 0, size, 1.0)
 
 
 def pooled(log_joint: Float[Array, "K G ..."]) -> Float[Array, "K ..."]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxsteer._types import Array, Float
 from jaxsteer.families import MultivariateNormal
+from jaxsteer.ideal._diagonalization import generic_mixture
 from jaxsteer.linalg import einsum, symmetrize, transpose, whiten
 
 
@@ -25,7 +26,7 @@ def canonical_cells(cells: MultivariateNormal) -> MultivariateNormal:
     Returns:
         The cells in the new coordinates. Cost O(G K d^3).
     """
-    k, _, d = cells.mean.shape
+    d = cells.mean.shape[-1]
     root = jnp.linalg.cholesky(jnp.mean(cells.cov, 0))
     inverse = whiten(root, jnp.eye(d, dtype=root.dtype))
     center = cells.mean - jnp.mean(cells.mean, 0)
@@ -33,13 +34,8 @@ def canonical_cells(cells: MultivariateNormal) -> MultivariateNormal:
         einsum("gde,kge->kgd", inverse, center), _turned(inverse, cells.cov)
     )
 
-    # Any numbers will do that satisfy no simple equation.
-    generic = np.random.default_rng(0).uniform(0.5, 1.5, (3, k))
-    first, second, third = jnp.asarray(generic, root.dtype)
-    mix = einsum("k,kgde->gde", first, flat.cov)
-    for weights in (second, third):
-        direction = einsum("k,kgd->gd", weights, flat.mean)
-        mix = mix + direction[:, :, None] * direction[:, None, :]
+    by_group = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), flat)
+    mix = generic_mixture(by_group.cov, by_group.mean)
     axes = transpose(jnp.linalg.eigh(symmetrize(mix))[1])
     mean, cov = einsum("gde,kge->kgd", axes, flat.mean), _turned(axes, flat.cov)
     signs = _signs(mean, cov)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array
@@ -20,7 +19,6 @@ from jaxsteer.families import (
     Poisson,
     SharedBijection,
 )
-from jaxsteer.population import Population
 
 
 class Cells(NamedTuple):
@@ -61,24 +59,3 @@ def base_cells(conditionals: Any) -> Cells:
 
 def _same(z: Array) -> Array:
     return z
-
-
-def check_population(pop: Any, name: str = "pop") -> None:
-    """Raise unless `pop` is one population whose shapes agree."""
-    if not isinstance(pop, Population):
-        raise ValueError(
-            f"{name} must be a jaxsteer.Population, got {type(pop).__name__}; build one "
-            f"with jaxsteer.fit_population or jaxsteer.Population(priors, conditionals)."
-        )
-    shape = jnp.shape(pop.priors)
-    if len(shape) != 2:
-        raise ValueError(
-            f"{name}.priors must have shape [K, G], got {list(shape)}; use jax.vmap for "
-            f"many populations."
-        )
-    cells = jnp.shape(jax.tree.leaves(pop.conditionals)[0])[:2]
-    if cells != shape:
-        raise ValueError(
-            f"{name}.conditionals must have batch shape {shape}, as {name}.priors has, "
-            f"got {cells}."
-        )

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 from jaxsteer._errors import is_concrete
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float
-from jaxsteer.audit._cells import base_cells, check_population
+from jaxsteer.audit._bayes_rule import shares_in_group
+from jaxsteer.audit._cells import base_cells
 from jaxsteer.audit._variation import excess_mass, mixture_variation, variation_bound
 from jaxsteer.families import kl_divergence
 from jaxsteer.ideal import Steering
 from jaxsteer.linalg import relative_entropy
-from jaxsteer.population import Population
+from jaxsteer.population import Population, check_population
 
 # Grid nodes for each cell: decisions on selection change in few places, which the
 # quadrature finds between nodes too.
@@ -160,7 +161,10 @@ def _certificate(source: Population, target: Population, *, ideal: bool) -> Cert
     kl = jnp.sum(prior_parts + jnp.where(used, target.priors * cell_kl, 0.0))
     kl = jnp.maximum(kl, 0.0)
 
-    old_share, new_share = _shares(source.priors), _shares(target.priors)
+    old_share, new_share = (
+        shares_in_group(source.priors),
+        shares_in_group(target.priors),
+    )
     share_kl = jnp.sum(relative_entropy(new_share, old_share), 0)
     share_kl = share_kl + jnp.sum(jnp.where(used, new_share * cell_kl, 0.0), 0)
     safe_variation = variation_bound(kl)
@@ -188,11 +192,6 @@ def _certificate(source: Population, target: Population, *, ideal: bool) -> Cert
         safe_selection=_worst_pair(variation_bound(share_kl), ideal),
         exact_selection=exact_selection,
     )
-
-
-def _shares(priors: Float[Array, "K G"]) -> Float[Array, "K G"]:
-    size = jnp.sum(priors, 0)
-    return priors / jnp.where(size > 0, size, 1.0)
 
 
 def _worst_pair(variation: Float[Array, "... G"], ideal: bool) -> Float[Array, "..."]:

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Bool, Float
 from jaxsteer.audit._canonical import canonical_cells
-from jaxsteer.audit._cells import base_cells, check_population
+from jaxsteer.audit._cells import base_cells
 from jaxsteer.families import DiagonalNormal, MultivariateNormal, Normal
 from jaxsteer.ideal import nearest_ideal
 from jaxsteer.linalg import all_after, einsum, inv_sqrtm_psd, sqrtm_psd, whiten
-from jaxsteer.population import Population
+from jaxsteer.population import Population, check_population
 
 
 @register_dataclass

@@ -20,12 +20,14 @@ from jaxsteer.audit._bayes_rule import (
     RULES,
     cost_matrix,
     expected_costs,
+    line_costs,
     log_priors,
     pooled,
+    shares_in_group,
 )
-from jaxsteer.audit._cells import base_cells, check_population
+from jaxsteer.audit._cells import base_cells
 from jaxsteer.families import DiagonalNormal, MultivariateNormal, Normal
-from jaxsteer.population import Population
+from jaxsteer.population import Population, check_population
 
 METHODS = ("auto", "exact", "quadrature", "qmc")
 # Grid nodes of the quadrature for each cell, one for so many `n_points`.
@@ -230,19 +232,16 @@ def line_scores(
             return jnp.where(decision == classes[:, None, None], 0.0, 1.0)
 
         return given
+    if rule != "group_blind":
+        return line_costs(decider.conditionals, decider.priors, cost)
     log_prior = log_priors(decider.priors)
-    law = jax.tree.map(lambda leaf: leaf[..., None], decider.conditionals)
-
-    def aware(x):
-        return expected_costs(law.log_prob(x) + log_prior[..., None], cost)
-
     wide = jax.tree.map(lambda leaf: leaf[:, :, None, None], decider.conditionals)
 
     def blind(x):
         log_joint = wide.log_prob(x) + log_prior[:, :, None, None]
         return expected_costs(pooled(log_joint), cost)
 
-    return blind if rule == "group_blind" else aware
+    return blind
 
 
 def _shared(law: Any) -> Any:
@@ -266,8 +265,7 @@ def summarize(
     priors: Float[Array, "K G"], rates: Array, cost: Array, standard_error: Array
 ) -> BayesRates:
     """What follows from the rates."""
-    size = jnp.sum(priors, 0)
-    share = priors / jnp.where(size > 0, size, 1.0)
+    share = shares_in_group(priors)
     wrong = 1 - jnp.eye(len(priors), dtype=rates.dtype)
     mass = priors * rates
     return BayesRates(

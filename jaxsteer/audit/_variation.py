@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxsteer._types import Array, Float
 from jaxsteer.audit._bayes_normal import heavier
 from jaxsteer.audit._bayes_quadrature import region_masses
-from jaxsteer.audit._bayes_rule import expected_costs, log_priors
+from jaxsteer.audit._bayes_rule import line_costs
 from jaxsteer.families import Normal
 
 
@@ -46,22 +46,11 @@ def excess_mass(
             lambda a, b: jnp.stack([a, b]).reshape(2, -1, *a.shape[2:]), first, second
         )
         weights = jnp.stack([first_weight, second_weight]).reshape(2, -1)
-        chosen = _where_second_weighs_more(both, weights, nodes)
+        scores = line_costs(both, weights, 1 - jnp.eye(2, dtype=weights.dtype))
+        chosen = region_masses(scores, both, [both], nodes=nodes)[1]
         chosen = chosen.reshape(2, *first_weight.shape)
         masses = chosen[1], chosen[0]
     return second_weight * masses[0] - first_weight * masses[1]
-
-
-def _where_second_weighs_more(laws: Any, weights: Array, nodes: int) -> Array:
-    wide = jax.tree.map(lambda leaf: leaf[..., None], laws)
-    log_weight = log_priors(weights)[..., None]
-    cost = 1 - jnp.eye(2, dtype=weights.dtype)
-
-    def scores(x):
-        return expected_costs(wide.log_prob(x) + log_weight, cost)
-
-    masses = region_masses(scores, laws, [laws], nodes=nodes)
-    return masses[1]
 
 
 def mixture_variation(
@@ -83,15 +72,10 @@ def mixture_variation(
     """
     cells = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
     shares = jnp.concatenate([first_share, second_share])
-    wide = jax.tree.map(lambda leaf: leaf[..., None], cells)
-    log_share = log_priors(shares)[..., None]
     k = len(first_share)
     # Predicting one mixture is wrong where the other one is true.
     cost = jnp.repeat(1 - jnp.eye(2, dtype=shares.dtype), k, axis=1)
-
-    def scores(x):
-        return expected_costs(wide.log_prob(x) + log_share, cost)
-
+    scores = line_costs(cells, shares, cost)
     masses = region_masses(scores, cells, [cells], nodes=nodes)
     signed = jnp.concatenate([-first_share, second_share])
     return jnp.maximum(jnp.sum(signed * masses[1], 0), 0.0)

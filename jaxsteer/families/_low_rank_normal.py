@@ -11,13 +11,14 @@ import jax.numpy as jnp
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Key
 from jaxsteer.families._multivariate_normal import MultivariateNormal, check_same_space
-from jaxsteer.families._normal import LOG_2PI, _log_quotient
+from jaxsteer.families._normal import LOG_2PI
 from jaxsteer.families._principal import (
     principal_factor_of_cov,
     principal_factor_of_root,
 )
 from jaxsteer.linalg import (
     expm1_minus,
+    log_quotient,
     logdet_from_cholesky,
     matmul,
     solve_psd,
@@ -300,7 +301,7 @@ def kl_low_rank_normal(p: LowRankNormal, q: LowRankNormal) -> Float[Array, "..."
     check_same_space(p.mean, q.mean)
     rank = max(p.factor.shape[-1], q.factor.shape[-1])
     deviation = jnp.sqrt(q.diagonal)[..., None]
-    log_ratio = _log_quotient(p.diagonal, q.diagonal)[..., None]
+    log_ratio = log_quotient(p.diagonal, q.diagonal)[..., None]
     root = jnp.exp(0.5 * log_ratio)
     u, v = (_widen(law.factor, rank) / deviation for law in (p, q))
     y = (p.mean - q.mean)[..., None] / deviation
@@ -327,7 +328,7 @@ def kl_low_rank_normal(p: LowRankNormal, q: LowRankNormal) -> Float[Array, "..."
 
     diagonals = (jnp.diagonal(f, axis1=-2, axis2=-1) for f in (root_q, root_p))
     below = jnp.tril(matmul(inverse_p, root_q - root_p), -1)
-    posterior = jnp.sum(expm1_minus(2 * _log_quotient(*diagonals)), -1)
+    posterior = jnp.sum(expm1_minus(2 * log_quotient(*diagonals)), -1)
     posterior = posterior + jnp.sum(below * below, (-2, -1))
 
     turned = matmul(transpose(root_q), hidden)

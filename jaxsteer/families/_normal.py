@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Key
-from jaxsteer.linalg import expm1_minus
+from jaxsteer.linalg import expm1_minus, log_quotient
 from jaxsteer.maps import DiagonalMap
 
 LOG_2PI = math.log(2 * math.pi)
@@ -89,14 +89,6 @@ def kl_normal(p: Normal, q: Normal) -> Float[Array, "..."]:
     Returns:
         ``[...]`` divergences, non-negative.
     """
-    log_ratio = 2 * _log_quotient(p.scale, q.scale)
+    log_ratio = 2 * log_quotient(p.scale, q.scale)
     distance = (p.loc - q.loc) / q.scale
     return 0.5 * (expm1_minus(log_ratio) + distance * distance)
-
-
-def _log_quotient(a: Float[Array, "..."], b: Float[Array, "..."]) -> Array:
-    """``log(a / b)``, to the last digits of a quotient near 1 too."""
-    near = jnp.abs(a - b) < 0.5 * b
-    # A difference of near numbers is exact, a difference of their logarithms is not.
-    excess = jnp.where(near, a - b, 0.0) / jnp.where(near, b, 1.0)
-    return jnp.where(near, jnp.log1p(excess), jnp.log(a) - jnp.log(b))

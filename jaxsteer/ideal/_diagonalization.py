@@ -44,7 +44,9 @@ def diagonalizing_matrix(
     means = jnp.stack([target_mean, mean])
     share = weight / jnp.sum(weight)
     factor = jnp.linalg.cholesky(einsum("k,gkij->gij", share, covs))
-    mixed = _mixture(covs, means - einsum("k,gkj->gj", share, means)[:, None])
+    center = means - einsum("k,gkj->gj", share, means)[:, None]
+    # With two classes any combination has the axes that make both diagonal.
+    mixed = covs[:, 0] if len(weight) == 2 else generic_mixture(covs, center)
     inner = whiten(factor, transpose(whiten(factor, mixed)))
     _, vectors = jnp.linalg.eigh(symmetrize(inner))
     basis = back(factor, vectors)  # in its coordinates the mean covariance is 1
@@ -67,15 +69,15 @@ def diagonalizing_matrix(
     return matmul(left * (sign * gain), transpose(basis[1]))
 
 
-def _mixture(
+def generic_mixture(
     cov: Float[Array, "G K d d"], center: Float[Array, "G K d"]
 ) -> Float[Array, "G d d"]:
-    """A combination of the classes that no symmetry is likely to share."""
-    k = cov.shape[1]
-    if k == 2:  # any combination has the axes that make both diagonal
-        return cov[:, 0]
+    """A combination of covariances and of means' products, the same in every group.
+
+    Its axes turn with the group; no symmetry of the classes is likely to hide them.
+    """
     # Any numbers will do that satisfy no simple equation.
-    generic = np.random.default_rng(0).uniform(0.5, 1.5, (3, k))
+    generic = np.random.default_rng(0).uniform(0.5, 1.5, (3, cov.shape[1]))
     first, *others = jnp.asarray(generic, cov.dtype)
     mixed = einsum("k,gkij->gij", first, cov)
     for weights in others:

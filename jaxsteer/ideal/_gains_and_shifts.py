@@ -76,8 +76,9 @@ def moved_orbit(
         signs = np.ones((len(patterns), n_groups))
         signs[:, others] = patterns
 
+    program = _Program(type(cells), reference, all_groups)
+
     def search(sign):
-        program = _Program(type(cells), reference, all_groups)
         starts = _starts(cells, weights, sign, program)
         return minimize_newton(
             program.objective,
@@ -91,7 +92,6 @@ def moved_orbit(
     best = jnp.argmin(jnp.stack([one.value for one in found]))
     chosen = jax.tree.map(lambda *leaves: jnp.stack(leaves)[best], *found)
     sign = jnp.asarray(signs, weights.dtype)[best]
-    program = _Program(type(cells), reference, all_groups)
     template, maps = program.unpack(chosen.x, cells, sign)
     residual = chosen.gradient_norm / jnp.sum(weights)
     tolerance = 100 * float(jnp.finfo(weights.dtype).eps) ** 0.75

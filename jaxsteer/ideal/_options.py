@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from jaxsteer._errors import check_choice
 from jaxsteer.ideal._priors import PRIORS
-from jaxsteer.population import Population
+from jaxsteer.population import check_population
 from jaxsteer.solvers import DIFFERENTIATE, Differentiate, RelativeLBFGS, RelativeNewton
 
 INTERVENTIONS = ("affirmative", "all_groups")
@@ -47,25 +46,8 @@ def check_problem(pop: Any, priors: str, options: Options, *, batch: bool = Fals
     check_choice("gauge", options.gauge, GAUGES)
     check_choice("priors", priors, PRIORS)
     check_choice("differentiate", options.differentiate, DIFFERENTIATE)
-    if not isinstance(pop, Population):
-        raise ValueError(
-            f"pop must be a jaxsteer.Population, got {type(pop).__name__}; build one "
-            f"with jaxsteer.fit_population or jaxsteer.Population(priors, conditionals)."
-        )
-    whole = jnp.shape(pop.priors)
-    if len(whole) != 2 + batch:
-        raise ValueError(
-            f"pop.priors must have shape {'[N, K, G]' if batch else '[K, G]'}, got "
-            f"{list(whole)}; stack populations for jaxsteer.nearest_ideal_batch and "
-            f"pass one at a time to the others."
-        )
-    cells = jnp.shape(jax.tree.leaves(pop.conditionals)[0])[: 2 + batch]
-    if cells != whole:
-        raise ValueError(
-            f"pop.conditionals must have batch shape {whole}, as pop.priors has, got "
-            f"{cells}."
-        )
-    shape = whole[-2:]
+    check_population(pop, batch=batch)
+    shape = jnp.shape(pop.priors)[-2:]
     if shape[1] < 2:
         raise ValueError(
             "pop has one group; there is nothing to make equal with fewer than two."

@@ -11,13 +11,16 @@ from jaxsteer._types import Array, Float
 
 
 def _log1p_ratio(x: Array, power: Array) -> Array:
-    """``log(1 + power x) / power``, which is ``x`` at power 0."""
+    """``log(1 + power x) / power``: ``x`` at power 0, NaN where there is no logarithm."""
+    within = power * x > -1
+    x = jnp.where(within, x, 0.0)
     small = jnp.abs(power) < _near(x)
     safe = jnp.where(small, 1.0, power)
     # The first terms of the series; the next one is below rounding.
     series = x * (1 - power * x / 2 + power**2 * x**2 / 3)
     inside = jnp.where(small, 0.0, safe * x)
-    return jnp.where(small, series, jnp.log1p(inside) / safe)
+    value = jnp.where(small, series, jnp.log1p(inside) / safe)
+    return jnp.where(within, value, jnp.nan)
 
 
 def _expm1_ratio(u: Array, power: Array) -> Array:
@@ -52,10 +55,7 @@ class BoxCox:
 
     def forward(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
         """Map base coordinates to data."""
-        power = jnp.asarray(self.power)
-        inside = power * z > -1
-        safe = jnp.where(inside, z, 0.0)
-        return jnp.where(inside, jnp.exp(_log1p_ratio(safe, power)), jnp.nan)
+        return jnp.exp(_log1p_ratio(z, jnp.asarray(self.power)))
 
     def inverse(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """Map data to base coordinates; NaN for ``x <= 0``."""
@@ -67,10 +67,7 @@ class BoxCox:
     def log_slope(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
         """Return ``log d forward / d z``."""
         power = jnp.asarray(self.power)
-        inside = power * z > -1
-        safe = jnp.where(inside, z, 0.0)
-        slope = (1 - power) * _log1p_ratio(safe, power)
-        return jnp.where(inside, slope, jnp.nan)
+        return (1 - power) * _log1p_ratio(z, power)
 
 
 @register_dataclass
@@ -92,10 +89,7 @@ class YeoJohnson:
     def forward(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
         """Map base coordinates to data."""
         sign, power = self._side(z)
-        size = jnp.abs(z)
-        inside = power * size > -1
-        logs = _log1p_ratio(jnp.where(inside, size, 0.0), power)
-        return jnp.where(inside, sign * jnp.expm1(logs), jnp.nan)
+        return sign * jnp.expm1(_log1p_ratio(jnp.abs(z), power))
 
     def inverse(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """Map data to base coordinates."""
@@ -105,10 +99,7 @@ class YeoJohnson:
     def log_slope(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
         """Return ``log d forward / d z``."""
         _, power = self._side(z)
-        size = jnp.abs(z)
-        inside = power * size > -1
-        logs = _log1p_ratio(jnp.where(inside, size, 0.0), power)
-        return jnp.where(inside, (1 - power) * logs, jnp.nan)
+        return (1 - power) * _log1p_ratio(jnp.abs(z), power)
 
     def _side(self, x: Array) -> tuple[Array, Array]:
         power = jnp.asarray(self.power)

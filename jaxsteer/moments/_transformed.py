@@ -11,6 +11,7 @@ from jaxsteer._errors import check_codes, check_finite, check_same_length, is_co
 from jaxsteer._types import Array, ArrayLike, Float, Int
 from jaxsteer.families import TransformedNormal
 from jaxsteer.maps import BoxCox, Chain, SinhArcsinh, YeoJohnson
+from jaxsteer.moments._columns import cell_columns
 from jaxsteer.moments._fit import fit_population
 from jaxsteer.population import Population
 from jaxsteer.solvers import minimize_newton
@@ -80,11 +81,10 @@ def fit_transformed_population(
     mass = jnp.ones(x.shape[0], x.dtype) if weights is None else jnp.asarray(weights)
     free = _free(bijection, x.dtype)
     cell = jnp.asarray(label) * n_groups + jnp.asarray(group)
-    hit = (cell[:, None] == jnp.arange(n_classes * n_groups)) * mass[:, None]
-    hit = hit.astype(x.dtype)
+    mass = mass.astype(x.dtype)
 
     def of_feature(column):
-        return _fit_feature(column, hit, free, bijection)
+        return _fit_feature(column, cell, mass, free, bijection, n_classes * n_groups)
 
     fitted = of_feature(x) if x.ndim == 1 else jax.vmap(of_feature, 1)(x)
     z = fitted.inverse(x)
@@ -105,23 +105,23 @@ def fit_transformed_population(
     return Population(pop.priors, TransformedNormal(pop.conditionals, fitted))
 
 
-def _fit_feature(x: Array, hit: Float[Array, "n C"], free: Array, like: Any) -> Any:
+def _fit_feature(
+    x: Array, cell: Array, weights: Array, free: Array, like: Any, n_cells: int
+) -> Any:
     """Maximize the likelihood of one feature, its cells' moments being the best ones."""
 
     def loss(free, args):
-        x, hit = args
+        x, weights = args
         bijection = _bijection(free, like)
         z = bijection.inverse(x)
-        mass = jnp.sum(hit, 0)
-        share = hit / jnp.where(mass > 0, mass, 1.0)
-        mean = z @ share
-        spread = jnp.sum(share * jnp.square(z[:, None] - mean), 0)
-        used = (mass > 0) & (spread > 0)
+        columns = cell_columns(z[:, None], cell, n_cells, weights)
+        spread = columns.variance[:, 0]
+        used = (columns.mass > 0) & (spread > 0)
         logs = jnp.where(used, jnp.log(jnp.where(used, spread, 1.0)), 0.0)
-        slope = jnp.sum(hit, 1) @ bijection.log_slope(z)
-        return (0.5 * jnp.sum(mass * logs) + slope) / jnp.sum(mass)
+        slope = jnp.sum(weights * bijection.log_slope(z))
+        return (0.5 * jnp.sum(columns.mass * logs) + slope) / jnp.sum(weights)
 
-    found = minimize_newton(loss, free[None], (x, hit), steps=40)
+    found = minimize_newton(loss, free[None], (x, weights), steps=40)
     return _bijection(found.x, like)
 
 
