@@ -67,8 +67,8 @@ def line_costs(
 
 
 def with_point_axis(law: Any) -> Any:
-    """The laws with one more axis, so that points broadcast against them."""
-    return jax.tree.map(lambda leaf: leaf[..., None], law)
+    """Laws with batch ``[C, B]`` as ``[C, B, 1]``: points ``[B, n]`` broadcast."""
+    return jax.tree.map(lambda leaf: leaf[:, :, None], law)
 
 
 def shares_in_group(priors: Float[Array, "K G"]) -> Float[Array, "K G"]:

@@ -20,6 +20,8 @@ from jaxsteer.families import (
     SharedBijection,
 )
 
+DISCRETE = (Bernoulli, Categorical, Geometric, Poisson)
+
 
 class Cells(NamedTuple):
     """A population's cells, and the way back to rows of data.
@@ -37,7 +39,7 @@ class Cells(NamedTuple):
     @property
     def on_line(self) -> bool:
         """Whether the features are one continuous number with a variance."""
-        if isinstance(self.law, Bernoulli | Categorical | Geometric | Poisson):
+        if isinstance(self.law, DISCRETE):
             return False
         spread = getattr(self.law, "cov", None)
         return spread is not None and jnp.ndim(spread) == 2

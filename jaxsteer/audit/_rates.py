@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxsteer._errors import check_choice
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Key
+from jaxsteer.audit._bayes_mc import mc_rates
 from jaxsteer.audit._bayes_normal import exact_rates, two_class_region
 from jaxsteer.audit._bayes_qmc import REPLICATES, qmc_rates
 from jaxsteer.audit._bayes_quadrature import region_masses
@@ -25,11 +26,12 @@ from jaxsteer.audit._bayes_rule import (
     pooled,
     shares_in_group,
 )
-from jaxsteer.audit._cells import base_cells
+from jaxsteer.audit._bayes_sum import summed_rates
+from jaxsteer.audit._cells import DISCRETE, base_cells
 from jaxsteer.families import DiagonalNormal, MultivariateNormal, Normal
 from jaxsteer.population import Population, check_population
 
-METHODS = ("auto", "exact", "quadrature", "qmc")
+METHODS = ("auto", "exact", "sum", "quadrature", "qmc", "mc")
 # Grid nodes of the quadrature for each cell, one for so many `n_points`.
 POINTS_A_NODE = 128
 
@@ -45,9 +47,9 @@ class BayesRates:
         selection: ``[K, G]``, the probability that ``j`` is predicted in group ``a``.
         error: ``[]`` probability of a wrong prediction.
         risk: ``[]`` expected cost.
-        standard_error: ``[K, K, G]``, of `rates`: 0 where they are exact, the
-            difference of two grids for quadrature, the standard error over replicates
-            for quasi-Monte Carlo.
+        standard_error: ``[K, K, G]``, of `rates`: 0 where they are exact, the mass of
+            the counts beyond the last for sums, the difference of two grids for
+            quadrature, the standard error over replicates or samples for the others.
     """
 
     rates: Float[Array, "K K G"]
@@ -89,20 +91,22 @@ def bayes_rates(
             population of the same family, whose group-aware Bayes rule is then measured
             on `pop`; or a function of rows (``[n]`` or ``[n, d]``) and a group code
             (``[]``, traced) to class codes ``[n]``.
-        method: "exact" (group-aware rules of two univariate normal classes),
-            "quadrature" (one continuous feature, any family with ``log_prob`` and
-            a finite ``mean`` and ``cov``; its distribution function is used where it is
-            known, and needed where a density is unbounded), "qmc" (multivariate
-            normals) or "auto", the first that applies.
+        method: "exact" (group-aware rules of two univariate normal classes), "sum" (one
+            discrete feature; counts up to `n_points`), "quadrature" (one continuous
+            feature, any family with ``log_prob`` and a finite ``mean`` and ``cov``; its
+            distribution function is used where it is known, and needed where a density
+            is unbounded), "qmc" (quasi-Monte Carlo: multivariate normals), "mc"
+            (simulation: whatever has ``sample`` and ``log_prob``, such as products) or
+            "auto", the first that applies.
         n_points: Points for each cell: of the quasi-Monte Carlo, in 8 replicates, each
             rounded down to a power of two; in quadrature one grid node for 128.
-        key: Randomness of the quasi-Monte Carlo; None is ``jax.random.key(0)``.
+        key: Randomness of the two Monte Carlo methods; None is ``jax.random.key(0)``.
 
     Returns:
         The rates. Exact ones are differentiable. Quadrature is good to 1e-8 in float64
         where decisions change between grid nodes at most twice; a function given as
         rule is only seen at the nodes. Cost O(K G) exact, O(K G n_points) in
-        quadrature, O(K^2 G n_points d^2) by quasi-Monte Carlo (``K^2 G^2`` for a
+        sums and quadrature, O(K^2 G n_points d^2) by quasi-Monte Carlo (``K^2 G^2`` for a
         group-blind rule).
 
     Raises:
@@ -159,8 +163,10 @@ def _method(pop: Population, rule: Any, method: str) -> str:
     exact = exact and (isinstance(rule, str | Population))
     fits = {
         "exact": exact,
+        "sum": isinstance(cells.law, DISCRETE),
         "quadrature": cells.on_line,
         "qmc": isinstance(cells.law, MultivariateNormal | DiagonalNormal),
+        "mc": hasattr(cells.law, "sample") and hasattr(cells.law, "log_prob"),
     }
     fitting = [name for name, fit in fits.items() if fit]
     if not fitting or (method != "auto" and method not in fitting):
@@ -191,6 +197,9 @@ def _rates(
         region = two_class_region(decider.priors, decider.conditionals, cost)
         rates = exact_rates(region, cells.law)
         spread = jnp.zeros_like(rates)
+    elif method == "sum":
+        scores = line_scores(decider, cost, rule, cells.to_rows, pop.n_groups)
+        rates, spread = summed_rates(scores, cells.law, n_points)
     elif method == "quadrature":
         scores = line_scores(decider, cost, rule, cells.to_rows, pop.n_groups)
         windows = [cells.law]
@@ -209,9 +218,12 @@ def _rates(
         law = cells.law
         if decider is not None:
             law = _alike(law, decider.conditionals)
-        rates, spread = qmc_rates(
-            law, decider, cost, rule, cells.to_rows, key, n_points=n_points
-        )
+        rest = (decider, cost, rule, cells.to_rows, key)
+        if method == "qmc":
+            rates, spread = qmc_rates(law, *rest, n_points=n_points)
+        else:
+            measured = Population(pop.priors, law)
+            rates, spread = mc_rates(measured, *rest, n_points=n_points)
     return summarize(pop.priors, rates, cost, spread)
 
 

@@ -246,14 +246,6 @@ def test_other_families_equal_counting(name, eps):
             )
 
 
-def test_discrete_features_are_refused():
-    pop = js.Population(
-        jnp.full((2, 2), 0.25), js.families.Poisson(jnp.array([[1.0, 2.0], [3.0, 4.0]]))
-    )
-    with pytest.raises(ValueError, match="does not fit Poisson"):
-        js.bayes_rates(pop)
-
-
 def _tied(rng, d, diagonal):
     root = np.eye(d) * rng.uniform(0.5, 2, d) if diagonal else rng.normal(size=(d, d))
     cov = root @ root.T + 0.3 * np.eye(d)
