@@ -24,7 +24,7 @@ def run(name: str) -> dict:
 
 @pytest.mark.slow
 def test_training_with_fairness():
-    space = run("training_with_fairness.ipynb")
+    space = run("04_training_with_fairness.ipynb")
     assert space["fair_gaps"][-1] < 0.2 * space["plain_gaps"][-1]
     results = space["results"]
     raw_accuracy, raw_gap = results["plain", "as it is"]
@@ -33,6 +33,21 @@ def test_training_with_fairness():
     assert regularized_gap < 0.25 * raw_gap
     assert gap < 0.5 * raw_gap
     assert accuracy > raw_accuracy - 0.02
+
+
+@pytest.mark.slow
+def test_synthetic_study():
+    space = run("02_synthetic_study.ipynb")
+    for rows in (space["table"], space["logs"]):
+        worst = {row["intervention"]: row["worst_gap"] for row in rows}
+        assert max(worst["affirmative"], worst["all groups"]) < 1e-4
+        assert min(worst["original"], worst["mean matching"], worst["reweighing"]) > 0.1
+    assert (space["curve"].price >= -1e-6).all()
+    assert space["ranking"].best == "normal"
+    found, truth = space["found"], space["truth"]
+    # The interval of this sample holds the truth; three of its widths always should.
+    width = found.high["kl"] - found.low["kl"]
+    assert abs(found.estimate["kl"] - truth.kl) < 1.5 * width
 
 
 def test_every_notebook_has_a_test():

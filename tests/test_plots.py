@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
+import jaxsteer as js
 from jaxsteer import metrics, plots
 
 matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is not installed")
@@ -112,3 +114,26 @@ def test_drawn_values_are_the_tables():
         assert float(row.metrics["sup_tpr_gap"].value) in drawn
     ticks = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
     assert ticks == ["raw", "MiMiC"]
+
+
+def test_population_pictures():
+    cells = js.Normal(jnp.array([[0.0, 0.0], [1.0, 2.0]]), jnp.ones((2, 2)))
+    pop = js.Population(jnp.full((2, 2), 0.25), cells)
+    target = js.nearest_ideal(pop).target
+    figure = js.plots.population_densities({"before": pop, "after": target})
+    before, after = figure.axes
+    assert [len(ax.lines) for ax in (before, after)] == [4, 4]
+    # The reference group stays, the other one moves.
+    lines = {line.get_label(): line.get_ydata() for line in before.lines}
+    moved = {line.get_label(): line.get_ydata() for line in after.lines}
+    assert np.allclose(lines["class 1, group 1"], moved["class 1, group 1"], atol=1e-5)
+    assert not np.allclose(
+        lines["class 1, group 0"], moved["class 1, group 0"], atol=1e-2
+    )
+
+    ratios = [0.5, 1.0, 2.0]
+    figure = js.plots.price_curves(js.price_of_fairness(pop, jnp.array(ratios)), ratios)
+    risk, gaps = figure.axes
+    source, transferred, _ = (line.get_ydata() for line in risk.lines)
+    assert (transferred >= source - 1e-6).all()
+    assert max(gaps.lines[2].get_ydata()) < 1e-5 < min(gaps.lines[0].get_ydata())

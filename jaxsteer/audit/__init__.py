@@ -7,16 +7,30 @@ from jaxsteer.audit._certificate import Certificate, certificate
 from jaxsteer.audit._ideality import IdealResidual, ideal_residual, is_ideal
 from jaxsteer.audit._price import PriceOfFairness, price_of_fairness
 from jaxsteer.audit._rates import BayesRates, bayes_rates
+from jaxsteer.audit._sample_size import SampleSizeCurve, sample_size_curve
+from jaxsteer.audit._sensitivity import FamilySensitivity, family_sensitivity
+from jaxsteer.audit._uncertainty import (
+    Uncertainty,
+    kl_and_maps,
+    steering_uncertainty,
+)
 
 __all__ = [
     "BayesRates",
     "Certificate",
+    "FamilySensitivity",
     "IdealResidual",
     "PriceOfFairness",
+    "SampleSizeCurve",
+    "Uncertainty",
     "bayes_rates",
     "certificate",
+    "family_sensitivity",
     "ideal_residual",
     "is_ideal",
+    "kl_and_maps",
     "metrics",
     "price_of_fairness",
+    "sample_size_curve",
+    "steering_uncertainty",
 ]

@@ -75,11 +75,14 @@ def heavier(
     root = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
     sign = jnp.where(m < 0, -1.0, 1.0)
 
-    narrower = r < 1
+    narrower = second.scale < first.scale
     length = jnp.where(narrower, jnp.abs(m) * r + root, jnp.abs(m) + r * root)
     product = jnp.where(narrower, m * m + 2 * t, 2 * r * r * t - m * m)
     near = -sign * _quotient(product, length, 0.0)
-    far = -sign * _quotient(length, widening, big)
+    # Where scales are equal but for rounding, compilers may round each use of them
+    # differently: the side of the far end must be the one that `narrower` says.
+    side = jnp.where(narrower, sign, -sign)
+    far = side * _quotient(length, jnp.abs(widening), big)
     unit = jnp.where(narrower, second.scale, first.scale)
     near, far = (jnp.clip(unit * end, -big, big) for end in (near, far))
 

@@ -17,11 +17,19 @@ from jaxsteer.compare._learners import (
 )
 from jaxsteer.compare._outcome import Outcome, apply_group_maps
 from jaxsteer.compare._split import Split, cell_counts, split_table
+from jaxsteer.compare._synthetic import (
+    INTERVENTIONS,
+    intervene,
+    study,
+    study_table,
+    synthetic_populations,
+)
 
 __all__ = [
     "COLUMNS",
     "Comparison",
     "DEFAULT_METHODS",
+    "INTERVENTIONS",
     "LEARNERS",
     "Learner",
     "METHODS",
@@ -33,9 +41,13 @@ __all__ = [
     "compare",
     "format_interval",
     "get_learner",
+    "intervene",
     "interval_record",
     "measure",
     "out_of_fold_scores",
     "positive_scores",
     "split_table",
+    "study",
+    "study_table",
+    "synthetic_populations",
 ]

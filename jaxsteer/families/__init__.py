@@ -35,6 +35,7 @@ from jaxsteer.families._product import (
     transport,
     unmoved_log_ratio,
 )
+from jaxsteer.families._quadrature import kl_divergence_quadrature
 from jaxsteer.families._transformed_normal import (
     LogNormal,
     MultivariateLogNormal,
@@ -77,6 +78,7 @@ __all__ = [
     "kl_dirichlet",
     "kl_divergence",
     "kl_divergence_mc",
+    "kl_divergence_quadrature",
     "kl_exponential",
     "kl_gamma",
     "kl_geometric",

@@ -94,7 +94,8 @@ class Gamma:
         Raises:
             ValueError: If concrete values of the map show otherwise.
         """
-        return Gamma(self.concentration, self.rate / positive_scale(move, "Gamma"))
+        rate = self.rate / positive_scale(move, "Gamma")
+        return Gamma(*jnp.broadcast_arrays(self.concentration, rate))
 
     def transport_to(self, other: Gamma) -> DiagonalMap:
         """Map ``x -> scale x`` onto `other`'s law of the same concentration.
@@ -176,7 +177,7 @@ class InverseGamma:
             ValueError: If concrete values of the map show otherwise.
         """
         scale = positive_scale(move, "InverseGamma") * self.scale
-        return InverseGamma(self.concentration, scale)
+        return InverseGamma(*jnp.broadcast_arrays(self.concentration, scale))
 
     def transport_to(self, other: InverseGamma) -> DiagonalMap:
         """Map ``x -> scale x`` onto `other`'s law of the same concentration.

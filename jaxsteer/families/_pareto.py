@@ -96,7 +96,8 @@ class Pareto:
         Raises:
             ValueError: If concrete values of the map show otherwise.
         """
-        return Pareto(self.concentration, positive_scale(move, "Pareto") * self.scale)
+        scale = positive_scale(move, "Pareto") * self.scale
+        return Pareto(*jnp.broadcast_arrays(self.concentration, scale))
 
     def transport_to(self, other: Pareto) -> DiagonalMap:
         """Map ``x -> scale x`` onto `other`'s law of the same concentration.

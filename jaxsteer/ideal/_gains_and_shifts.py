@@ -200,24 +200,43 @@ class _Program:
 
 def _starts(cells: Any, weights: Array, sign: Array, program: _Program) -> Array:
     """The reference group's shape; with a free template, every group's and the mean."""
-    reference = program.reference
-    log_size = jnp.log(_size(cells))
-
-    def mean(values):
-        return jnp.sum(weights * values, 0) / jnp.sum(weights, 0)
-
-    gain = sign * jnp.exp(mean(log_size - log_size[:, reference, None]))
-    shift = jnp.zeros_like(gain)
-    if isinstance(cells, LOCATION_SCALE):
-        shift = mean(cells.loc - gain * cells.loc[:, reference, None])
-    maps = DiagonalMap(gain, shift)
-    own = program.pack(at(cells, slice(None), reference), maps)
+    usual, narrow = _start_maps(cells, weights, sign, program.reference)
+    home = at(cells, slice(None), program.reference)
+    rows = [program.pack(home, maps) for maps in (usual, narrow)]
     if not program.all_groups:
-        return own[None]
+        return jnp.stack(rows)
     # Every group's shape, brought to the reference group's coordinates.
-    home = cells.pushforward(maps.inverse())
-    n_groups = weights.shape[1]
-    rows = [program.pack(at(home, slice(None), a), maps) for a in range(n_groups)]
-    rows = jnp.stack(rows)
+    brought = cells.pushforward(usual.inverse())
+    every = jnp.stack(
+        [
+            program.pack(at(brought, slice(None), a), usual)
+            for a in range(weights.shape[1])
+        ]
+    )
     size = jnp.sum(weights, 0) / jnp.sum(weights)
-    return jnp.concatenate([rows, (size @ rows)[None]])
+    return jnp.concatenate([every, (size @ every)[None], rows[1][None]])
+
+
+def _start_maps(
+    cells: Any, weights: Array, sign: Array, reference: int
+) -> tuple[DiagonalMap, DiagonalMap]:
+    """Maps by the classes' mean log-ratio of sizes, and by their least one.
+
+    Laws with light tails diverge without bound where a moved cell is too wide: from
+    there Newton's method takes a step for every factor e. The least ratio is never so.
+    """
+    size = _size(cells)
+    log_ratio = jnp.log(size) - jnp.log(size[:, reference, None])
+
+    def mean(values, mass):
+        return jnp.sum(mass * values, 0) / jnp.sum(mass, 0)
+
+    def maps(log_gain, mass):
+        gain = sign * jnp.exp(log_gain)
+        shift = jnp.zeros_like(gain)
+        if isinstance(cells, LOCATION_SCALE):
+            shift = mean(cells.loc - gain * cells.loc[:, reference, None], mass)
+        return DiagonalMap(gain, shift)
+
+    usual = maps(mean(log_ratio, weights), weights)
+    return usual, maps(jnp.min(log_ratio, 0), weights / size)

@@ -64,6 +64,16 @@ class RationalQuadraticSpline:
     x_knots: Float[Array, "... n"]
     slopes: Float[Array, "... n"]
 
+    @classmethod
+    def identity(cls, knots: Float[Array, "... n"]) -> RationalQuadraticSpline:
+        """The curve that moves nothing, to begin a fit with.
+
+        Args:
+            knots: ``[n]`` or ``[d, n]`` increasing values.
+        """
+        knots = jnp.asarray(knots)
+        return cls(knots, knots, jnp.ones_like(knots))
+
     def forward(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
         """Map base coordinates to data."""
         piece = self._piece(z, self.z_knots)

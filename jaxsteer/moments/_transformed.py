@@ -10,15 +10,11 @@ import jax.numpy as jnp
 from jaxsteer._errors import check_codes, check_finite, check_same_length, is_concrete
 from jaxsteer._types import Array, ArrayLike, Float, Int
 from jaxsteer.families import TransformedNormal
-from jaxsteer.maps import BoxCox, Chain, SinhArcsinh, YeoJohnson
 from jaxsteer.moments._columns import cell_columns
 from jaxsteer.moments._fit import fit_population
+from jaxsteer.moments._free_bijection import free_numbers, with_free_numbers
 from jaxsteer.population import Population
 from jaxsteer.solvers import minimize_newton
-
-# Parameters that are searched on a logarithmic scale.
-POSITIVE = ("tailweight",)
-FITTED = (BoxCox, SinhArcsinh, YeoJohnson)
 
 
 def fit_transformed_population(
@@ -43,9 +39,11 @@ def fit_transformed_population(
         label: ``[n]`` class codes.
         group: ``[n]`` group codes.
         bijection: The first guess, with scalar parameters: a :class:`jaxsteer.maps.BoxCox`,
-            :class:`jaxsteer.maps.YeoJohnson` or :class:`jaxsteer.maps.SinhArcsinh`, or a
-            :class:`jaxsteer.maps.Chain` of them and bijections without parameters.
-            Standardize columns first for the last two, which act around 0.
+            :class:`jaxsteer.maps.YeoJohnson` or :class:`jaxsteer.maps.SinhArcsinh`; a
+            :class:`jaxsteer.maps.RationalQuadraticSpline` with knots ``[m]``, whose
+            values in `x` stay; or a :class:`jaxsteer.maps.Chain` of them and bijections
+            without parameters. Standardize columns first for all but the first, which
+            act around 0.
         weights: ``[n]`` non-negative weights, or None for 1.
         n_classes: ``K``; None takes the largest code plus one.
         n_groups: ``G``; None takes the largest code plus one.
@@ -79,14 +77,15 @@ def fit_transformed_population(
     x = jnp.asarray(x)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mass = jnp.ones(x.shape[0], x.dtype) if weights is None else jnp.asarray(weights)
-    free = _free(bijection, x.dtype)
+    free = free_numbers(bijection, x.dtype)
     cell = jnp.asarray(label) * n_groups + jnp.asarray(group)
     mass = mass.astype(x.dtype)
 
     def of_feature(column):
         return _fit_feature(column, cell, mass, free, bijection, n_classes * n_groups)
 
-    fitted = of_feature(x) if x.ndim == 1 else jax.vmap(of_feature, 1)(x)
+    # One feature after the other: memory, and small factorizations, stay those of one.
+    fitted = of_feature(x) if x.ndim == 1 else jax.lax.map(of_feature, x.T)
     z = fitted.inverse(x)
     if is_concrete(z) and not bool(jnp.all(jnp.isfinite(z))):
         raise ValueError(
@@ -112,7 +111,7 @@ def _fit_feature(
 
     def loss(free, args):
         x, weights = args
-        bijection = _bijection(free, like)
+        bijection = with_free_numbers(free, like)
         z = bijection.inverse(x)
         columns = cell_columns(z[:, None], cell, n_cells, weights)
         spread = columns.variance[:, 0]
@@ -122,46 +121,4 @@ def _fit_feature(
         return (0.5 * jnp.sum(columns.mass * logs) + slope) / jnp.sum(weights)
 
     found = minimize_newton(loss, free[None], (x, weights), steps=40)
-    return _bijection(found.x, like)
-
-
-def _free(bijection: Any, dtype: Any) -> Float[Array, " m"]:
-    """The parameters as one vector of free numbers."""
-    numbers = []
-    for name, value in _parameters(bijection):
-        value = jnp.asarray(value, dtype)
-        if value.ndim:
-            raise ValueError(
-                f"bijection must have scalar parameters, {name} has shape "
-                f"{value.shape}; every feature's own are what is fitted."
-            )
-        numbers.append(jnp.log(value) if name in POSITIVE else value)
-    if not numbers:
-        raise ValueError(
-            "bijection has no parameters to fit; call jaxsteer.fit_population on "
-            "bijection.inverse(x), or with family='lognormal'."
-        )
-    return jnp.stack(numbers)
-
-
-def _parameters(bijection: Any) -> list[tuple[str, Any]]:
-    if isinstance(bijection, Chain):
-        return [pair for link in bijection.links for pair in _parameters(link)]
-    if isinstance(bijection, FITTED):
-        return list(vars(bijection).items())
-    if jax.tree.leaves(bijection):
-        raise ValueError(
-            f"bijection: {type(bijection).__name__} has no rule to be fitted by; take "
-            f"one of {', '.join(kind.__name__ for kind in FITTED)}."
-        )
-    return []
-
-
-def _bijection(free: Float[Array, " m"], like: Any) -> Any:
-    """The bijection of a vector of free numbers."""
-    names = [name for name, _ in _parameters(like)]
-    leaves = [
-        jnp.exp(free[i]) if name in POSITIVE else free[i]
-        for i, name in enumerate(names)
-    ]
-    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+    return with_free_numbers(found.x, like)

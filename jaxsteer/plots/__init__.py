@@ -4,6 +4,7 @@ from jaxsteer.plots._comparison import comparison_dots
 from jaxsteer.plots._densities import score_densities
 from jaxsteer.plots._differences import group_differences, standardized_differences
 from jaxsteer.plots._gaps import gap_curve, gap_curves
+from jaxsteer.plots._populations import population_densities, price_curves
 from jaxsteer.plots._roc import roc_meet, roc_points
 from jaxsteer.plots._style import figure_bytes, figure_uri
 
@@ -14,6 +15,8 @@ __all__ = [
     "gap_curve",
     "gap_curves",
     "group_differences",
+    "population_densities",
+    "price_curves",
     "roc_meet",
     "roc_points",
     "score_densities",
