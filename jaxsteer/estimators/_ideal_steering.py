@@ -48,6 +48,7 @@ class IdealSteering(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         reference: The group that stays; None takes the largest.
         family: Law of the features; see :func:`jaxsteer.fit_population`.
         shrinkage: Shrinkage of the covariances; see there.
+        covariance: "full", "tied", "diagonal" or "low_rank" cells; see there.
         strength: From 0, the rows as they are, to 1, the full map.
 
     Attributes:
@@ -82,6 +83,7 @@ class IdealSteering(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         reference: Any = None,
         family: str = "normal",
         shrinkage: str | float | None = "oas",
+        covariance: str = "full",
         strength: float = 1.0,
     ):
         self.method = method
@@ -90,6 +92,7 @@ class IdealSteering(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.reference = reference
         self.family = family
         self.shrinkage = shrinkage
+        self.covariance = covariance
         self.strength = strength
 
     def fit(
@@ -125,7 +128,13 @@ class IdealSteering(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         reference = reference_code(self.reference, group, self.groups_)
         self.reference_ = self.groups_[reference]
         population = fit_population(
-            jnp.asarray(X), label, group, self.family, self.shrinkage, sample_weight
+            jnp.asarray(X),
+            label,
+            group,
+            self.family,
+            self.shrinkage,
+            sample_weight,
+            covariance=self.covariance,
         )
         self.steering_ = _solve(
             population,

@@ -89,6 +89,7 @@ def test_several_sensitive_columns_are_joined():
         ("priors", "reference"),
         ("family", "diagonal_normal"),
         ("shrinkage", 0.5),
+        ("covariance", "low_rank"),
         ("strength", 0.5),
     ],
 )

@@ -40,7 +40,15 @@ enable_x64 = (
     jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
 )
 
+def class_channel() -> js.ClassChannel:
+    rng = np.random.default_rng(0)
+    label, group = rng.integers(0, 3, 300), rng.integers(0, 2, 300)
+    score = rng.dirichlet(np.ones(3), 300) + np.eye(3)[label]
+    return js.class_channel(score / score.sum(1, keepdims=True), label, group, bins=6)
+
+
 OBJECTS = {
+    "class channel": class_channel,
     "affine": lambda: AffineMap(jnp.ones((2, 3, 3)), jnp.arange(6.0).reshape(2, 3)),
     "diagonal": lambda: DiagonalMap(jnp.array(2.0), jnp.array(-1.0)),
     "conjugated": lambda: ConjugatedMap(DiagonalMap(jnp.ones(2), jnp.zeros(2)), Exp()),
