@@ -64,7 +64,8 @@ def decide(pop: js.Population, x: jax.Array, a: int) -> jax.Array:
 def simulate(pop: js.Population, n: int) -> np.ndarray:
     """Share of class 1 predicted in each cell, from `n` rows in all."""
 
-    @jax.jit
+    # Not one program: several factorizations side by side can wait for each other for
+    # ever on two cores.
     def one(key):
         shares = []
         for code in range(4):

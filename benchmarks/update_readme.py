@@ -75,9 +75,19 @@ def gauge_rows() -> list[str]:
     return rows
 
 
+def synthetic_rows() -> str:
+    """Return the table of the normal populations."""
+    text = (RESULTS / "synthetic_study.md").read_text()
+    return text.split("\n\n")[1].strip()
+
+
 def filled(text: str) -> str:
     """Return the README with both measured parts in place."""
-    parts = {"adult": (RESULTS / "adult.md").read_text().strip(), "speed": speed_rows()}
+    parts = {
+        "adult": (RESULTS / "adult.md").read_text().strip(),
+        "speed": speed_rows(),
+        "synthetic": synthetic_rows(),
+    }
     for name, content in parts.items():
         gap = "\n" if name == "adult" else ""
         text = re.sub(

@@ -40,6 +40,7 @@ enable_x64 = (
     jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
 )
 
+
 def class_channel() -> js.ClassChannel:
     rng = np.random.default_rng(0)
     label, group = rng.integers(0, 3, 300), rng.integers(0, 2, 300)
