@@ -22,17 +22,20 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-import pandas as pd
-from _machine import RESULTS, describe, save
-from scipy.stats import ks_2samp
-from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
 
-import jaxsteer as js
-from jaxsteer.compare import LEARNERS, apply_group_maps
+jax.config.update("jax_enable_x64", True)
+
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+from _machine import RESULTS, describe, save  # noqa: E402
+from scipy.stats import ks_2samp  # noqa: E402
+from sklearn.decomposition import PCA  # noqa: E402
+from sklearn.linear_model import LogisticRegression  # noqa: E402
+from sklearn.model_selection import train_test_split  # noqa: E402
+
+import jaxsteer as js  # noqa: E402
+from jaxsteer.compare import LEARNERS, apply_group_maps  # noqa: E402
 
 SIX = ("accountant", "dentist", "nurse", "physician", "psychologist", "surgeon")
 WIKI = ("athlete", "politician", "royal", "scientist", "singer", "writer")
@@ -315,7 +318,7 @@ def main() -> None:
     ]
     found = []
     for seed in range(1 if arguments.quick else 5):
-        found += one_split(np.asarray(x, np.float32), label, group, seed, names)
+        found += one_split(np.asarray(x, np.float64), label, group, seed, names)
         print(f"split {seed + 1} done", flush=True)
     rows = pd.DataFrame(found)
     text = table(rows) if not arguments.quick else rows.to_string()

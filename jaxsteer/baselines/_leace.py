@@ -16,17 +16,31 @@ Paper: Belrose et al. 2023, arXiv 2306.03819.
 
 from __future__ import annotations
 
-from functools import partial
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsteer._errors import check_codes, check_finite, check_same_length, is_concrete
+from jaxsteer._errors import (
+    check_codes,
+    check_finite,
+    check_same_length,
+    check_weights,
+    is_concrete,
+)
 from jaxsteer._types import ArrayLike, Float, Int
+from jaxsteer.baselines._host_gram import on_host, working_dtype
+from jaxsteer.baselines._leace_moments import (
+    ConceptMoments,
+    moments_of_rows,
+    moments_on_host,
+    one_hot,
+    standardized,
+)
+from jaxsteer.baselines._leace_solve import erased_factors
 from jaxsteer.baselines._moments import as_rows, as_weights
-from jaxsteer.linalg import matmul, roots_psd
-from jaxsteer.maps import AffineMap
+from jaxsteer.linalg import matmul
+from jaxsteer.maps import AffineMap, LowRankMap
 
 
 def fit_leace(
@@ -44,8 +58,9 @@ def fit_leace(
     are standardized inside, which does not change the eraser (it commutes with scaling)
     but makes both rank decisions free of scale: a feature in cents is treated as one in
     dollars, and a class of 0.5 % prevalence is erased like any other. Constant and
-    collinear columns are inverted on their range only. Cost O(n d (d + k) + d^3);
-    differentiable in `x`, `weights` and real `z` while no rank changes.
+    collinear columns are inverted on their range only. Cost O(n d (d + k) + d^3), in one
+    pass over the rows where they are concrete and on a CPU; differentiable in `x`,
+    `weights` and real `z` while no rank changes.
 
     Args:
         x: ``[n, d]`` features.
@@ -77,34 +92,112 @@ def fit_leace(
         Belrose et al. 2023, "LEACE: Perfect linear concept erasure in closed form",
         arXiv 2306.03819, theorem 4.3; Chen et al. 2010 for ``"oas"``.
     """
-    rows = as_rows("x", x)
     given = {} if weights is None else {"weights": weights}
+    if np.ndim(x) != 2:
+        raise ValueError(f"x must have shape [n, d], got {np.shape(x)}.")
     check_same_length(x=x, z=z, **given)
-    mass = as_weights(weights, rows)
-    share = mass / jnp.sum(mass)
-    concepts = _as_concepts(z, n_concepts, share)
-    d, k = rows.shape[-1], concepts.shape[-1]
-    eps = float(jnp.finfo(rows.dtype).eps)
+    codes, size = check_concepts(z, n_concepts)
+    if on_host(x, z, *given.values()):
+        if weights is not None:
+            check_weights(weights)
+        concepts = z if codes else np.asarray(z).reshape(len(z), -1)
+        moments = moments_on_host(x, concepts, codes, size, weights)
+    else:
+        rows = as_rows("x", x)
+        mass = as_weights(weights, rows)
+        if codes:
+            concepts = one_hot(z, size, mass / jnp.sum(mass))
+        else:
+            concepts = jnp.asarray(z, rows.dtype).reshape(rows.shape[0], -1)
+        moments = moments_of_rows(rows, concepts, mass)
+    return _eraser(moments, shrinkage, rank_tol).to_dense()
+
+
+def leace_from_moments(
+    mass: Float[ArrayLike, " k"],
+    mean: Float[ArrayLike, "k d"],
+    cov: Float[ArrayLike, "d d"],
+    *,
+    shrinkage: float | None = None,
+    rank_tol: float | None = None,
+) -> LowRankMap:
+    """Fit the eraser of codes from their class means, for data of any length.
+
+    The same map as :func:`fit_leace`, in factors of rank ``k - 1``. Cost O(d^3), without
+    an eigendecomposition where `cov` is well conditioned. Values must be concrete.
+
+    Args:
+        mass: ``[k]`` rows, or sums of weights, of each class.
+        mean: ``[k, d]`` class means.
+        cov: ``[d, d]`` covariance of all rows together, between classes included, with
+            denominator ``sum mass``; see :func:`jaxsteer.moments.marginal_covariances`.
+        shrinkage: As in :func:`fit_leace`, an amount or None.
+        rank_tol: As in :func:`fit_leace`.
+
+    Returns:
+        The eraser.
+
+    Raises:
+        ValueError: If shapes or values are unusable.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> mean = jnp.array([[0.0, 0.0], [2.0, 0.0]])
+        >>> found = leace_from_moments(jnp.array([2.0, 2.0]), mean, jnp.eye(2))
+        >>> found(mean).tolist()
+        [[1.0, 0.0], [1.0, 0.0]]
+
+    References:
+        Belrose et al. 2023, arXiv 2306.03819, theorem 4.3.
+    """
+    k, d = np.shape(mean) if np.ndim(mean) == 2 else (None, None)
+    if np.shape(mass) != (k,) or np.shape(cov) != (d, d):
+        raise ValueError(
+            f"mass [k], mean [k, d] and cov [d, d] do not agree: got {np.shape(mass)}, "
+            f"{np.shape(mean)} and {np.shape(cov)}."
+        )
+    if not is_concrete(mass, mean, cov):
+        raise ValueError("mass, mean or cov is traced; call this outside of jit.")
+    if isinstance(shrinkage, str):
+        raise ValueError(
+            f"shrinkage={shrinkage!r} needs the number of rows; give a number in [0, 1]."
+        )
+    for name, values in {"mass": mass, "mean": mean, "cov": cov}.items():
+        check_finite(name, values)
+    if (np.asarray(mass) < 0).any() or np.sum(np.asarray(mass)) <= 0:
+        raise ValueError("mass must be at least 0 with a positive sum.")
+    share = np.asarray(mass, np.float64) / np.sum(np.asarray(mass, np.float64))
+    means = np.where(share[:, None] > 0, np.asarray(mean, np.float64), 0)
+    center = share @ means
+    cross = (share[:, None] * (means - center)).T
+    moments = standardized(
+        center,
+        np.asarray(cov, np.float64),
+        np.where(np.arange(len(share)) == np.argmax(share), 0, cross),
+        share * (1 - share),
+        level=share,
+        rows=np.inf,
+        dtype=working_dtype(mean),
+    )
+    return _eraser(moments, shrinkage, rank_tol)
+
+
+def _eraser(moments: ConceptMoments, shrinkage: Any, rank_tol: Any) -> LowRankMap:
+    d, k = moments.cross.shape
     if rank_tol is None:
-        rank_tol = 10 * max(d, k) * eps
+        rank_tol = 10 * max(d, k) * float(jnp.finfo(moments.corr.dtype).eps)
     elif not rank_tol >= 0:
         raise ValueError(f"rank_tol={rank_tol!r} must be at least 0.")
-
-    mean, scale, standard, varies = _standardize(rows, share)
-    concept = _standardize(concepts, share)[2]
-    weighted = (share[:, None] * standard).T
-    corr = _shrink(matmul(weighted, standard), shrinkage, share)
-    root, whitener = roots_psd(corr)
-    found = _range_projector(matmul(whitener, matmul(weighted, concept)), rank_tol)
-    erased = matmul(root, matmul(found, whitener))
-    # A constant feature is left alone exactly, not up to rounding of eigenvectors.
-    both = varies[:, None] & varies
-    erased = jnp.where(both, scale[:, None] * erased / scale, 0)
-    return AffineMap(jnp.eye(d, dtype=rows.dtype) - erased, matmul(erased, mean))
+    corr = _shrink(moments.corr, shrinkage, moments.rows)
+    u, v = erased_factors(corr, moments.cross, float(rank_tol))
+    # A constant feature is left alone exactly, not up to rounding.
+    varies, scale = moments.varies[:, None], moments.scale[:, None]
+    u, v = jnp.where(varies, scale * u, 0), jnp.where(varies, v / scale, 0)
+    return LowRankMap(-u, v, matmul(u, matmul(v.T, moments.mean)))
 
 
-def _as_concepts(z, n_concepts, share):
-    """Real concepts as columns, or codes as one-hot columns without a redundant one."""
+def check_concepts(z: Any, n_concepts: int | None) -> tuple[bool, int]:
+    """Whether `z` holds codes, and how many concepts there are."""
     dtype = getattr(z, "dtype", None)
     dtype = np.asarray(z).dtype if dtype is None else dtype
     if jnp.issubdtype(dtype, jnp.floating):
@@ -116,7 +209,7 @@ def _as_concepts(z, n_concepts, share):
                 f"(dtype {dtype}); leave n_concepts out or pass integer codes."
             )
         check_finite("z", z)
-        return jnp.asarray(z, share.dtype).reshape(np.shape(z)[0], -1)
+        return False, 1 if np.ndim(z) == 1 else np.shape(z)[1]
     if np.ndim(z) != 1:
         raise ValueError(
             f"z holds integers, so it must be codes of shape [n], got {np.shape(z)}; "
@@ -126,28 +219,10 @@ def _as_concepts(z, n_concepts, share):
         raise ValueError(
             "z is traced, so its number of codes is unknown: n_concepts=..."
         )
-    size = check_codes("z", z, n_concepts)
-    hot = jax.nn.one_hot(jnp.asarray(z), size, dtype=share.dtype)
-    # One-hot columns sum to one. Without the most frequent class they span the same
-    # space and rounding cannot pass for a further direction.
-    largest = jnp.argmax(matmul(share, hot))
-    return jnp.where(jnp.arange(size) == largest, 0, hot)
+    return True, check_codes("z", z, n_concepts)
 
 
-def _standardize(rows, share):
-    """Mean, deviation (1 for constant columns), standardized rows, what varies."""
-    rough = jnp.mean(rows, 0)
-    mean = rough + matmul(share, rows - rough)
-    centered = rows - mean
-    variance = matmul(share, centered**2)
-    # A constant column leaves rounding of the size of its mean, and no more.
-    eps = jnp.finfo(rows.dtype).eps
-    varies = variance > (4 * eps * mean) ** 2
-    scale = jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1)), 1)
-    return mean, scale, jnp.where(varies, centered / scale, 0), varies
-
-
-def _shrink(corr, shrinkage, share):
+def _shrink(corr, shrinkage, rows):
     d = corr.shape[-1]
     if shrinkage is None:
         return corr
@@ -158,7 +233,6 @@ def _shrink(corr, shrinkage, share):
                 f"shrinkage={shrinkage!r} is not known; choose None, 'oas' or a number "
                 f"in [0, 1]."
             )
-        rows = 1 / jnp.sum(share**2)
         power = jnp.mean(corr**2)
         spread = (rows + 1) * (power - level**2 / d)
         amount = (power + level**2) / jnp.where(spread > 0, spread, 1)
@@ -168,27 +242,3 @@ def _shrink(corr, shrinkage, share):
             raise ValueError(f"shrinkage={shrinkage!r} must be between 0 and 1.")
         amount = shrinkage
     return (1 - amount) * corr + amount * level * jnp.eye(d, dtype=corr.dtype)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _range_projector(m, tol):
-    """Orthogonal projector on the range of `m`, without singular values up to `tol`."""
-    return _range_and_inverse(m, tol)[0]
-
-
-def _range_and_inverse(m, tol):
-    u, s, vt = jnp.linalg.svd(m, full_matrices=False)
-    keep = s > tol
-    u = jnp.where(keep, u, 0)
-    inverse = matmul(vt.T / jnp.where(keep, s, 1), u.T)
-    return matmul(u, u.T), inverse
-
-
-@_range_projector.defjvp
-def _range_projector_jvp(tol, primals, tangents):
-    # At constant rank; differentiating the singular vectors would divide by differences
-    # of singular values.
-    (m,), (dm,) = primals, tangents
-    projector, inverse = _range_and_inverse(m, tol)
-    moved = matmul(dm - matmul(projector, dm), inverse)
-    return projector, moved + moved.T

@@ -14,11 +14,20 @@ Paper: Singh et al. 2024, arXiv 2402.09631 ("mean and covariance matching").
 
 from __future__ import annotations
 
-import jax.numpy as jnp
+from typing import Any
 
-from jaxsteer._errors import is_concrete
-from jaxsteer._types import ArrayLike, Float, Int
-from jaxsteer.baselines._moments import check_groups, group_covariances, group_means
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsteer._errors import check_choice, check_finite, is_concrete
+from jaxsteer._types import Array, ArrayLike, Float, Int
+from jaxsteer.baselines._host_gram import on_host
+from jaxsteer.baselines._moments import (
+    check_groups,
+    group_covariances,
+    group_covariances_on_host,
+    group_means,
+)
 from jaxsteer.maps import AffineMap, gaussian_transport
 
 
@@ -36,6 +45,7 @@ def fit_mimic(
     Covariances have denominators ``sum w`` (``1/n`` without weights), and `ridge` is
     added to every variance before the transport map is computed, so that collinear
     features and groups smaller than the feature count stay invertible. Cost
+    O(n d^2 + G d^3) where values are concrete and on a CPU, otherwise
     O(G n d^2 + G d^3); differentiable in `x` and `weights`.
 
     Args:
@@ -70,13 +80,63 @@ def fit_mimic(
     rows, codes, mass, size = check_groups(
         x, group, weights=weights, reference=reference, n_groups=n_groups
     )
-    d = rows.shape[-1]
-    identity = jnp.eye(d, dtype=rows.dtype)
     means = group_means(rows, codes, mass, size)
-    covs = group_covariances(rows, codes, mass, means) + ridge * identity
-    found = gaussian_transport(means, covs, means[reference], covs[reference])
-    stays = jnp.arange(size) == reference
-    return AffineMap(
-        jnp.where(stays[:, None, None], identity, found.weight),
-        jnp.where(stays[:, None], 0, found.bias),
+    host = on_host(rows, codes, mass, means)
+    covariances = group_covariances_on_host if host else group_covariances
+    return _matched(means, covariances(rows, codes, mass, means), reference, ridge)
+
+
+def mimic_from_moments(
+    mean: Float[ArrayLike, "G d"],
+    cov: Float[ArrayLike, "G d d"],
+    *,
+    reference: int = 1,
+    ridge: float = 1e-5,
+) -> AffineMap:
+    """Fit the maps of :func:`fit_mimic` from the moments of the groups. O(G d^3).
+
+    Args:
+        mean: ``[G, d]``.
+        cov: ``[G, d, d]``.
+        reference: Code of the group that stays as it is.
+        ridge: As in :func:`fit_mimic`.
+
+    Returns:
+        A map with leading axis ``[G]``, exactly the identity at `reference`.
+
+    Raises:
+        ValueError: If shapes, values or options are unusable.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> cov = jnp.stack([jnp.eye(1), 4 * jnp.eye(1)])
+        >>> found = mimic_from_moments(jnp.zeros((2, 1)), cov, ridge=0.0)
+        >>> found.weight[:, 0, 0].tolist()
+        [2.0, 1.0]
+    """
+    if np.ndim(mean) != 2 or np.shape(cov) != (*np.shape(mean), np.shape(mean)[1]):
+        raise ValueError(
+            f"mean [G, d] and cov [G, d, d] do not agree: got {np.shape(mean)} and "
+            f"{np.shape(cov)}."
+        )
+    check_choice("reference", reference, range(np.shape(mean)[0]))
+    if is_concrete(ridge) and not ridge >= 0:
+        raise ValueError(f"ridge={ridge!r} must be at least 0.")
+    check_finite("mean", mean)
+    check_finite("cov", cov)
+    mean, cov = jnp.asarray(mean), jnp.asarray(cov)
+    dtype = jnp.promote_types(jnp.promote_types(mean.dtype, cov.dtype), jnp.float32)
+    return _matched(mean.astype(dtype), cov.astype(dtype), reference, ridge)
+
+
+def _matched(means: Array, covs: Array, reference: int, ridge: Any) -> AffineMap:
+    size, d = means.shape
+    identity = jnp.eye(d, dtype=means.dtype)
+    covs = covs + ridge * identity
+    # Only the groups that move: the others' eigendecompositions would be the cost.
+    moving = np.flatnonzero(np.arange(size) != reference)
+    found = gaussian_transport(
+        means[moving], covs[moving], means[reference], covs[reference]
     )
+    weight = jnp.broadcast_to(identity, covs.shape).at[moving].set(found.weight)
+    return AffineMap(weight, jnp.zeros_like(means).at[moving].set(found.bias))

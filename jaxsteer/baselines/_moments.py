@@ -21,6 +21,7 @@ from jaxsteer._errors import (
     is_concrete,
 )
 from jaxsteer._types import Array, Float, Int
+from jaxsteer.baselines._host_gram import host_gram, working_dtype
 from jaxsteer.linalg import matmul
 
 
@@ -31,8 +32,9 @@ def as_rows(name: str, values: Any) -> Float[Array, "n d"]:
     check_finite(name, values)
     array = jnp.asarray(values)
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        array = array.astype(jnp.result_type(float))
-    return array
+        return array.astype(jnp.result_type(float))
+    # Sums of half precision numbers would be wrong in their second digit.
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
 def as_weights(weights: object, like: Float[Array, "n d"]) -> Float[Array, " n"]:
@@ -44,14 +46,19 @@ def as_weights(weights: object, like: Float[Array, "n d"]) -> Float[Array, " n"]
 
 
 def check_groups(
-    x: object, group: object, *, weights: object, reference: int, n_groups: int | None
+    x: object,
+    group: object,
+    *,
+    weights: object,
+    reference: int,
+    n_groups: int | None,
+    name: str = "group",
 ) -> tuple[Float[Array, "n d"], Int[Array, " n"], Float[Array, " n"], int]:
     """Validate the arguments that the per-group methods share."""
     rows = as_rows("x", x)
-    check_same_length(
-        x=x, group=group, **({} if weights is None else {"weights": weights})
-    )
-    size = check_codes("group", group, n_groups)
+    given = {} if weights is None else {"weights": weights}
+    check_same_length(**{"x": x, name: group, **given})
+    size = check_codes(name, group, n_groups)
     check_choice("reference", reference, range(size))
     mass = as_weights(weights, rows)
     if is_concrete(group, mass):
@@ -59,9 +66,9 @@ def check_groups(
         empty = np.flatnonzero(counts <= 0)
         if len(empty):
             raise ValueError(
-                f"group {int(empty[0])} has no rows of positive weight, so it has no "
+                f"{name} {int(empty[0])} has no rows of positive weight, so it has no "
                 f"moments; leave it out: encode the groups that are present, "
-                f"jaxsteer.encode_labels(group)."
+                f"jaxsteer.encode_labels({name})."
             )
     return rows, jnp.asarray(group), mass, size
 
@@ -95,3 +102,24 @@ def group_covariances(
         return matmul((own[:, None] * centered).T, centered) / jnp.sum(own)
 
     return jax.lax.map(covariance, jnp.arange(means.shape[0]))
+
+
+def group_covariances_on_host(
+    x: Any, group: Any, weights: Any, means: Any
+) -> Float[Array, "G d d"]:
+    """The same as :func:`group_covariances` for concrete values, in O(n d^2)."""
+    dtype = working_dtype(x)
+    x, group = np.asarray(x), np.asarray(group)
+    root, means = np.sqrt(np.asarray(weights)), np.asarray(means)
+    covs = []
+    for code, mean in enumerate(means):
+        rows = np.flatnonzero(group == code)
+
+        def fill(start: int, stop: int, out: np.ndarray, rows=rows, mean=mean) -> None:
+            chosen = rows[start:stop]
+            np.subtract(x[chosen], mean, out=out, casting="unsafe")
+            out *= root[chosen, None]
+
+        gram, _ = host_gram(fill, len(rows), x.shape[1], dtype)
+        covs.append(gram / np.sum(np.square(root[rows], dtype=np.float64)))
+    return jnp.asarray(np.stack(covs), dtype)

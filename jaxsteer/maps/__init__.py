@@ -1,4 +1,4 @@
-"""Maps that act on data: affine, diagonal, conjugated by a bijection, side by side."""
+"""Maps that act on data: affine, low-rank, diagonal, conjugated, side by side."""
 
 from jaxsteer.maps._affine import AffineMap, DiagonalMap
 from jaxsteer.maps._bijections import (
@@ -8,8 +8,10 @@ from jaxsteer.maps._bijections import (
     Exp,
     Sigmoid,
 )
+from jaxsteer.maps._content import content_hash
 from jaxsteer.maps._gaussian import gaussian_transport
 from jaxsteer.maps._identity import IdentityMap
+from jaxsteer.maps._low_rank import LowRankMap
 from jaxsteer.maps._power_bijections import BoxCox, YeoJohnson
 from jaxsteer.maps._product import ProductMap, join_columns, split_columns
 from jaxsteer.maps._shape_bijections import RationalQuadraticSpline, SinhArcsinh
@@ -23,11 +25,13 @@ __all__ = [
     "DiagonalMap",
     "Exp",
     "IdentityMap",
+    "LowRankMap",
     "ProductMap",
     "RationalQuadraticSpline",
     "Sigmoid",
     "SinhArcsinh",
     "YeoJohnson",
+    "content_hash",
     "gaussian_transport",
     "join_columns",
     "split_columns",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float
 from jaxsteer.linalg import matmul
+from jaxsteer.maps._content import content_hash, from_numpy, to_numpy
 
 
 @register_dataclass
@@ -37,12 +40,36 @@ class AffineMap:
         """Return the map that changes nothing."""
         return cls(jnp.eye(d, dtype=dtype), jnp.zeros(d, dtype))
 
+    @classmethod
+    def from_numpy(cls, weight: Any, bias: Any) -> AffineMap:
+        """Build a map from arrays, with their shapes checked.
+
+        Raises:
+            ValueError: If shapes disagree or the numbers are not floating point.
+        """
+        arrays = {"weight": weight, "bias": bias}
+        return from_numpy(cls, arrays, {"weight": "md", "bias": "m"})
+
+    def to_numpy(self) -> dict[str, np.ndarray]:
+        """Return the fields by name, as ``AffineMap.from_numpy(**...)`` takes them."""
+        return to_numpy(self)
+
+    def content_hash(self) -> str:
+        """Return a hash of the content; see :func:`jaxsteer.maps.content_hash`."""
+        return content_hash(self)
+
     def __call__(self, x: Float[ArrayLike, "... d"]) -> Float[Array, "... m"]:
         """Apply one map to points ``[..., d]``; batch maps with ``vmap``."""
         return matmul(x, self.weight.T) + self.bias
 
-    def compose(self, first: AffineMap) -> AffineMap:
-        """Return ``x -> self(first(x))``; leading axes broadcast."""
+    def compose(self, first: Any) -> AffineMap:
+        """Return ``x -> self(first(x))``; leading axes broadcast.
+
+        Args:
+            first: An :class:`AffineMap` or a :class:`LowRankMap`.
+        """
+        if not isinstance(first, AffineMap):
+            first = first.to_dense()
         bias = matmul(self.weight, first.bias[..., None])[..., 0] + self.bias
         return AffineMap(matmul(self.weight, first.weight), bias)
 

@@ -1,12 +1,16 @@
 """Results and pipelines on disk, without pickle: nothing in a file is ever run."""
 
 from jaxsteer.storage._file import Stored, load, save
+from jaxsteer.storage._maps import StoredMap, load_map, save_map
 from jaxsteer.storage._pipeline import load_pipeline, save_pipeline
 
 __all__ = [
     "Stored",
+    "StoredMap",
     "load",
+    "load_map",
     "load_pipeline",
     "save",
+    "save_map",
     "save_pipeline",
 ]

@@ -1,0 +1,205 @@
+"""EM for the ROME mixture: one start, batched over starts with ``vmap``."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxsteer._chunks import map_in_chunks
+from jaxsteer._types import Array, Float, Int
+from jaxsteer.latent._design import Design
+from jaxsteer.latent._logistic import one_vs_rest_step, softmax_step
+from jaxsteer.latent._outcomes import Outcome, Params
+from jaxsteer.linalg import after, matmul, transpose
+
+
+class Problem(NamedTuple):
+    """Standardized data of one fit.
+
+    Attributes:
+        y: ``[n]`` outcomes, or ``[C, n]`` one-hot classes.
+        x: Design of the outcome.
+        s: Design of the membership.
+        weights: ``[n]`` sample weights.
+        ridge: ``[]`` pseudo-rows that pull every coefficient to zero.
+        variance: ``[]`` the noise variance to start from.
+    """
+
+    y: Array
+    x: Design
+    s: Design
+    weights: Float[Array, " n"]
+    ridge: Float[Array, ""]
+    variance: Float[Array, ""]
+
+
+class Schedule(NamedTuple):
+    """How EM steps; nothing of it is compiled in.
+
+    Attributes:
+        tolerance: ``[]`` change of the objective, a row, that ends it.
+        damping: ``[]`` part of each M-step that is taken.
+        newton_steps: ``[]`` steps of logistic regressions in each M-step.
+        max_steps: ``[]`` limit on EM steps.
+    """
+
+    tolerance: Float[Array, ""]
+    damping: Float[Array, ""]
+    newton_steps: Int[Array, ""]
+    max_steps: Int[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+    """What is fitted, as compiled in.
+
+    Attributes:
+        outcome: The outcome's law.
+        one_vs_rest: Fit the membership by separate logistic regressions.
+    """
+
+    outcome: Outcome
+    one_vs_rest: bool = False
+
+
+class Ended(NamedTuple):
+    """Where one start ended.
+
+    Attributes:
+        params: The parameters.
+        objective: ``[]`` penalized log-likelihood.
+        gain: ``[]`` its last change, for each row.
+        steps: ``[]`` EM steps.
+        trace: ``[capacity]`` the objective after each step, NaN after the last.
+    """
+
+    params: Params
+    objective: Float[Array, ""]
+    gain: Float[Array, ""]
+    steps: Int[Array, ""]
+    trace: Float[Array, " t"]
+
+
+def log_joint(
+    params: Params, problem: Problem, outcome: Outcome
+) -> Float[Array, "G n"]:
+    """``log P(group j | s_i) + log p(y_i | x_i, j)``."""
+    logits = matmul(params.membership, transpose(problem.s.rows))
+    log_p = outcome.log_prob(params, problem.x, problem.y)
+    return jax.nn.log_softmax(logits, 0) + log_p
+
+
+def log_likelihood(
+    params: Params, problem: Problem, outcome: Outcome
+) -> Float[Array, ""]:
+    """``sum_i w_i log sum_j P(j | s_i) p(y_i | x_i, j)``, nats, standardized units."""
+    joint = log_joint(params, problem, outcome)
+    return jnp.sum(problem.weights * jax.nn.logsumexp(joint, 0))
+
+
+def _e_step(params, problem, model):
+    joint = log_joint(params, problem, model.outcome)
+    total = jax.nn.logsumexp(joint, 0)
+    penalty = 0.5 * problem.ridge * jnp.sum(params.membership**2)
+    penalty = penalty + model.outcome.penalty(params, problem.ridge)
+    objective = jnp.sum(problem.weights * total) - penalty
+    return problem.weights * jnp.exp(joint - total), objective
+
+
+def _m_step(params, problem, theta, model, damping, steps):
+    if params.membership.shape[0] > 1:
+
+        def improve(_, coef):
+            if model.one_vs_rest:
+                return one_vs_rest_step(
+                    coef, problem.s, theta, problem.weights, problem.ridge
+                )
+            return softmax_step(coef, problem.s, theta, problem.ridge)
+
+        old = params.membership
+        best = jax.lax.fori_loop(0, steps, improve, old)
+        params = params._replace(membership=old + damping * (best - old))
+        # Two factorizations side by side can wait for each other on few cores.
+        theta = after(theta, params.membership)
+    return model.outcome.fit(
+        params, problem.x, problem.y, theta, problem.ridge, damping=damping, steps=steps
+    )
+
+
+def run_one(
+    problem: Problem,
+    theta: Float[Array, "G n"],
+    schedule: Schedule,
+    model: Model,
+    capacity: int,
+) -> Ended:
+    """Run EM from responsibilities until the objective stands still."""
+    n_groups, dtype = theta.shape[0], theta.dtype
+    params = Params(
+        jnp.zeros((n_groups, problem.s.rows.shape[1]), dtype),
+        model.outcome.zeros(n_groups, problem.x.rows.shape[1], dtype),
+        jnp.broadcast_to(problem.variance, (n_groups,)).astype(dtype),
+    )
+    mass = jnp.sum(problem.weights)
+
+    def unfinished(state):
+        _, _, _, gain, step, _ = state
+        return (jnp.abs(gain) > schedule.tolerance) & (step <= schedule.max_steps)
+
+    def body(state):
+        params, theta, objective, _, step, trace = state
+        # The start is an M-step too: from zero a damped one leads nowhere near it.
+        start = step == 0
+        damping = jnp.where(start, 1.0, schedule.damping).astype(dtype)
+        newton = schedule.newton_steps
+        newton = jnp.where(start, jnp.maximum(newton, 3), newton)
+        params = _m_step(params, problem, theta, model, damping, newton)
+        theta, reached = _e_step(params, problem, model)
+        gain = (reached - objective) / mass
+        return params, theta, reached, gain, step + 1, trace.at[step].set(reached)
+
+    far = jnp.asarray(jnp.inf, dtype)
+    trace = jnp.full(capacity, jnp.nan, dtype)
+    state = (
+        params,
+        problem.weights * theta,
+        -far,
+        far,
+        jnp.zeros((), jnp.int32),
+        trace,
+    )
+    params, _, objective, gain, steps, trace = jax.lax.while_loop(
+        unfinished, body, state
+    )
+    return Ended(params, objective, gain, steps - 1, trace)
+
+
+@partial(jax.jit, static_argnames=("model", "capacity", "batch_size"))
+def run_many(
+    problem: Problem,
+    thetas: Float[Array, "R G n"],
+    schedule: Schedule,
+    *,
+    model: Model,
+    capacity: int,
+    batch_size: int | None = None,
+) -> Ended:
+    """:func:`run_one` from every start, `batch_size` of them side by side."""
+    width = thetas.shape[0] if batch_size is None else min(batch_size, len(thetas))
+    return map_in_chunks(
+        lambda theta: run_one(problem, theta, schedule, model, capacity), thetas, width
+    )
+
+
+@partial(jax.jit, static_argnames="outcome")
+def posterior(
+    params: Params, problem: Problem, outcome: Outcome
+) -> tuple[Float[Array, "G n"], Float[Array, ""]]:
+    """Responsibilities and the log-likelihood, without penalty."""
+    joint = log_joint(params, problem, outcome)
+    total = jax.nn.logsumexp(joint, 0)
+    return jnp.exp(joint - total), jnp.sum(problem.weights * total)

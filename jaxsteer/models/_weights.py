@@ -1,0 +1,60 @@
+"""Weights by path: the one way in which every reader fills a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+
+def fill(make: Any, weights: dict[str, Any], dtype: Any) -> Any:
+    """Make a model without drawing its first weights, and put `weights` into it.
+
+    Args:
+        make: A function without arguments that returns the model.
+        weights: Arrays by path, such as ``"layers.0.attention.q.kernel"``.
+        dtype: Precision in which the weights are kept.
+
+    Raises:
+        ValueError: If paths are missing or left over, or a shape does not fit.
+    """
+    model = nnx.eval_shape(make)
+    slots = {}
+    for path, value in nnx.iter_graph(model):
+        if isinstance(value, nnx.Param):
+            slots[".".join(map(str, path))] = value.shape
+    missing, left = sorted(set(slots) - set(weights)), sorted(set(weights) - set(slots))
+    if missing or left:
+        raise ValueError(
+            f"The weights do not fit the model: {len(missing)} are missing "
+            f"{missing[:3]}, {len(left)} are left over {left[:3]}."
+        )
+    for path, shape in slots.items():
+        value = np.asarray(weights[path])
+        if value.shape != tuple(shape):
+            raise ValueError(
+                f"{path} has shape {value.shape} in the file, {tuple(shape)} in the "
+                f"model that its header describes; the file may be cut off."
+            )
+        *keys, name = path.split(".")
+        node = model
+        for key in keys:
+            node = node[int(key)] if key.isdigit() else getattr(node, key)
+        setattr(node, name, nnx.Param(jnp.asarray(value, dtype)))
+    return model
+
+
+def pair_rotary_rows(weight: np.ndarray, n_heads: int) -> np.ndarray:
+    """Reorder rows from halves ``(i, i + D/2)`` to neighbours ``(2i, 2i + 1)``.
+
+    Hugging Face checkpoints turn the first half of each head against the second; this
+    package, llama2.c and GGUF turn neighbours.
+
+    Args:
+        weight: ``[H * D, d]`` of queries or keys, one row a coordinate.
+        n_heads: H.
+    """
+    halves = weight.reshape(n_heads, 2, -1, weight.shape[-1])
+    return halves.swapaxes(1, 2).reshape(weight.shape)

@@ -1,0 +1,216 @@
+"""Moments of data that come in batches, never held whole."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsteer._errors import (
+    check_codes,
+    check_finite,
+    check_same_length,
+    check_weights,
+    is_concrete,
+)
+from jaxsteer._types import ArrayLike, Float, Int
+from jaxsteer.linalg import matmul, symmetrize
+from jaxsteer.moments._cells import cell_moments
+from jaxsteer.moments._merge import merged
+from jaxsteer.moments._state import MomentState, init
+
+
+def update(
+    state: MomentState,
+    x: Float[ArrayLike, "n d"],
+    label: Int[ArrayLike, " n"],
+    group: Int[ArrayLike, " n"] | None = None,
+    *,
+    weights: Float[ArrayLike, " n"] | None = None,
+) -> MomentState:
+    """Add one batch of rows.
+
+    The batch's own moments are taken about its own means and merged (Chan's formula), in
+    the precision of the state: half precision rows are safe. O(n d^2), compiled once for
+    every batch length. Traceable: in a ``jit`` over several devices the rows may be
+    sharded; in a ``shard_map`` see :func:`merge_over`.
+
+    Args:
+        state: What is known so far.
+        x: ``[n, d]`` features.
+        label: ``[n]`` class codes.
+        group: ``[n]`` group codes; None where the state has one group.
+        weights: ``[n]`` sample weights, at least 0; None for 1.
+
+    Returns:
+        The new state.
+
+    Raises:
+        ValueError: If shapes, codes, weights or values are unusable. While codes are
+            traced, one out of range makes the state NaN.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> state = init(1, n_classes=1)
+        >>> for batch in ([[0.0], [2.0]], [[4.0]]):
+        ...     x = jnp.array(batch)
+        ...     state = update(state, x, jnp.zeros(len(x), int))
+        >>> state.mass.tolist(), state.mean.tolist()
+        ([3.0], [[2.0]])
+
+    References:
+        Chan, Golub and LeVeque 1983, "Algorithms for computing the sample variance".
+    """
+    d = state.mean.shape[1]
+    if np.ndim(x) != 2 or np.shape(x)[1] != d:
+        raise ValueError(f"x must have shape [n, {d}], got {np.shape(x)}.")
+    if group is None:
+        if state.n_groups != 1:
+            raise ValueError(f"The state has {state.n_groups} groups: pass group=...")
+        group = np.zeros(np.shape(x)[0], np.int32)
+    given = {} if weights is None else {"weights": weights}
+    check_same_length(x=x, label=label, group=group, **given)
+    check_finite("x", x)
+    check_codes("label", label, state.n_classes)
+    check_codes("group", group, state.n_groups)
+    if weights is None:
+        weights = np.ones(np.shape(x)[0], state.mass.dtype)
+    elif is_concrete(weights):
+        # A batch may be of no weight at all, as padding is.
+        values = np.asarray(weights)
+        if (values < 0).any() or not np.isfinite(values).all():
+            check_weights(weights)
+    return _updated(state, jnp.asarray(x), *map(jnp.asarray, (label, group, weights)))
+
+
+@jax.jit
+def _updated(state, x, label, group, weights):
+    dtype = state.mass.dtype
+    x, weights = x.astype(dtype), weights.astype(dtype)
+    n_cells, d = state.mean.shape
+    known = (label >= 0) & (label < state.n_classes)
+    known = known & (group >= 0) & (group < state.n_groups)
+    cell = label.astype(jnp.int32) * state.n_groups + group.astype(jnp.int32)
+    x = jnp.where(known[:, None], x, jnp.nan)
+    cell = jnp.where(known, cell, 0)
+    mass = jnp.zeros(n_cells, dtype).at[cell].add(weights)
+    mass = jnp.where(jnp.all(known), mass, jnp.nan)
+    squares = jnp.zeros(n_cells, dtype).at[cell].add(weights * weights)
+    safe = jnp.where(mass > 0, mass, 1.0)
+    origin = jnp.mean(x, 0)
+    sums = jnp.zeros((n_cells, d), dtype)
+    mean = sums.at[cell].add(weights[:, None] * (x - origin)) / safe[:, None]
+    y = x - origin - mean[cell]
+    norms = jnp.sum(y * y, -1)
+    level = jnp.zeros(n_cells, dtype).at[cell].add(weights * norms) / safe / d
+    unit = jnp.where(level > 0, level, 1.0)[cell]
+    norms = norms / unit
+    third = sums.at[cell].add((weights * norms / jnp.sqrt(unit))[:, None] * y)
+    fourth = jnp.zeros(n_cells, dtype).at[cell].add(weights * norms * norms)
+    batch = dataclasses.replace(
+        state,
+        mass=mass,
+        squares=squares,
+        mean=jnp.where(mass[:, None] > 0, mean + origin, 0.0),
+        cov=_scatter(state, y, cell, group, weights),
+        third=third / safe[:, None],
+        fourth=fourth / safe,
+        level=level,
+    )
+    return merged([state, batch])
+
+
+def _scatter(state, y, cell, group, weights):
+    """Covariances of rows about their cells' means, of the kind that the state keeps."""
+    kind = state.scatter
+    if kind == "pooled":
+        total = jnp.sum(weights)
+        gram = symmetrize(matmul((weights[:, None] * y).T, y))
+        return (gram / jnp.where(total > 0, total, 1.0))[None]
+    codes = cell if kind == "cell" else group.astype(jnp.int32)
+    # Rows about their cells' means have about no mean of their own, by group too.
+    return cell_moments(y, codes, state.cov.shape[0], weights).cov
+
+
+def accumulate(
+    batches: Iterable[Any],
+    *,
+    n_classes: int,
+    n_groups: int = 1,
+    scatter: str = "cell",
+    dtype: Any = None,
+    state: MomentState | None = None,
+) -> MomentState:
+    """Run through an iterator of batches.
+
+    A batch shorter than the longest so far is filled up with rows of no weight, so that
+    a last short batch compiles nothing new.
+
+    Args:
+        batches: Yields ``(x, label)``, ``(x, label, group)`` or ``(x, label, group,
+            weights)``; `group` and `weights` may be None.
+        n_classes: ``K``.
+        n_groups: ``G``.
+        scatter: See :func:`init`.
+        dtype: See :func:`init`.
+        state: Continue from here; None starts anew with the width of the first batch.
+
+    Returns:
+        The state of all batches.
+
+    Raises:
+        ValueError: If there are no batches, or one is unusable.
+
+    Example:
+        >>> import numpy as np
+        >>> rows = np.arange(6.0).reshape(3, 2)
+        >>> codes = np.array([0, 1, 0])
+        >>> batches = ((rows[i : i + 2], codes[i : i + 2]) for i in (0, 2))
+        >>> accumulate(batches, n_classes=2).mean.tolist()
+        [[2.0, 3.0], [2.0, 3.0]]
+    """
+    longest = 0
+    for batch in batches:
+        parts: tuple[Any, ...] = (*batch, None, None)
+        x, label, group, weights = parts[:4]
+        n = np.shape(x)[0]
+        if state is None:
+            if np.ndim(x) != 2:
+                raise ValueError(f"x must have shape [n, d], got {np.shape(x)}.")
+            state = init(
+                np.shape(x)[1],
+                n_classes=n_classes,
+                n_groups=n_groups,
+                scatter=scatter,
+                dtype=dtype,
+            )
+        if n == 0:
+            continue
+        longest = max(longest, n)
+        if n < longest:
+            weights = np.ones(n) if weights is None else weights
+            x, label, group, weights = _padded(longest, x, label, group, weights)
+        state = update(state, x, label, group, weights=weights)
+    if state is None:
+        raise ValueError("batches is empty; there is nothing to take moments of.")
+    return state
+
+
+def _padded(length, x, label, group, weights):
+    extra = length - np.shape(x)[0]
+    take = partial(jnp.concatenate, axis=0)
+
+    def repeat(values):
+        if values is None:
+            return None
+        values = jnp.asarray(values)
+        return take([values, jnp.repeat(values[:1], extra, 0)])
+
+    weights = jnp.asarray(weights)
+    filled = take([weights, jnp.zeros(extra, weights.dtype)])
+    return repeat(x), repeat(label), repeat(group), filled

@@ -1,0 +1,39 @@
+"""Flax layers that steer representations, and how to put them into a model.
+
+NNX layers are here, their Linen twins in :mod:`jaxsteer.nn.linen`. All of them take the
+maps that a fit or a solve returned, and add what the map changes: ``x + strength *
+(map(x) - x)``.
+
+===================== ==========================================================
+layer                 map
+===================== ==========================================================
+``AffineSteer``       one for every row (LEACE, a tied steering)
+``GroupSteer``        one for each group, the group of each example given
+``SoftGroupSteer``    the groups' average, weighted by a probe's posterior
+===================== ==========================================================
+"""
+
+from jaxsteer.nn import linen
+from jaxsteer.nn._affine_steer import AffineSteer
+from jaxsteer.nn._capture import Activations, capture_activations
+from jaxsteer.nn._group_steer import GroupSteer, set_groups
+from jaxsteer.nn._insert import Insertion, Steered, insert_steering, remove_steering
+from jaxsteer.nn._soft_group_steer import SoftGroupSteer
+from jaxsteer.nn._variables import GroupIds, SteeringConstant, SteeringParam
+
+__all__ = [
+    "Activations",
+    "AffineSteer",
+    "GroupIds",
+    "GroupSteer",
+    "Insertion",
+    "SoftGroupSteer",
+    "Steered",
+    "SteeringConstant",
+    "SteeringParam",
+    "capture_activations",
+    "insert_steering",
+    "linen",
+    "remove_steering",
+    "set_groups",
+]

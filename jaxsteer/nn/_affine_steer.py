@@ -1,0 +1,86 @@
+"""One map for every row: ``x -> x + strength * ((W - I) x + b)``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxsteer._types import Array, Float
+from jaxsteer.nn._apply import steer
+from jaxsteer.nn._residuals import residual_of
+from jaxsteer.nn._variables import SteeringConstant, load, store
+
+
+class AffineSteer(nnx.Module):
+    """Moves activations ``[..., d]`` by one affine map.
+
+    ``x + strength * ((W - I) x + b)``. The identity map leaves activations unchanged bit
+    for bit, in any precision. Cost O(d^2) a row, O(d r) for a low-rank map.
+
+    Attributes:
+        strength: Share of the way to go, a scalar variable that may be set between
+            calls without compiling anew: ``layer.strength[...] = 0.5``.
+
+    Args:
+        map: :class:`jaxsteer.AffineMap`, a low-rank map or a
+            :class:`jaxsteer.DiagonalMap` of `d` features.
+        strength: 0 leaves activations as they are, 1 applies the map, more goes beyond.
+        trainable: Whether the map is a :class:`SteeringParam`, which optimizers see, or
+            a :class:`SteeringConstant`, which they do not.
+        dtype: Precision of the product; None takes that of the activations. Sums are
+            accumulated in float32 at least, and the output has the activations' dtype.
+        param_dtype: Precision in which the map is kept.
+        precision: ``jax.lax.Precision`` of the product; None takes JAX's default, TF32
+            on some GPUs.
+        sharding: Names of the mesh axes (or logical axes) of the input and output
+            features; making the layer then needs a mesh (``jax.set_mesh``).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxsteer import AffineMap
+        >>> layer = AffineSteer(AffineMap(2 * jnp.eye(2), jnp.ones(2)), strength=0.5)
+        >>> layer(jnp.array([[1.0, 2.0]])).tolist()
+        [[2.0, 3.5]]
+    """
+
+    def __init__(
+        self,
+        map: Any,
+        *,
+        strength: float | jax.Array = 1.0,
+        trainable: bool = False,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        precision: Any = None,
+        sharding: tuple[str | None, str | None] | None = None,
+    ):
+        residual = residual_of(map, batch=0, dtype=param_dtype)
+        store(self, residual, trainable=trainable, sharding=sharding)
+        self.kind = type(residual)
+        self.strength = SteeringConstant(jnp.asarray(strength, jnp.float32))
+        self.dtype = dtype
+        self.precision = precision
+
+    def __call__(
+        self,
+        x: Float[Array, "... d"],
+        *,
+        strength: Float[Array, "..."] | float | None = None,
+    ) -> Float[Array, "... d"]:
+        """Steer activations.
+
+        Args:
+            x: ``[..., d]``.
+            strength: A number, or ``[B]`` for each example its own, instead of the
+                layer's.
+        """
+        strength = self.strength[...] if strength is None else strength
+        residual = load(self, self.kind)
+        return steer(residual, x, strength, dtype=self.dtype, precision=self.precision)
+
+    def to_map(self) -> Any:
+        """Return the map at full strength."""
+        return load(self, self.kind).to_map()

@@ -1,0 +1,110 @@
+"""Activations at chosen places of a model, without changing its code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+from flax import nnx
+
+from jaxsteer.nn._paths import Path, Slot, Wrapper, change_first, check_at, split_path
+
+
+class Captured(Wrapper):
+    """A submodule that keeps what it returned, or took, in its last call.
+
+    Attributes:
+        base: The submodule.
+        at: ``"output"`` or ``"input"``.
+        value: The activations, once it was called.
+    """
+
+    transparent = True
+
+    def __init__(self, base: nnx.Module, at: str):
+        self.base = base
+        self.at = at
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the submodule and keep the first of what it takes or returns."""
+        if self.at == "input":
+            change_first(args, self._keep)
+        output = self.base(*args, **kwargs)
+        if self.at == "output":
+            change_first(output, self._keep)
+        return output
+
+    def _keep(self, value: jax.Array) -> jax.Array:
+        self.value = nnx.Intermediate(value)
+        return value
+
+
+class Activations(Mapping[str, jax.Array]):
+    """Activations of the last call, by path."""
+
+    def __init__(self, wrappers: dict[str, Captured]):
+        self._wrappers = wrappers
+
+    def __getitem__(self, path: str) -> jax.Array:
+        wrapper = self._wrappers[".".join(split_path(path))]
+        if "value" not in vars(wrapper):
+            raise RuntimeError(
+                f"{path!r} was not called inside the with block yet; call the model "
+                f"there, and read the activations inside the same jitted function."
+            )
+        return wrapper.value[...]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._wrappers)
+
+    def __len__(self) -> int:
+        return len(self._wrappers)
+
+
+@contextmanager
+def capture_activations(
+    model: nnx.Module, paths: Sequence[Path] | str, *, at: str = "output"
+) -> Iterator[Activations]:
+    """Keep what the submodules at `paths` return, or take, while the block lasts.
+
+    Under ``nnx.jit`` enter the block inside the jitted function, and return what you
+    need of it. At a path with a steering layer the *steered* activations are kept;
+    ``path + ".base"`` names what came before the layer.
+
+    Args:
+        model: Any NNX module; it is as before when the block ends.
+        paths: Paths as :func:`insert_steering` takes them, or one path as a string.
+        at: ``"output"`` keeps what a submodule returns (the first element, where it
+            returns a tuple), ``"input"`` its first positional argument.
+
+    Yields:
+        A mapping from each path, written with dots, to the activations of the last call.
+
+    Raises:
+        ValueError: If a path leads nowhere.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxsteer.nn import capture_activations
+        >>> model = nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.relu)
+        >>> with capture_activations(model, ["layers.0"]) as activations:
+        ...     out = model(jnp.ones((4, 2)))
+        >>> activations["layers.0"].shape
+        (4, 3)
+    """
+    check_at(at)
+    paths = [paths] if isinstance(paths, str) else list(paths)
+    wrappers: dict[str, Captured] = {}
+    try:
+        for path in paths:
+            slot = Slot(model, path)
+            wrapper = Captured(slot.get(), at)
+            slot.set(wrapper)
+            wrappers[".".join(split_path(path))] = wrapper
+        yield Activations(wrappers)
+    finally:
+        for path, wrapper in reversed(wrappers.items()):
+            Slot(model, path).unwrap(wrapper)

@@ -1,0 +1,132 @@
+"""A map for each group, chosen by the group of each example."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxsteer._errors import check_codes
+from jaxsteer._types import Array, ArrayLike, Float, Int
+from jaxsteer.nn._apply import steer_groups
+from jaxsteer.nn._residuals import residual_of
+from jaxsteer.nn._variables import GroupIds, SteeringConstant, load, store
+
+
+class GroupSteer(nnx.Module):
+    """Moves each example of ``[B, ..., d]`` by the map of its group.
+
+    Inside a model, where nobody passes a group, the codes come from
+    :func:`set_groups`; they are a variable, so a jitted model sees new ones.
+
+    Attributes:
+        strength: Share of the way to go, see :class:`AffineSteer`.
+        group: Codes of the current batch; absent until :func:`set_groups`. Checkpoints
+            do without: ``nnx.state(model, nnx.Not(GroupIds))``.
+
+    Args:
+        maps: As :class:`AffineSteer`'s, with a leading axis ``[G]``, such as
+            ``steering.group_maps``.
+        strength: As :class:`AffineSteer`'s, and so are the arguments that follow.
+        trainable: Whether optimizers see the maps.
+        dtype: Precision of the product.
+        param_dtype: Precision in which the maps are kept.
+        precision: ``jax.lax.Precision`` of the product.
+        sharding: Axis names of the input and output features.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxsteer import AffineMap
+        >>> maps = AffineMap(jnp.stack([jnp.eye(1), 3 * jnp.eye(1)]), jnp.zeros((2, 1)))
+        >>> GroupSteer(maps)(jnp.array([[1.0], [1.0]]), jnp.array([0, 1])).tolist()
+        [[1.0], [3.0]]
+    """
+
+    bias: nnx.Variable
+    group: GroupIds
+
+    def __init__(
+        self,
+        maps: Any,
+        *,
+        strength: float | jax.Array = 1.0,
+        trainable: bool = False,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        precision: Any = None,
+        sharding: tuple[str | None, str | None] | None = None,
+    ):
+        residuals = residual_of(maps, batch=1, dtype=param_dtype)
+        store(self, residuals, trainable=trainable, sharding=sharding)
+        self.kind = type(residuals)
+        self.strength = SteeringConstant(jnp.asarray(strength, jnp.float32))
+        self.dtype = dtype
+        self.precision = precision
+
+    def __call__(
+        self,
+        x: Float[Array, "B ... d"],
+        group: Int[ArrayLike, " B"] | None = None,
+        *,
+        strength: Float[Array, "..."] | float | None = None,
+    ) -> Float[Array, "B ... d"]:
+        """Steer activations.
+
+        Args:
+            x: ``[B, ..., d]``.
+            group: ``[B]`` codes, a scalar for all, or None for those of
+                :func:`set_groups`. A code outside ``0..G-1`` raises where its value is
+                known; under ``jit`` it leaves the example as it is.
+            strength: A number, or ``[B]``, instead of the layer's.
+
+        Raises:
+            ValueError: If no group was given, or its shape does not fit.
+        """
+        if group is None:
+            # Absent until it is set: no number could say "unset" under jit, and
+            # checkpoints take no empty arrays.
+            if "group" not in vars(self):
+                raise ValueError(
+                    "GroupSteer has no groups: call it with group=..., or inside a "
+                    "model set them first: jaxsteer.nn.set_groups(model, group)."
+                )
+            group = jnp.asarray(self.group[...])
+        return steer_groups(
+            load(self, self.kind),
+            x,
+            group,
+            self.strength[...] if strength is None else strength,
+            dtype=self.dtype,
+            precision=self.precision,
+        )
+
+    def to_map(self) -> Any:
+        """Return the maps ``[G]`` at full strength."""
+        return load(self, self.kind).to_map()
+
+
+def set_groups(model: nnx.Module, group: Int[ArrayLike, " B"] | int) -> int:
+    """Set the groups of the next batch in every :class:`GroupSteer` of a model.
+
+    Args:
+        model: A model with steering layers inside; changed in place.
+        group: ``[B]`` codes, or one code for all.
+
+    Returns:
+        The number of layers that were set.
+
+    Raises:
+        ValueError: If the model has no such layer, or a code is not one of its groups.
+    """
+    codes = jnp.asarray(group)
+    layers = [node for _, node in nnx.iter_graph(model) if isinstance(node, GroupSteer)]
+    if not layers:
+        raise ValueError(
+            "The model has no GroupSteer layer; add one with insert_steering first."
+        )
+    for layer in layers:
+        check_codes("group", codes, layer.bias[...].shape[0])
+        layer.group = GroupIds(codes)
+    return len(layers)

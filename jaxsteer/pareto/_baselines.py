@@ -1,0 +1,145 @@
+"""What BADR is compared with: other ways to choose the group weights, or none."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxsteer._errors import check_choice
+from jaxsteer._types import Array, ArrayLike, Float
+from jaxsteer.pareto._data import GroupData
+from jaxsteer.pareto._fitted import (
+    FittedModel,
+    describe,
+    fit_group_weights,
+    fit_path,
+    without_model,
+)
+from jaxsteer.pareto._hypergradient import Problem, smooth_metric
+from jaxsteer.pareto._metric import Metric
+from jaxsteer.pareto._minimax import MINIMAX, least_worst
+from jaxsteer.pareto._model import Model, start_of, weighted_loss
+from jaxsteer.pareto._solve import check_problem
+from jaxsteer.solvers import Reparametrized
+
+_PATH = Reparametrized(max_steps=300)
+
+
+def fit_erm(data: GroupData, model: Model, metric: Metric) -> FittedModel:
+    """Fit to all rows alike: each group weighs as much as it has rows.
+
+    (The method's release gives this name to equal group weights, here
+    :func:`fit_balanced`.)
+    """
+    check_problem(data, model, metric)
+    return fit_group_weights(data, model, metric, data.mass)
+
+
+def fit_balanced(data: GroupData, model: Model, metric: Metric) -> FittedModel:
+    """Fit to the groups alike: equal weights of their mean losses."""
+    check_problem(data, model, metric)
+    equal = jnp.full_like(data.mass, 1 / data.n_groups)
+    return fit_group_weights(data, model, metric, equal)
+
+
+def fit_best_group(data: GroupData, model: Model, metric: Metric) -> FittedModel:
+    """Fit to each group alone, and keep the fairest of these models."""
+    check_problem(data, model, metric)
+    corners = jnp.eye(data.n_groups, dtype=data.share.dtype)
+    problem = Problem(model=model, metric=metric, data=data)
+    return fit_path(problem, corners).fairest()
+
+
+def fit_minimax(
+    data: GroupData,
+    model: Model,
+    metric: Metric,
+    *,
+    method: Literal["spectral", "exponentiated_gradient"] = "spectral",
+) -> FittedModel:
+    """Fit the model whose worst group loss is the least (group DRO).
+
+    ``max_lambda min_w sum_a lambda_a F_a(w)``, concave in the group weights; for convex
+    models it is ``min_w max_a F_a(w)``.
+
+    Args:
+        data: From :func:`group_data`.
+        model: The model.
+        metric: What is measured.
+        method: How the group weights are found: "spectral" (projected gradients) or
+            "exponentiated_gradient" (mirror descent with a searched step, slow where
+            a weight ends at 0).
+
+    Raises:
+        ValueError: If an argument is unusable.
+
+    References:
+        Sagawa, Koh, Hashimoto and Liang 2020, "Distributionally robust neural networks
+        for group shifts"; Martinez, Bertran and Sapiro 2020, "Minimax Pareto fairness".
+    """
+    check_problem(data, model, metric)
+    check_choice("method", method, MINIMAX)
+    problem = Problem(model=model, metric=metric, data=data)
+    return _minimax(problem, method)
+
+
+def _minimax(problem: Problem, method: str) -> FittedModel:
+    zero = jnp.zeros_like(problem.data.mass)
+    found = least_worst(problem.model, problem.data, zero, method=method)
+    return _describe(found.theta, found.group_weights, problem)
+
+
+_describe = jax.jit(describe)
+
+
+def fit_regularization_path(
+    data: GroupData,
+    model: Model,
+    metric: Metric,
+    strengths: Float[ArrayLike, " m"],
+) -> FittedModel:
+    """Fit all rows alike with the smooth metric as a penalty, for rising strengths.
+
+    ``min_w sum_a mass_a F_a(w) + strength * Fair(w)``, by L-BFGS, each from the one
+    before. These models need not be Pareto-efficient: fairness may be bought by harming
+    every group; :func:`dominance` tells.
+
+    Args:
+        data: From :func:`group_data`.
+        model: The model.
+        metric: The penalty.
+        strengths: ``[m]`` at least 0.
+
+    Returns:
+        The models along the path; their group weights are the groups' shares of rows.
+
+    Raises:
+        ValueError: If an argument is unusable.
+    """
+    check_problem(data, model, metric)
+    strengths = jnp.asarray(strengths, data.share.dtype)
+    if strengths.ndim != 1:
+        raise ValueError(f"strengths must have shape [m], got {strengths.shape}.")
+    return _path(Problem(model=model, metric=metric, data=data), strengths)
+
+
+def _penalized(theta: Array, args: Any) -> Array:
+    problem, strength = args
+    data = problem.data
+    loss = weighted_loss(problem.model, theta, data, data.mass)
+    return loss + strength * smooth_metric(theta, problem)
+
+
+@jax.jit
+def _path(problem: Problem, strengths: Array) -> FittedModel:
+    def step(theta, strength):
+        found = _PATH.run(_penalized, theta, (problem, strength), differentiate="none")
+        measured = describe(found.x, problem.data.mass, problem)
+        return found.x, without_model(measured)
+
+    start = start_of(problem.model, problem.data)
+    _, measured = jax.lax.scan(step, start, strengths)
+    return dataclasses.replace(measured, model=problem.model)

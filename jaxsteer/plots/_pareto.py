@@ -1,0 +1,155 @@
+"""Pareto fronts of the groups' losses, and metrics over the simplex of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxsteer.plots._style import (
+    COLORS,
+    DASHES,
+    GRAY,
+    MARKERS,
+    clean,
+    legend_below,
+    names_or_codes,
+    new_figure,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def pareto_front(
+    fronts: Mapping[str, Any],
+    points: Mapping[str, Any] | None = None,
+    *,
+    group_names: Sequence[Any] = (),
+    metric_name: str = "unfairness",
+) -> Figure:
+    """Draw fronts of two groups, such as those before and after steering.
+
+    Left the losses of the two groups, one against the other; right the metric along
+    each front. What lies above and to the right of a front is worse for both groups.
+
+    Args:
+        fronts: Names and sampled fronts (:func:`jaxsteer.pareto.sample_front`).
+        points: Names and single models: anything with ``group_losses`` ``[2]``,
+            ``value`` and ``group_weights``, as a solution or a baseline.
+        group_names: Names of the two groups, by code.
+        metric_name: What the right panel shows.
+
+    Returns:
+        A figure with two panels.
+
+    Raises:
+        ValueError: If a front has not two groups.
+    """
+    for name, front in fronts.items():
+        if np.shape(front.group_losses)[-1] != 2:
+            raise ValueError(
+                f"front {name!r} has {np.shape(front.group_losses)[-1]} groups; this "
+                "figure needs two, simplex_map shows three."
+            )
+    names = names_or_codes(group_names, 2)
+    figure = new_figure(8.6, 4.2)
+    losses, values = figure.subplots(1, 2)
+    for i, (name, front) in enumerate(fronts.items()):
+        style = {
+            "color": COLORS[i % len(COLORS)],
+            "linestyle": DASHES[i % len(DASHES)],
+            "linewidth": 1.8,
+        }
+        both, weights = np.asarray(front.group_losses), np.asarray(front.group_weights)
+        order = np.argsort(weights[:, 0])
+        losses.plot(both[order, 0], both[order, 1], label=name, **style)
+        values.plot(weights[order, 0], np.asarray(front.value)[order], **style)
+    for i, (name, point) in enumerate((points or {}).items()):
+        style = {
+            "color": COLORS[-1 - i % len(COLORS)],
+            "marker": MARKERS[i % len(MARKERS)],
+            "linestyle": "none",
+            "markersize": 7,
+        }
+        x, y = np.asarray(point.group_losses)
+        losses.plot([x], [y], label=name, **style)
+        weight = float(np.asarray(point.group_weights)[0])
+        values.plot([weight], [float(point.value)], **style)
+    losses.set_xlabel(f"loss of {names[0]}", fontsize=9)
+    losses.set_ylabel(f"loss of {names[1]}", fontsize=9)
+    values.set_xlabel(f"weight of {names[0]}", fontsize=9)
+    values.set_ylabel(metric_name, fontsize=9)
+    for ax in (losses, values):
+        clean(ax)
+    legend_below(figure, losses, columns=4)
+    return figure
+
+
+def simplex_map(
+    front: Any,
+    points: Mapping[str, Any] | None = None,
+    *,
+    group_names: Sequence[Any] = (),
+    metric_name: str = "unfairness",
+) -> Figure:
+    """Draw a metric over the group weights of three groups, as a triangle.
+
+    Args:
+        front: A sampled front of three groups.
+        points: Names and single models, marked where their weights are.
+        group_names: Names of the three groups, by code.
+        metric_name: What the colors show.
+
+    Returns:
+        A figure with one panel.
+
+    Raises:
+        ValueError: If the front has not three groups.
+    """
+    weights = np.asarray(front.group_weights)
+    if weights.shape[-1] != 3:
+        raise ValueError(
+            f"the front has {weights.shape[-1]} groups; this figure needs three, "
+            "pareto_front shows two."
+        )
+    corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]])
+    figure = new_figure(5.4, 5.0)
+    ax = figure.subplots()
+    place = weights @ corners
+    shown = ax.tricontourf(
+        place[:, 0], place[:, 1], np.asarray(front.value), levels=20, cmap="cividis"
+    )
+    outline = corners[[0, 1, 2, 0]]
+    ax.plot(outline[:, 0], outline[:, 1], color=GRAY, linewidth=1)
+    for i, (name, point) in enumerate((points or {}).items()):
+        x, y = np.asarray(point.group_weights) @ corners
+        ax.plot(
+            [x],
+            [y],
+            label=name,
+            color="white",
+            markeredgecolor="black",
+            marker=MARKERS[i % len(MARKERS)],
+            linestyle="none",
+            markersize=8,
+        )
+    for corner, name, side in zip(
+        corners, names_or_codes(group_names, 3), (-1, -1, 1), strict=True
+    ):
+        ax.annotate(
+            f"all on {name}",
+            corner,
+            xytext=(0, 12 * side),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=9,
+        )
+    ax.set(aspect="equal", xlim=(-0.1, 1.1), ylim=(-0.1, 0.97))
+    ax.axis("off")
+    figure.colorbar(shown, ax=ax, shrink=0.7, label=metric_name)
+    if points:
+        legend_below(figure, ax)
+    return figure
