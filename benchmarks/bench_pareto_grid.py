@@ -139,7 +139,7 @@ def sgd(quick):
     """A hundred runs in the scalability setting."""
     model, metric = pareto.Logistic(0.1), pareto.IndividualFairness()
     # Fewer of the larger ones, whose grids take most of the time.
-    sizes = {5000: 24, 11_000: 24, 23_000: 16, 50_000: 12, 150_000: 4}
+    sizes = {5000: 30, 11_000: 24, 23_000: 16, 50_000: 8, 150_000: 2}
     runs = []
     for n, seeds in ({2000: 2} if quick else sizes).items():
         for seed in range(seeds):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +48,7 @@ def mc_rates(
             assert callable(rule)
             return rule(to_rows(x), a)
         classes, groups = jnp.arange(k), jnp.arange(g)
-        in_group = jax.vmap(lambda i, a: log_joint(decider, i, a, x), (0, None))
+        in_group = jax.vmap(partial(log_joint, decider, x=x), (0, None))
         if rule == "group_aware":
             logs = in_group(classes, a)
         else:

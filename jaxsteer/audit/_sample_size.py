@@ -143,7 +143,7 @@ def _simulate(pop, costs, keys, n, n_points, options):
         ]
         x = jnp.concatenate(draws)
         flat = x.reshape(len(x), -1)
-        cell = np.repeat(np.arange(k * g), n)
+        cell: Any = np.repeat(np.arange(k * g), n)
         moments = cell_moments(flat, cell, k * g, jnp.ones(len(x), x.dtype))
         mean = moments.mean.reshape(k, g, -1)
         cov = moments.cov.reshape(k, g, *moments.cov.shape[1:])

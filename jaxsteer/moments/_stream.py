@@ -201,11 +201,13 @@ def accumulate(
     return state
 
 
-def _padded(length, x, label, group, weights):
+def _padded(
+    length: int, x: Any, label: Any, group: Any, weights: Any
+) -> tuple[Any, ...]:
     extra = length - np.shape(x)[0]
     take = partial(jnp.concatenate, axis=0)
 
-    def repeat(values):
+    def repeat(values: Any) -> Any:
         if values is None:
             return None
         values = jnp.asarray(values)

@@ -22,9 +22,9 @@ Fit = Callable[..., Population]
 
 COUNTS = ("bernoulli", "poisson", "geometric")
 POSITIVE = ("exponential", "gamma", "inverse_gamma", "rayleigh", "weibull")
-BENT = {
-    "yeo_johnson": YeoJohnson(1.0),
-    "sinh_arcsinh": SinhArcsinh(0.0, 1.0),
+BENT: dict[str, tuple[type, tuple[float, ...]]] = {
+    "yeo_johnson": (YeoJohnson, (1.0,)),
+    "sinh_arcsinh": (SinhArcsinh, (0.0, 1.0)),
 }
 
 
@@ -71,10 +71,10 @@ def family_candidates(
     found: dict[str, Fit] = {"normal": _by_name("normal")}
     if values.ndim == 2:
         found["diagonal_normal"] = _by_name("diagonal_normal")
-    found |= {name: _bent(start) for name, start in BENT.items()}
+    found |= {name: _bent(*start) for name, start in BENT.items()}
     if (values > 0).all():
         found["lognormal"] = _by_name("lognormal")
-        found["box_cox"] = _bent(BoxCox(1.0))
+        found["box_cox"] = _bent(BoxCox, (1.0,))
     if values.ndim == 1:
         found |= {name: _by_name(name) for name in ("laplace", "gumbel")}
         if (values > 0).all():
@@ -198,7 +198,8 @@ def _by_name(family: str) -> Fit:
     )
 
 
-def _bent(start: Any) -> Fit:
+def _bent(kind: type, parameters: tuple[float, ...]) -> Fit:
+    start = kind(*parameters)
     return lambda x, label, group, **rest: fit_transformed_population(
         x, label, group, start, **rest
     )

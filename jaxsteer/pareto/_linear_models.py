@@ -80,8 +80,8 @@ class Logistic(LinearModel):
 
     Example:
         >>> import jax.numpy as jnp
-        >>> Logistic().loss(jnp.zeros(1), jnp.ones(1)).round(3).tolist()
-        [0.693]
+        >>> round(float(Logistic().loss(jnp.zeros(1), jnp.ones(1))[0]), 3)
+        0.693
     """
 
     l2: Any = 1e-3

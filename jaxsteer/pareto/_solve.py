@@ -68,15 +68,14 @@ def solve_badr(
 
     Example:
         >>> import numpy as np
+        >>> from jaxsteer.pareto import GroupLossVariance, Logistic, group_data
         >>> rng = np.random.default_rng(0)
         >>> group, y = rng.integers(0, 2, (2, 400))
         >>> x = rng.normal(size=(400, 2)) + y[:, None] * np.where(group, 2, 1)[:, None]
         >>> data = group_data(x, y, group)
-        >>> found = solve_badr(data, Ridge(), GroupLossVariance(), "gd")
-        Traceback (most recent call last):
-        ...
-        ValueError: Ridge needs a target of kind regression, got binary (2 classes); \
-Logistic and SmoothSVM take two classes, Softmax any number, Ridge real numbers.
+        >>> found = solve_badr(data, Logistic(), GroupLossVariance(), "gd")
+        >>> bool(found.value < found.start_value)
+        True
 
     References:
         Tanji, Vaiter and Laguel 2026, "Fairness-informed Pareto optimization" (arXiv
