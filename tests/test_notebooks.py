@@ -50,6 +50,45 @@ def test_synthetic_study():
     assert abs(found.estimate["kl"] - truth.kl) < 1.5 * width
 
 
+@pytest.mark.slow
+def test_steer_a_language_model(monkeypatch):
+    stories = NOTEBOOKS.parent.parent / "shared" / "data" / "stories260K"
+    if not stories.is_dir():
+        pytest.skip("stories260K is not in ../shared/data beside this project")
+    monkeypatch.setenv("JAXSTEER_STORIES260K", str(stories))
+    space = run("03_steer_a_language_model.ipynb")
+    assert "a little girl named Lily" in space["opening"]
+    assert space["stayed"] and space["unchanged"]
+    assert space["gap_after"] < 0.1 * space["gap_before"]
+    assert space["gap_soft"] < 0.3 * space["gap_before"]
+    assert space["gaps"] == sorted(space["gaps"], reverse=True)
+    assert space["after"][1] == space["before"][1]
+    assert space["after"][0] != space["before"][0]
+
+
+@pytest.mark.slow
+def test_latent_groups():
+    space = run("05_latent_groups.ipynb")
+    assert space["errors"].max() < 0.1 < space["pooled_errors"].min()
+    assert space["right_group"] > 0.95
+    assert space["selection"].best.n_groups == 4
+    assert space["worst"]["mixture"] < space["worst"]["pooled"]
+    gaps = space["gaps"]
+    assert gaps["steered by latent groups"] < 0.3 * gaps["as it is"]
+
+
+@pytest.mark.slow
+def test_pareto():
+    space = run("06_pareto.ipynb")
+    fair, rivals = space["fair"], space["rivals"]
+    assert all(float(fair.value) <= float(r.value) + 1e-6 for r in rivals.values())
+    # A strong penalty harms both groups; the fairest efficient model is not dominated.
+    assert space["own_margin"] < 1e-3 < max(space["margins"])
+    results = space["results"]
+    assert results["steered, BADR"][1] < results["raw, all rows alike"][1]
+    assert float(space["walked"].value) <= float(space["walked"].start_value)
+
+
 def test_every_notebook_has_a_test():
     here = Path(__file__).read_text()
     for path in NOTEBOOKS.glob("*.ipynb"):

@@ -35,7 +35,8 @@ def on_host(*arrays: Any) -> bool:
 def origin_of(rows: np.ndarray) -> np.ndarray:
     """A point near the mean, from about a thousand rows: sums about it keep digits."""
     step = max(1, rows.shape[0] // 1024)
-    return np.mean(rows[::step].astype(np.float64), 0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.mean(rows[::step].astype(np.float64), 0)
 
 
 def host_gram(
