@@ -87,6 +87,7 @@ def filled(text: str) -> str:
         "adult": (RESULTS / "adult.md").read_text().strip(),
         "speed": speed_rows(),
         "synthetic": synthetic_rows(),
+        "biographies": (RESULTS / "biographies_two.md").read_text().strip(),
     }
     for name, content in parts.items():
         gap = "\n" if name == "adult" else ""
