@@ -57,7 +57,8 @@ def fit_rome_moe(
         a: ``[n, p]`` columns that are not sensitive.
         s: ``[n, q]`` sensitive columns.
         variant: What experts and gate see; see :class:`RomeMoE`.
-        alpha: Weight of the worst expert, from 0 to 1.
+        alpha: Weight of the worst expert, from 0 to 1. Where the gate sends all rows to
+            one expert ("hard"), it changes nothing.
         assignment: Whose a row is: "hard" its largest gate's; "soft" every expert's by
             its share above .1.
         n_experts: Experts.

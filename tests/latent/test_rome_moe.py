@@ -196,7 +196,8 @@ def test_runs_side_by_side_are_those_alone():
     ("option", "value"),
     [
         ("variant", "fair_s"),
-        ("alpha", 0.9),
+        ("alpha", 0.05),
+        ("assignment", "hard"),
         ("n_experts", 2),
         ("gate_hidden", 8),
         ("weights", np.linspace(0.1, 2, 160)),
@@ -211,10 +212,12 @@ def test_runs_side_by_side_are_those_alone():
 )
 @pytest.mark.slow
 def test_every_option_changes_the_fit(option, value):
-    changed = fit_rome_moe(Y, A, S, **{**MOE, option: value})
-    plain = fit_rome_moe(Y, A, S, **MOE)
+    # Soft: a young gate's largest share may be the same expert's for every row.
+    base = {**MOE, "epochs": 2, "alpha": 0.5, "assignment": "soft"}
+    changed = fit_rome_moe(Y, A, S, **{**base, option: value})
+    plain = fit_rome_moe(Y, A, S, **base)
     gap = np.asarray(changed.predict(A, S)) - np.asarray(plain.predict(A, S))
-    assert np.abs(gap).max() > 1e-3
+    assert np.abs(gap).max() > 1e-4
 
 
 @pytest.mark.slow
