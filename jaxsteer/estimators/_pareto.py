@@ -35,10 +35,20 @@ METRICS = {
 class _ParetoFair(BaseEstimator):
     """What the classifier and the regressor share."""
 
-    metric: Any
-    method: Any
-    options: Any
-    random_state: Any
+    def __init__(
+        self,
+        model: Any = None,
+        *,
+        metric: Any = "demographic_parity",
+        method: str = "exact",
+        options: Any = None,
+        random_state: Any = None,
+    ):
+        self.model = model
+        self.metric = metric
+        self.method = method
+        self.options = options
+        self.random_state = random_state
 
     def _solve(self, X: Any, target: Any, sensitive_features: Any, weights: Any, model):
         X = check_matrix(self, X, reset=True)  # pyright: ignore[reportArgumentType]
@@ -113,21 +123,6 @@ class ParetoFair(ClassifierMixin, _ParetoFair):
         2601.13448).
     """
 
-    def __init__(
-        self,
-        model: Any = None,
-        *,
-        metric: Any = "demographic_parity",
-        method: str = "exact",
-        options: Any = None,
-        random_state: Any = None,
-    ):
-        self.model = model
-        self.metric = metric
-        self.method = method
-        self.options = options
-        self.random_state = random_state
-
     def fit(
         self,
         X: Any,
@@ -197,21 +192,6 @@ class ParetoFairRegressor(RegressorMixin, _ParetoFair):
         target_center_: Mean of the target.
         target_scale_: Deviation of the target.
     """
-
-    def __init__(
-        self,
-        model: Any = None,
-        *,
-        metric: Any = "demographic_parity",
-        method: str = "exact",
-        options: Any = None,
-        random_state: Any = None,
-    ):
-        self.model = model
-        self.metric = metric
-        self.method = method
-        self.options = options
-        self.random_state = random_state
 
     def fit(
         self,

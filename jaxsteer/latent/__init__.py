@@ -4,7 +4,7 @@ from jaxsteer.latent._aggregate import RobustAggregate, robust_aggregate
 from jaxsteer.latent._fit import fit_rome_em, released_choices
 from jaxsteer.latent._fit_neural import NeuralData
 from jaxsteer.latent._match import match_groups
-from jaxsteer.latent._maximin import maximin_weights, project_simplex_ball
+from jaxsteer.latent._maximin import maximin_weights
 from jaxsteer.latent._moe import PlainMLP, RomeMoE
 from jaxsteer.latent._neural_fit import NeuralFit, load_network
 from jaxsteer.latent._result import RomeErrors, RomeFit
@@ -48,7 +48,6 @@ __all__ = [
     "match_groups",
     "maximin_weights",
     "neural_data",
-    "project_simplex_ball",
     "released_choices",
     "robust_aggregate",
     "rome_standard_errors",

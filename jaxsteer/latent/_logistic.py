@@ -12,11 +12,10 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve_triangular
 
 from jaxsteer._types import Array, Float
 from jaxsteer.latent._design import Design, weighted_gram
-from jaxsteer.linalg import einsum, matmul, transpose
+from jaxsteer.linalg import einsum, matmul, solve_positive_definite, transpose
 
 
 def contrasts(n_classes: int) -> np.ndarray:
@@ -26,15 +25,6 @@ def contrasts(n_classes: int) -> np.ndarray:
         basis[:k, k - 1] = 1.0 / math.sqrt(k * (k + 1))
         basis[k, k - 1] = -k / math.sqrt(k * (k + 1))
     return basis
-
-
-def solve_positive(
-    a: Float[Array, "... m m"], b: Float[Array, "... m"]
-) -> Float[Array, "... m"]:
-    """Solve positive definite systems by one batched Cholesky factorization."""
-    factor = jnp.linalg.cholesky(a)
-    half = solve_triangular(factor, b[..., None], lower=True)
-    return solve_triangular(factor, half, lower=True, trans=1)[..., 0]
 
 
 def softmax_value(
@@ -77,7 +67,7 @@ def softmax_step(
     curvature = jnp.moveaxis(grams[index], 2, 1).reshape(free * m, free * m)
     bound = 0.5 * jnp.kron(jnp.eye(free, dtype=coef.dtype), grams[-1])
     lifted = jnp.stack([curvature, bound]) + ridge * jnp.eye(free * m, dtype=coef.dtype)
-    moves = solve_positive(lifted, jnp.stack([slope, slope]))
+    moves = solve_positive_definite(lifted, jnp.stack([slope, slope]))
     moves = matmul(basis, moves.reshape(2, free, m))
     newton, cautious = coef + moves[0], coef + moves[1]
     slack = 10 * jnp.finfo(coef.dtype).eps * jnp.abs(value)
@@ -111,7 +101,7 @@ def one_vs_rest_step(
     weights = jnp.stack([mass * p * (1 - p), jnp.broadcast_to(0.25 * mass, p.shape)])
     lifted = weighted_gram(design, weights)
     lifted = lifted + ridge * jnp.eye(coef.shape[1], dtype=coef.dtype)
-    moves = solve_positive(lifted, jnp.stack([slope, slope]))
+    moves = solve_positive_definite(lifted, jnp.stack([slope, slope]))
     newton, cautious = coef + moves[0], coef + moves[1]
     slack = 10 * jnp.finfo(coef.dtype).eps * jnp.abs(value)
     better = (value_of(newton)[0] >= value - slack)[:, None]

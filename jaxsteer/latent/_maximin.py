@@ -11,52 +11,12 @@ import numpy as np
 from jaxsteer._errors import check_finite, is_concrete
 from jaxsteer._types import Array, ArrayLike, Float
 from jaxsteer.linalg import matmul
-from jaxsteer.solvers import ProjectedGradient, Solution, project_simplex
-
-HALVINGS = 60
-
-
-def project_simplex_ball(
-    x: Float[Array, " n"], center: Float[Array, " n"], radius: Float[Array, ""]
-) -> Float[Array, " n"]:
-    """Nearest point of the simplex within `radius` of one of its points.
-
-    The multiplier of the ball draws `x` toward the center before it is projected onto
-    the simplex: ``P(c + t (x - c))``, whose distance from the center grows with `t`, so
-    that `t` is found by bisection. Cost: 60 sorts.
-
-    Args:
-        x: ``[n]`` any real numbers.
-        center: ``[n]`` probabilities.
-        radius: ``[]`` at least 0.
-
-    Returns:
-        ``[n]`` probabilities.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> center = jnp.array([0.5, 0.5])
-        >>> found = project_simplex_ball(jnp.array([9.0, 0.0]), center, jnp.array(0.1))
-        >>> [round(v, 3) for v in found.tolist()]
-        [0.571, 0.429]
-    """
-
-    def drawn(t):
-        return project_simplex(center + t * (x - center))
-
-    def far(p):
-        return jnp.sqrt(jnp.sum((p - center) ** 2)) > radius
-
-    def halve(_, ends):
-        low, high = ends
-        middle = 0.5 * (low + high)
-        outside = far(drawn(middle))
-        return jnp.where(outside, low, middle), jnp.where(outside, middle, high)
-
-    one = jnp.ones((), x.dtype)
-    low, _ = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros_like(one), one))
-    whole = drawn(one)
-    return jnp.where(far(whole), drawn(low), whole)
+from jaxsteer.solvers import (
+    ProjectedGradient,
+    Solution,
+    project_simplex,
+    project_simplex_ball,
+)
 
 
 def _spread(v: Array, gram: Array) -> Array:

@@ -10,8 +10,13 @@ import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float, Int
 from jaxsteer.latent._design import Design, weighted_gram
-from jaxsteer.latent._logistic import softmax_step, solve_positive
-from jaxsteer.linalg import HALF_LOG_2PI, matmul, transpose
+from jaxsteer.latent._logistic import softmax_step
+from jaxsteer.linalg import (
+    HALF_LOG_2PI,
+    matmul,
+    solve_positive_definite,
+    transpose,
+)
 
 
 class Params(NamedTuple):
@@ -71,7 +76,7 @@ class NormalOutcome:
         del steps
         eye = jnp.eye(design.rows.shape[1], dtype=y.dtype)
         gram = weighted_gram(design, theta) + ridge * eye
-        best = solve_positive(gram, matmul(theta * y, design.rows))
+        best = solve_positive_definite(gram, matmul(theta * y, design.rows))
         usable = jnp.all(jnp.isfinite(best), 1, keepdims=True)
         best = jnp.where(usable, best, params.coef)
         coef = params.coef + damping * (best - params.coef)

@@ -119,6 +119,16 @@ def solve_psd(
     return whiten_transposed(factor, whiten(factor, b))
 
 
+def solve_positive_definite(
+    a: Float[Array, "... m m"], b: Float[Array, "... m"]
+) -> Float[Array, "... m"]:
+    """Solve ``a @ y = b`` by one batched Cholesky factorization, without jitter.
+
+    NaN where `a` is not positive definite.
+    """
+    return solve_psd(jnp.linalg.cholesky(a), b[..., None])[..., 0]
+
+
 def solve_small_psd(
     a: Float[Array, "... m m"], b: Float[Array, "... m"]
 ) -> Float[Array, "... m"]:

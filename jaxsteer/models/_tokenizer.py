@@ -42,22 +42,22 @@ class LibraryTokenizer:
     """A tokenizer of the package ``tokenizers``.
 
     Attributes:
-        library: The ``tokenizers.Tokenizer``.
+        wrapped: The ``tokenizers.Tokenizer``.
         start: Token that begins a text, None where the model expects none.
         stop: Token that ends a text, if the file names one.
     """
 
-    def __init__(self, library: Any, start: int | None = None, stop: int | None = None):
-        self.library, self.start, self.stop = library, start, stop
+    def __init__(self, wrapped: Any, start: int | None = None, stop: int | None = None):
+        self.wrapped, self.start, self.stop = wrapped, start, stop
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a text."""
-        codes = self.library.encode(text).ids
+        codes = self.wrapped.encode(text).ids
         return codes if self.start is None else [self.start, *codes]
 
     def decode(self, codes: Sequence[int]) -> str:
         """Return the text of tokens, without special ones."""
-        return self.library.decode([int(code) for code in codes])
+        return self.wrapped.decode([int(code) for code in codes])
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:

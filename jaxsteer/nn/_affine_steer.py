@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import jax
-import jax.numpy as jnp
-from flax import nnx
-
 from jaxsteer._types import Array, Float
 from jaxsteer.nn._apply import steer
-from jaxsteer.nn._residuals import residual_of
-from jaxsteer.nn._variables import SteeringConstant, load, store
+from jaxsteer.nn._layer import SteeringLayer
 
 
-class AffineSteer(nnx.Module):
+class AffineSteer(SteeringLayer):
     """Moves activations ``[..., d]`` by one affine map.
 
     ``x + strength * ((W - I) x + b)``. The identity map leaves activations unchanged bit
@@ -25,7 +18,7 @@ class AffineSteer(nnx.Module):
             calls without compiling anew: ``layer.strength[...] = 0.5``.
 
     Args:
-        map: :class:`jaxsteer.AffineMap`, a low-rank map or a
+        maps: One :class:`jaxsteer.AffineMap`, low-rank map or a
             :class:`jaxsteer.DiagonalMap` of `d` features.
         strength: 0 leaves activations as they are, 1 applies the map, more goes beyond.
         trainable: Whether the map is a :class:`SteeringParam`, which optimizers see, or
@@ -46,23 +39,7 @@ class AffineSteer(nnx.Module):
         [[2.0, 3.5]]
     """
 
-    def __init__(
-        self,
-        map: Any,
-        *,
-        strength: float | jax.Array = 1.0,
-        trainable: bool = False,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
-        precision: Any = None,
-        sharding: tuple[str | None, str | None] | None = None,
-    ):
-        residual = residual_of(map, batch=0, dtype=param_dtype)
-        store(self, residual, trainable=trainable, sharding=sharding)
-        self.kind = type(residual)
-        self.strength = SteeringConstant(jnp.asarray(strength, jnp.float32))
-        self.dtype = dtype
-        self.precision = precision
+    batch_axes = 0
 
     def __call__(
         self,
@@ -78,9 +55,10 @@ class AffineSteer(nnx.Module):
                 layer's.
         """
         strength = self.strength[...] if strength is None else strength
-        residual = load(self, self.kind)
-        return steer(residual, x, strength, dtype=self.dtype, precision=self.precision)
-
-    def to_map(self) -> Any:
-        """Return the map at full strength."""
-        return load(self, self.kind).to_map()
+        return steer(
+            self.residual(),
+            x,
+            strength,
+            dtype=self.dtype,
+            precision=self.precision,
+        )

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from jaxsteer._errors import check_codes
 from jaxsteer._types import Array, ArrayLike, Float, Int
 from jaxsteer.nn._apply import steer_groups
-from jaxsteer.nn._residuals import residual_of
-from jaxsteer.nn._variables import GroupIds, SteeringConstant, load, store
+from jaxsteer.nn._layer import SteeringLayer
+from jaxsteer.nn._variables import GroupIds
 
 
-class GroupSteer(nnx.Module):
+class GroupSteer(SteeringLayer):
     """Moves each example of ``[B, ..., d]`` by the map of its group.
 
     Inside a model, where nobody passes a group, the codes come from
@@ -44,26 +41,9 @@ class GroupSteer(nnx.Module):
         [[1.0], [3.0]]
     """
 
-    bias: nnx.Variable
     group: GroupIds
 
-    def __init__(
-        self,
-        maps: Any,
-        *,
-        strength: float | jax.Array = 1.0,
-        trainable: bool = False,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
-        precision: Any = None,
-        sharding: tuple[str | None, str | None] | None = None,
-    ):
-        residuals = residual_of(maps, batch=1, dtype=param_dtype)
-        store(self, residuals, trainable=trainable, sharding=sharding)
-        self.kind = type(residuals)
-        self.strength = SteeringConstant(jnp.asarray(strength, jnp.float32))
-        self.dtype = dtype
-        self.precision = precision
+    batch_axes = 1
 
     def __call__(
         self,
@@ -94,17 +74,13 @@ class GroupSteer(nnx.Module):
                 )
             group = jnp.asarray(self.group[...])
         return steer_groups(
-            load(self, self.kind),
+            self.residual(),
             x,
             group,
             self.strength[...] if strength is None else strength,
             dtype=self.dtype,
             precision=self.precision,
         )
-
-    def to_map(self) -> Any:
-        """Return the maps ``[G]`` at full strength."""
-        return load(self, self.kind).to_map()
 
 
 def set_groups(model: nnx.Module, group: Int[ArrayLike, " B"] | int) -> int:

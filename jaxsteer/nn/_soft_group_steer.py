@@ -6,15 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from jaxsteer._types import Array, Float
 from jaxsteer.nn._apply import check_features, posterior_of, steer_mixture
-from jaxsteer.nn._residuals import residual_of
-from jaxsteer.nn._variables import SteeringConstant, load, store, variable
+from jaxsteer.nn._layer import SteeringLayer
+from jaxsteer.nn._variables import variable
 
 
-class SoftGroupSteer(nnx.Module):
+class SoftGroupSteer(SteeringLayer):
     """Moves each row by the posterior average of the groups' maps.
 
     ``x + strength * sum_a p_a(x) ((W_a - I) x + b_a)`` with ``p = softmax(probe(x))``:
@@ -43,6 +42,8 @@ class SoftGroupSteer(nnx.Module):
         [[2.0]]
     """
 
+    batch_axes = 1
+
     def __init__(
         self,
         maps: Any,
@@ -56,22 +57,24 @@ class SoftGroupSteer(nnx.Module):
         precision: Any = None,
         sharding: tuple[str | None, str | None] | None = None,
     ):
-        residuals = residual_of(maps, batch=1, dtype=param_dtype)
-        store(self, residuals, trainable=trainable, sharding=sharding)
-        self.kind = type(residuals)
-        n_groups, d = residuals.bias.shape
-        kernel, bias = probe_arrays(probe, n_groups, d, param_dtype)
+        super().__init__(
+            maps,
+            strength=strength,
+            trainable=trainable,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            precision=precision,
+            sharding=sharding,
+        )
+        kernel, bias = probe_arrays(probe, *self.bias.shape, param_dtype)
         learn = trainable if trainable_probe is None else trainable_probe
         names = None if sharding is None else (sharding[0], None)
         self.probe_kernel = variable(kernel, learn, names)
         self.probe_bias = variable(bias, learn)
-        self.strength = SteeringConstant(jnp.asarray(strength, jnp.float32))
-        self.dtype = dtype
-        self.precision = precision
 
     def posterior(self, x: Float[Array, "... d"]) -> Float[Array, "... G"]:
         """Return the probe's posterior of the groups, row by row."""
-        check_features(load(self, self.kind), x)
+        check_features(self.residual(), x)
         return posterior_of(self.probe_kernel[...], self.probe_bias[...], x)
 
     def __call__(
@@ -90,17 +93,13 @@ class SoftGroupSteer(nnx.Module):
             strength: A number, or ``[B]``, instead of the layer's.
         """
         return steer_mixture(
-            load(self, self.kind),
+            self.residual(),
             x,
             self.posterior(x) if posterior is None else posterior,
             self.strength[...] if strength is None else strength,
             dtype=self.dtype,
             precision=self.precision,
         )
-
-    def to_map(self) -> Any:
-        """Return the maps ``[G]`` at full strength."""
-        return load(self, self.kind).to_map()
 
 
 def probe_arrays(

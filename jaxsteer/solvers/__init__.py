@@ -18,7 +18,11 @@ from jaxsteer.solvers._projected_gradient import ProjectedGradient
 from jaxsteer.solvers._relative_lbfgs import RelativeLBFGS
 from jaxsteer.solvers._relative_newton import RelativeNewton
 from jaxsteer.solvers._scalar import minimize_scalar
-from jaxsteer.solvers._simplex import minimize_on_simplex, project_simplex
+from jaxsteer.solvers._simplex import (
+    minimize_on_simplex,
+    project_simplex,
+    project_simplex_ball,
+)
 from jaxsteer.solvers._small_newton import LocalMinimum, minimize_newton
 from jaxsteer.solvers._solution import Solution, final_status
 from jaxsteer.solvers._status import SolveError, Status, require_converged
@@ -46,6 +50,7 @@ __all__ = [
     "minimize_on_simplex",
     "minimize_scalar",
     "project_simplex",
+    "project_simplex_ball",
     "require_converged",
     "search_lattice",
 ]

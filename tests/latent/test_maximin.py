@@ -9,7 +9,6 @@ from scipy.optimize import minimize
 from jaxsteer.latent import (
     fit_rome_em,
     maximin_weights,
-    project_simplex_ball,
     robust_aggregate,
 )
 
@@ -83,27 +82,6 @@ def test_the_ball_leads_from_the_prior_to_the_simplex():
         for r in (0.0, 0.1, 0.2, 0.4)
     ]
     assert np.diff(values).max() <= 1e-6 and values[-1] < values[0] - 1e-3
-
-
-def test_project_simplex_ball_is_a_projection():
-    rng = np.random.default_rng(0)
-    for _ in range(10):
-        center = rng.dirichlet(np.ones(5))
-        x, radius = 2 * rng.normal(size=5), rng.uniform(0.05, 0.5)
-        p = np.asarray(
-            project_simplex_ball(jnp.asarray(x), jnp.asarray(center), radius)
-        )
-        assert p.min() >= 0 and p.sum() == pytest.approx(1, abs=1e-5)
-        assert np.linalg.norm(p - center) <= radius + 1e-5
-        # The variational inequality, at points that are feasible.
-        others = rng.dirichlet(np.ones(5), 200)
-        steps = radius / np.maximum(
-            np.linalg.norm(others - center, axis=1, keepdims=True), radius
-        )
-        others = center + steps * (others - center)
-        assert ((x - p) * (others - p)).sum(1).max() <= 1e-5
-        again = project_simplex_ball(jnp.asarray(p), jnp.asarray(center), radius)
-        np.testing.assert_allclose(again, p, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsteer.solvers import Status, minimize_on_simplex, project_simplex
+from jaxsteer.solvers import (
+    Status,
+    minimize_on_simplex,
+    project_simplex,
+    project_simplex_ball,
+)
 from jaxsteer.solvers._simplex import METHODS
 
 RANDOM = np.random.default_rng(3)
@@ -183,3 +188,24 @@ def test_unusable_arguments_are_refused():
         solve(method="newton")
     with pytest.raises(ValueError, match="vector of probabilities"):
         solve(start=np.ones((2, 5)))
+
+
+def test_project_simplex_ball_is_a_projection():
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        center = rng.dirichlet(np.ones(5))
+        x, radius = 2 * rng.normal(size=5), rng.uniform(0.05, 0.5)
+        p = np.asarray(
+            project_simplex_ball(jnp.asarray(x), jnp.asarray(center), radius)
+        )
+        assert p.min() >= 0 and p.sum() == pytest.approx(1, abs=1e-5)
+        assert np.linalg.norm(p - center) <= radius + 1e-5
+        # The variational inequality, at points that are feasible.
+        others = rng.dirichlet(np.ones(5), 200)
+        steps = radius / np.maximum(
+            np.linalg.norm(others - center, axis=1, keepdims=True), radius
+        )
+        others = center + steps * (others - center)
+        assert ((x - p) * (others - p)).sum(1).max() <= 1e-5
+        again = project_simplex_ball(jnp.asarray(p), jnp.asarray(center), radius)
+        np.testing.assert_allclose(again, p, atol=1e-5)
