@@ -34,6 +34,8 @@ def speed_rows() -> str:
         f"{bootstrap['fairlearn']['run_s']:.1f} s | `benchmarks/bench_bootstrap.py` |"
     )
     rows.extend(gauge_rows())
+    rows.extend(representation_rows())
+    rows.extend(group_weight_rows())
     versions = univariate["versions"]
     rows.append(
         f"\nAfter compilation, on {univariate['cores']} cores ({univariate['machine']}), "
@@ -72,6 +74,66 @@ def gauge_rows() -> list[str]:
             f"{full['residual']:.0e}); `tied` {tied['seconds']:.2f} s in float32 | "
             f"`benchmarks/bench_many_classes.py` |"
         )
+    return rows
+
+
+def representation_rows() -> list[str]:
+    """Return the rows of the baselines and the steering layers."""
+    baselines = json.loads((RESULTS / "baselines.json").read_text())
+    layers = json.loads((RESULTS / "steering_layers.json").read_text())
+    leace, rows = baselines["leace"], []
+    rows.append(
+        f"| LEACE, {leace['rows']:,} rows, d={leace['features']}, "
+        f"{leace['classes']} classes, float32 | {leace['jaxsteer']['run_s']:.2f} s; "
+        f"concept-erasure {leace['concept_erasure']['run_s']:.2f} s | "
+        f"`benchmarks/bench_baselines.py` |"
+    )
+    for d, part in baselines["mimic"].items():
+        rows.append(
+            f"| MiMiC's map, d={d}, float32 | {part['jaxsteer']['run_s']:.2f} s; "
+            f"concept-erasure {part['concept_erasure']['run_s']:.2f} s | "
+            f"`benchmarks/bench_baselines.py` |"
+        )
+    model = layers["model"]
+    rows.append(
+        f"| one of {model['blocks']} blocks of SmolLM2-135M steered | "
+        f"{100 * model['affine']['more_time_a_pass']:.1f}% more time a pass and "
+        f"{100 * model['affine']['more_memory']:.1f}% more memory; two groups "
+        f"{100 * model['two_groups']['more_time_a_pass']:.1f}% and "
+        f"{100 * model['two_groups']['more_memory']:.1f}% | "
+        f"`benchmarks/bench_steering_layers.py` |"
+    )
+    return rows
+
+
+def group_weight_rows() -> list[str]:
+    """Return the rows of Pareto-efficient models and of latent groups."""
+    rows = []
+    for groups in (2, 4):
+        report = json.loads((RESULTS / f"badr_{groups}_groups.json").read_text())
+        part = report["problems"]["covariance"]
+        rows.append(
+            f"| BADR, {report['rows']:,} rows, {groups} groups | "
+            f"{part['exact_s']:.2f} s; badr's SLSQP {part['peer']['slsqp_s']:.1f} s to a "
+            f"worse value; an SGD iteration {1e3 * part['sgd_iteration_s']:.1f} ms, "
+            f"badr's {1e3 * part['peer']['sgd_iteration_s']:.0f} ms | "
+            f"`benchmarks/bench_badr.py` |"
+        )
+    largest = json.loads((RESULTS / "pareto_scale.json").read_text())["rows"][-1]
+    rows.append(
+        f"| BADR, {largest['n']:,} rows, {largest['groups']} groups | "
+        f"{largest['seconds']:.1f} s, {largest['peak_mb'] / 1024:.1f} GB | "
+        f"`benchmarks/bench_pareto_scale.py` |"
+    )
+    restarts = json.loads((RESULTS / "rome_restarts.json").read_text())
+    problem = restarts["problem"]
+    rows.append(
+        f"| {problem['starts']} starts of ROME's EM, {problem['rows']:,} rows | "
+        f"{restarts['one_program_s']:.1f} s; a loop in NumPy "
+        f"{restarts['numpy']['s_all_starts']:.0f} s, with scikit-learn "
+        f"{restarts['scikit-learn']['s_all_starts']:.0f} s | "
+        f"`benchmarks/bench_rome_restarts.py` |"
+    )
     return rows
 
 

@@ -15,7 +15,12 @@ import numpy as np
 from jaxsteer._types import Array, Float
 from jaxsteer.families import MultivariateNormal
 from jaxsteer.ideal._diagonalization import diagonalizing_matrix
-from jaxsteer.ideal._gauges import monge_frame, solve_definite, solve_general
+from jaxsteer.ideal._gauges import (
+    monge_frame,
+    roughly,
+    solve_definite,
+    solve_general,
+)
 from jaxsteer.ideal._mismatch import Mismatch, mismatch_of
 from jaxsteer.ideal._orbit import Orbit, for_each_group, join_maps
 from jaxsteer.ideal._stacks import Cells, at, group_first, pooled_cov
@@ -36,14 +41,11 @@ def reference_roots(cells: Cells, reference: int, pivot: int) -> Float[Array, "d
 def first_frame(objective: Mismatch, right: Array | None) -> Float[Array, "1 d d"]:
     """Frame of the definite gauges' solution, were the classes' covariances equal."""
     objective = jax.lax.stop_gradient(objective)
-    share = objective.weight / jnp.sum(objective.weight)
-    centered = objective.mean - share @ objective.mean
-    second = objective.cov.scaled(share).total()
-    second = second + matmul(transpose(centered) * share, centered)
+    second = objective.columns(objective.rows)
     if right is not None:
         right = jax.lax.stop_gradient(right)
         second = matmul(right, matmul(second, transpose(right)))
-    return monge_frame(objective.rows / objective.log_weight[0], second[None])
+    return monge_frame(objective.rows / objective.log_weight[0], second)
 
 
 def definite(
@@ -88,7 +90,8 @@ def starting_matrices(
         rights = jnp.stack([jnp.eye(len(root), dtype=root.dtype), root])
         rights = after(rights, starts[-1])
         ends = jax.lax.map(
-            lambda right: definite(objective, right, solver, "none").x[0], rights
+            lambda right: definite(objective, right, roughly(solver), "none").x[0],
+            rights,
         )
         starts.extend(ends)
         if isinstance(own, MultivariateNormal):

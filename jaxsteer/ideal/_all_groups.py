@@ -16,7 +16,7 @@ from jaxsteer.ideal._affirmative import (
     first_frame,
     reference_roots,
 )
-from jaxsteer.ideal._gauges import solve_definite, solve_general
+from jaxsteer.ideal._gauges import roughly, solve_definite, solve_general
 from jaxsteer.ideal._mismatch import mismatch_of
 from jaxsteer.ideal._orbit import Orbit
 from jaxsteer.ideal._profile import Profile, profile
@@ -130,7 +130,7 @@ def all_groups_general(
         for kind in (None, pivot):
             fixed_cells = all_after(fixed_cells, starts[-1])
             found = _definite(
-                fixed_cells, fixed_weights, reference, kind, solver, "none"
+                fixed_cells, fixed_weights, reference, kind, roughly(solver), "none"
             )
             starts.append(_orbit(*found).to_group.weight[others])
     objective = profile(all_after(cells, starts[-1]), weights, reference)

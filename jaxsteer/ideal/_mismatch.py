@@ -61,6 +61,14 @@ class Mismatch:
         """Sum of the weighted precisions."""
         return self.total[None]
 
+    def columns(self, x: Float[Array, "1 d d"]) -> Float[Array, "1 d d"]:
+        """Weighted mean of the cells' covariances and of their means' products."""
+        del x
+        share = self.weight / jnp.sum(self.weight)
+        centered = self.mean - share @ self.mean
+        between = matmul(transpose(centered) * share, centered)
+        return (self.cov.mixture(share) + between)[None]
+
     def shift(self, weight: Float[Array, "m d"]) -> Float[Array, " d"]:
         """The best ``b`` for a matrix: least squares with weights `precision`."""
         gap = self.target - matmul(self.mean, transpose(weight))

@@ -127,6 +127,18 @@ class Profile:
     def _gaps(self, matrix: Array, found: Template) -> Array:
         return einsum("aij,kj->kai", matrix, found.mean) + found.shift - self.mean
 
+    def columns(self, x: Float[Array, "g d d"]) -> Float[Array, "g d d"]:
+        """Weighted mean of the template's covariances and of its means' products."""
+        second = self._second(self.template(x))
+        share = self.weight / jnp.sum(self.weight, 0)
+        return einsum("ka,kij->aij", share[:, jnp.array(self.moving)], second)
+
+    def _second(self, found: Template) -> Float[Array, "K d d"]:
+        """Second moments of the template's classes around the mean of all."""
+        total = jnp.sum(self.weight, 1)
+        centered = found.mean - (total @ found.mean) / jnp.sum(total)
+        return found.cov + centered[:, :, None] * centered[:, None, :]
+
     def value(self, x: Float[Array, "g d d"]) -> Float[Array, ""]:
         """The objective but for its log-determinants of the matrices."""
         found, matrix = self.template(x), self.matrices(x)
@@ -153,10 +165,7 @@ class Profile:
         self, left: Float[Array, "g d d"], right: Float[Array, "g d d"], x: Array
     ) -> Float[Array, "g d d"]:
         """About the second derivative along ``T + left e right``, template held."""
-        found = self.template(x)
-        total = jnp.sum(self.weight, 1)
-        centered = found.mean - (total @ found.mean) / jnp.sum(total)
-        second = found.cov + centered[:, :, None] * centered[:, None, :]
+        second = self._second(self.template(x))
         rows = jnp.sum(einsum("aij,kjl->kail", right, second) * right, -1)
         turned = einsum(
             "kaij,ajl->kail", self.precision[:, jnp.array(self.moving)], left

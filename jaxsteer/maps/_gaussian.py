@@ -6,7 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
-from jaxsteer.linalg import matmul, roots_psd, sqrtm_psd
+from jaxsteer.linalg import (
+    matmul,
+    roots_psd,
+    sqrtm_psd,
+    symmetrize,
+    transpose,
+    whiten_transposed,
+)
 from jaxsteer.maps._affine import AffineMap
 
 
@@ -55,6 +62,22 @@ def _weights(source, target):
 
 def _weight_of(pair):
     source, target = pair
+    # Only to decide: where it fails its derivative is NaN.
+    pivots = jnp.diagonal(jnp.linalg.cholesky(jax.lax.stop_gradient(source)))
+    floor = source.shape[-1] * jnp.finfo(source.dtype).eps * jnp.max(pivots) ** 2
+    regular = jnp.min(pivots) ** 2 > floor  # NaN compares as false
+    return jax.lax.cond(regular, _by_factor, _on_range, source, target)
+
+
+def _by_factor(source, target):
+    # Any L with L L' = S serves in the place of its root: one eigendecomposition less.
+    factor = jnp.linalg.cholesky(source)
+    middle = sqrtm_psd(matmul(transpose(factor), matmul(target, factor)))
+    half = whiten_transposed(factor, middle)
+    return symmetrize(whiten_transposed(factor, transpose(half)))
+
+
+def _on_range(source, target):
     root, inverse = roots_psd(source)
     middle = sqrtm_psd(matmul(root, matmul(target, root)))
     return matmul(inverse, matmul(middle, inverse))

@@ -37,10 +37,15 @@ def retraction(e: Float[Array, "g d d"]) -> Float[Array, "g d d"]:
     return identity_like(e) + e + 0.5 * matmul(e, e)
 
 
+def bend(gradient: Array, e: Array) -> Array:
+    """What the second order of ``r(e)`` adds to a gradient; linear in `e`."""
+    turned = transpose(e)
+    return 0.5 * (matmul(gradient, turned) + matmul(turned, gradient))
+
+
 def chain(gradient: Array, e: Array) -> Array:
     """Gradient by `e` from the gradient by ``r(e)``."""
-    turned = transpose(e)
-    return gradient + 0.5 * (matmul(gradient, turned) + matmul(turned, gradient))
+    return gradient + bend(gradient, e)
 
 
 def log_determinant(e: Float[Array, "g d d"]) -> Float[Array, " g"]:

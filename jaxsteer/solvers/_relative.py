@@ -18,6 +18,7 @@ from jaxsteer.solvers._matrix_groups import (
     GeneralLinear,
     Gradient,
     MatrixGroup,
+    bend,
     chain,
     identity_like,
     log_determinant_gradient,
@@ -65,10 +66,8 @@ class RelativeProblem:
         at_center, linear = jax.linearize(leaned, jnp.zeros_like(frame))
 
         def hessian(e):
-            # The second order of r(e) bends the chart along the gradient.
             e = group.restrict(e)
-            bend = chain(at_center, e) - at_center
-            return group.restrict(linear(e) + bend)
+            return group.restrict(linear(e) + bend(at_center, e))
 
         # The log-determinant's gradient at the center is the identity, its curvature 0.
         slope = group.restrict(at_center) - weight * identity_like(frame)

@@ -161,3 +161,13 @@ def test_implicit_gradient(x64):
     h = 1e-4
     slope = (shift(h)[0] - shift(-h)[0]) / (2 * h)
     np.testing.assert_allclose(shift(0.0)[1], slope, rtol=1e-6)
+
+
+def test_narrow_products_do_not_narrow_the_answer(x64):
+    exact = solved(solver=RelativeNewton(tolerance=1e-10))
+    mixed = solved(solver=RelativeNewton(tolerance=1e-10, product_dtype="float32"))
+    assert exact.converged and mixed.converged
+    assert mixed.x.dtype == exact.x.dtype == np.float64
+    np.testing.assert_allclose(mixed.value, exact.value, rtol=1e-13)
+    # The two searches are not one and the same.
+    assert mixed.residual != exact.residual
