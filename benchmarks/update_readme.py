@@ -149,7 +149,7 @@ def filled(text: str) -> str:
         "adult": (RESULTS / "adult.md").read_text().strip(),
         "speed": speed_rows(),
         "synthetic": synthetic_rows(),
-        "biographies": (RESULTS / "biographies_two.md").read_text().strip(),
+        "biographies": (RESULTS / "biographies_two.md").read_text().split("\n\n")[0],
     }
     for name, content in parts.items():
         gap = "\n" if name == "adult" else ""

