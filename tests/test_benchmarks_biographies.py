@@ -73,6 +73,7 @@ class _Letters:
         return [1 + ord(letter) % 9 for letter in text]
 
 
+@pytest.mark.slow
 def test_steering_the_last_token_is_that_of_a_whole_text(module):
     nnx = pytest.importorskip("flax.nnx", reason="the benchmark steers a Flax model")
     from jaxsteer.models import Decoder, DecoderConfig, pad_tokens
