@@ -40,7 +40,7 @@ class _ParetoFair(BaseEstimator):
         model: Any = None,
         *,
         metric: Any = "demographic_parity",
-        method: str = "exact",
+        method: Any = "exact",
         options: Any = None,
         random_state: Any = None,
     ):

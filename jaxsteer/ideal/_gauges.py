@@ -93,7 +93,7 @@ def roughly(solver: Any) -> Any:
     The error of the objective is about the square of the residual; the search that
     starts there ends lower.
     """
-    if not (dataclasses.is_dataclass(solver) and hasattr(solver, "tolerance")):
+    if not hasattr(solver, "tolerance"):
         return solver
     tolerance = ROUGH if solver.tolerance is None else max(ROUGH, solver.tolerance)
     return dataclasses.replace(solver, tolerance=tolerance)

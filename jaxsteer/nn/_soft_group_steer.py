@@ -66,7 +66,8 @@ class SoftGroupSteer(SteeringLayer):
             precision=precision,
             sharding=sharding,
         )
-        kernel, bias = probe_arrays(probe, *self.bias.shape, param_dtype)
+        n_groups, d = self.bias[...].shape
+        kernel, bias = probe_arrays(probe, n_groups, d, param_dtype)
         learn = trainable if trainable_probe is None else trainable_probe
         names = None if sharding is None else (sharding[0], None)
         self.probe_kernel = variable(kernel, learn, names)
