@@ -7,12 +7,13 @@ import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
 from jaxsteer.linalg import (
+    after,
     matmul,
     roots_psd,
     sqrtm_psd,
     symmetrize,
     transpose,
-    whiten_transposed,
+    whiten,
 )
 from jaxsteer.maps._affine import AffineMap
 
@@ -62,22 +63,30 @@ def _weights(source, target):
 
 def _weight_of(pair):
     source, target = pair
+    factor, inverse = _factor(source)
+    middle = sqrtm_psd(matmul(transpose(factor), matmul(target, factor)))
+    return symmetrize(matmul(transpose(inverse), matmul(middle, inverse)))
+
+
+def _factor(source):
+    """Some `F` with ``F F' = source`` in the place of its root, and its inverse.
+
+    A triangular one costs an eigendecomposition less; a singular source has no inverse
+    one, and takes the root.
+    """
     # Only to decide: where it fails its derivative is NaN.
     pivots = jnp.diagonal(jnp.linalg.cholesky(jax.lax.stop_gradient(source)))
-    floor = source.shape[-1] * jnp.finfo(source.dtype).eps * jnp.max(pivots) ** 2
+    eye = jnp.eye(source.shape[-1], dtype=source.dtype)
+    # Generous, for roots serve any matrix: a zero pivot comes out as some roundings.
+    rounding = source.shape[-1] * jnp.finfo(source.dtype).eps
+    floor = 100 * rounding * jnp.max(pivots) ** 2
     regular = jnp.min(pivots) ** 2 > floor  # NaN compares as false
-    return jax.lax.cond(regular, _by_factor, _on_range, source, target)
-
-
-def _by_factor(source, target):
-    # Any L with L L' = S serves in the place of its root: one eigendecomposition less.
-    factor = jnp.linalg.cholesky(source)
-    middle = sqrtm_psd(matmul(transpose(factor), matmul(target, factor)))
-    half = whiten_transposed(factor, middle)
-    return symmetrize(whiten_transposed(factor, transpose(half)))
-
-
-def _on_range(source, target):
-    root, inverse = roots_psd(source)
-    middle = sqrtm_psd(matmul(root, matmul(target, root)))
-    return matmul(inverse, matmul(middle, inverse))
+    factor = jnp.linalg.cholesky(jnp.where(regular, source, eye))
+    inverse = whiten(factor, eye)
+    # A mapped condition computes both sides: the roots must wait for the factor.
+    return jax.lax.cond(
+        regular,
+        lambda _: (factor, inverse),
+        roots_psd,
+        after(source, inverse),
+    )
