@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jaxsteer._types import Array, Float
 from jaxsteer.nn._apply import steer
 from jaxsteer.nn._layer import SteeringLayer
@@ -18,7 +20,7 @@ class AffineSteer(SteeringLayer):
             calls without compiling anew: ``layer.strength[...] = 0.5``.
 
     Args:
-        maps: One :class:`jaxsteer.AffineMap`, low-rank map or a
+        map: :class:`jaxsteer.AffineMap`, a low-rank map or a
             :class:`jaxsteer.DiagonalMap` of `d` features.
         strength: 0 leaves activations as they are, 1 applies the map, more goes beyond.
         trainable: Whether the map is a :class:`SteeringParam`, which optimizers see, or
@@ -40,6 +42,9 @@ class AffineSteer(SteeringLayer):
     """
 
     batch_axes = 0
+
+    def __init__(self, map: Any, **options: Any):
+        super().__init__(map, **options)
 
     def __call__(
         self,
