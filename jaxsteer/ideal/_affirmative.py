@@ -41,7 +41,7 @@ def reference_roots(cells: Cells, reference: int, pivot: int) -> Float[Array, "d
 def first_frame(objective: Mismatch, right: Array | None) -> Float[Array, "1 d d"]:
     """Frame of the definite gauges' solution, were the classes' covariances equal."""
     objective = jax.lax.stop_gradient(objective)
-    second = objective.columns(objective.rows)
+    second = objective.columns(objective.rows)  # the same whatever the matrix
     if right is not None:
         right = jax.lax.stop_gradient(right)
         second = matmul(right, matmul(second, transpose(right)))

@@ -93,8 +93,6 @@ def roughly(solver: Any) -> Any:
     The error of the objective is about the square of the residual; the search that
     starts there ends lower.
     """
-    if not hasattr(solver, "tolerance"):
-        return solver
     tolerance = ROUGH if solver.tolerance is None else max(ROUGH, solver.tolerance)
     return dataclasses.replace(solver, tolerance=tolerance)
 

@@ -86,9 +86,12 @@ class RelativeSolver(abc.ABC):
 
     Attributes:
         max_steps: Limit on steps.
+        tolerance: Residual (relative gradient per unit of weight, Frobenius norm) that
+            counts as converged; None takes the root of the rounding unit.
     """
 
     max_steps: int
+    tolerance: float | None = None
 
     def run(
         self,

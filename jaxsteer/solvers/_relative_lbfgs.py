@@ -64,7 +64,6 @@ class RelativeLBFGS(RelativeSolver):
 
     max_steps: int = 500
     memory: int = 10
-    tolerance: float | None = None
     trace: bool = False
 
     def search(

@@ -57,7 +57,6 @@ class RelativeNewton(RelativeSolver):
 
     max_steps: int = 100
     max_products: int = 200
-    tolerance: float | None = None
     trace: bool = False
     product_dtype: str | None = None
 
@@ -163,6 +162,6 @@ def _cast(tree: Any, dtype: Any) -> Any:
 
     def cast(leaf):
         floating = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
-        return leaf.astype(dtype) if floating else leaf
+        return jnp.asarray(leaf, dtype) if floating else leaf
 
     return jax.tree.map(cast, tree)
