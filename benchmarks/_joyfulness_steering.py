@@ -31,6 +31,7 @@ import numpy as np
 import jaxsteer as js
 from jaxsteer.baselines import ConceptSubspace, concept_subspace
 from jaxsteer.maps import LowRankMap
+from jaxsteer.moments import Projection
 from jaxsteer.nn import GroupSteer
 
 DIRECTIONS = 6
@@ -124,11 +125,10 @@ def affirmative(
     maps = steering.group_maps
     weight = np.asarray(maps.weight[moved]) * size[:, None] / size
     bias = np.asarray(maps.bias[moved]) * size
-    lifted = LowRankMap(
-        jnp.asarray(basis @ (weight - np.eye(len(size)))),
-        jnp.asarray(basis),
-        jnp.asarray(basis @ bias),
+    inside = Projection(
+        basis=jnp.asarray(basis), center=jnp.zeros(len(basis)), share=jnp.ones(())
     )
+    lifted = inside.lift(js.AffineMap(jnp.asarray(weight), jnp.asarray(bias)))
     after = np.asarray(lifted(states[group == moved]))
     figures = {
         "kl": float(steering.kl),
