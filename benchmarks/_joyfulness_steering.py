@@ -15,6 +15,9 @@ coordinates. Two ways to use it:
 - "carried states": stay there, ``(1 - s) M h + s c``: at a strength of 0 the states are
   moved already.
 
+"Own vector, as long" is the first one's control: the moved group's own vector, at the
+length of the carried one.
+
 A third, "carried strength", asks the program about outcomes: `_joyfulness_strength`.
 """
 

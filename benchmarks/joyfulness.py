@@ -108,14 +108,16 @@ def run(bench: Bench) -> tuple[dict[str, Any], dict[str, Curve]]:
     carried = {
         p: np.asarray(once[p][0].inverse()(targets[p][reference])) for p in PLACES
     }
-    vectors = {p: Plan.still(np.stack([v, v])) for p, v in carried.items()}
+    lengths = {p: np.linalg.norm(carried[p]) for p in PLACES}
+    as_long = {p: lengths[p] * unit(targets[p][moved]) for p in PLACES}
     states, found = carry_states(bench, rows, fitting[moved], targets, reference)
     factor, calibration = calibrate(bench, before, reference)
     bench.log(f"strength factor {calibration}")
     stronger = tuple(factor * s for s in STRENGTHS)
     origin = curves[move]
     arms = {
-        "carried vector": (vectors, 0, STRENGTHS, origin),
+        "carried vector": (alike_plans(carried), 0, STRENGTHS, origin),
+        "own vector, as long": (alike_plans(as_long), 0, STRENGTHS, origin),
         "carried states": (states, 0, STRENGTHS, None),
         "carried strength": (before, moved, stronger, origin),
     }
@@ -130,6 +132,9 @@ def run(bench: Bench) -> tuple[dict[str, Any], dict[str, Curve]]:
         "sizes": bench.sizes._asdict(),
         "probe": bench.probe.figures,
         "cosine_of_the_vectors": alike,
+        "length_of_the_carried_vector": [
+            float(lengths[p] / np.linalg.norm(targets[p][moved])) for p in PLACES
+        ],
         "reference": stay,
         "moved": move,
         "program": [{"place": p} | once[p][1] for p in PLACES],
@@ -141,8 +146,17 @@ def run(bench: Bench) -> tuple[dict[str, Any], dict[str, Curve]]:
     return report, curves
 
 
+def unit(v: np.ndarray) -> np.ndarray:
+    return v / np.linalg.norm(v)
+
+
 def cosine(u: np.ndarray, v: np.ndarray) -> float:
-    return u @ v / np.linalg.norm(u) / np.linalg.norm(v)
+    return unit(u) @ unit(v)
+
+
+def alike_plans(vectors: dict[str, np.ndarray]) -> dict[str, Plan]:
+    """Mix in one vector a place, the same in both arms."""
+    return {p: Plan.still(np.stack([v, v])) for p, v in vectors.items()}
 
 
 def main() -> None:
