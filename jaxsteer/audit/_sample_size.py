@@ -9,14 +9,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Int, Key
 from jaxsteer.audit._rates import bayes_rates
 from jaxsteer.families import MultivariateNormal, Normal
 from jaxsteer.ideal import nearest_ideal
-from jaxsteer.moments import cell_moments
+from jaxsteer.linalg import matmul, transpose
 from jaxsteer.population import Population, check_population
 
 
@@ -60,8 +59,9 @@ def sample_size_curve(
 ) -> SampleSizeCurve:
     """Gaps that remain when the maps are fitted to a sample of each size.
 
-    Each simulation draws that many rows in every cell, fits normal cells (maximum
-    likelihood, the true priors), solves for the cell maps and applies them to the true
+    Each simulation draws the normal cells that maximum likelihood would fit to that
+    many rows in every cell (from their law: the cost does not grow with the rows; the
+    priors are the true ones), solves for the cell maps and applies them to the true
     cells. The gaps are those of the moved population's own Bayes rules, so 0 for maps
     without error.
 
@@ -76,7 +76,7 @@ def sample_size_curve(
         **options: For :func:`jaxsteer.nearest_ideal`.
 
     Returns:
-        The curve. Cost ``S R`` fits, solves and ``C`` rates.
+        The curve. Cost ``S R`` solves with ``C`` rates each.
 
     Raises:
         ValueError: If the family or a size does not serve.
@@ -108,18 +108,14 @@ def sample_size_curve(
         raise ValueError(f"costs must have shape [C, K, K], got {list(costs.shape)}.")
     key = jax.random.key(0) if key is None else key
     frozen = tuple(sorted(options.items()))
-    found = [
-        _simulate(pop, costs, jax.random.split(own, n_simulations), n, n_points, frozen)
-        for own, n in zip(
-            jax.random.split(key, len(rows_per_cell)), rows_per_cell, strict=True
-        )
-    ]
-    gap, failed = (jnp.stack(part) for part in zip(*found, strict=True))
+    keys = jax.random.split(key, (len(rows_per_cell), n_simulations))
+    sizes = jnp.asarray(rows_per_cell, pop.priors.dtype)
+    gap, failed = _simulate(pop, costs, keys, sizes, n_points, frozen)
     return SampleSizeCurve(
         rows_per_cell=jnp.asarray(rows_per_cell),
         gap=gap,
         raw_gap=largest_gap(pop, costs, n_points),
-        failed=failed,
+        failed=jnp.sum(failed, 1),
     )
 
 
@@ -132,29 +128,44 @@ def largest_gap(pop: Population, costs: Array, n_points: int) -> Float[Array, ""
     return jnp.max(jax.lax.map(one, costs))
 
 
-@partial(jax.jit, static_argnums=(3, 4, 5))
-def _simulate(pop, costs, keys, n, n_points, options):
-    k, g = pop.priors.shape
+@partial(jax.jit, static_argnums=(4, 5))
+def _simulate(pop, costs, keys, sizes, n_points, options):
+    """Gaps and failures ``[S, R]`` for keys ``[S, R]`` and sizes ``[S]``."""
 
-    def one(key):
-        draws = [
-            pop.cell(code // g, code % g).sample(own, (n,))
-            for code, own in enumerate(jax.random.split(key, k * g))
-        ]
-        x = jnp.concatenate(draws)
-        flat = x.reshape(len(x), -1)
-        cell: Any = np.repeat(np.arange(k * g), n)
-        moments = cell_moments(flat, cell, k * g, jnp.ones(len(x), x.dtype))
-        mean = moments.mean.reshape(k, g, -1)
-        cov = moments.cov.reshape(k, g, *moments.cov.shape[1:])
-        if x.ndim == 1:
-            fitted = Normal(mean[..., 0], jnp.sqrt(cov[..., 0, 0]))
-        else:
-            fitted = MultivariateNormal(mean, cov)
-        found = nearest_ideal(Population(pop.priors, fitted), **dict(options))
+    def one(key, n):
+        fitted = Population(pop.priors, draw_fit(key, pop.conditionals, n))
+        found = nearest_ideal(fitted, **dict(options))
         moved = pop.conditionals.pushforward(found.cell_maps)
         gap = largest_gap(Population(found.target.priors, moved), costs, n_points)
         return jnp.where(found.status == 0, gap, jnp.nan), found.status != 0
 
-    gap, failed = jax.lax.map(one, keys)
-    return gap, jnp.sum(failed)
+    shape = keys.shape[:2]
+    flat = (keys.reshape(-1), jnp.repeat(sizes, shape[1]))
+    found = jax.lax.map(lambda pair: one(*pair), flat)
+    return tuple(part.reshape(shape) for part in found)
+
+
+def draw_fit(key: Key[Array, ""], cells: Any, n: Float[Array, ""]) -> Any:
+    """Draw what a maximum-likelihood fit to `n` rows of every cell gives.
+
+    Its law is known, so no row need be drawn: the mean is ``N(m, C / n)`` and the
+    covariance, independent of it, ``Wishart(C, n - 1) / n``, here by Bartlett's
+    decomposition.
+    """
+    one_feature = isinstance(cells, Normal)
+    if one_feature:
+        mean, root = cells.loc[..., None], cells.scale[..., None, None]
+    else:
+        mean, root = cells.mean, jnp.linalg.cholesky(cells.cov)
+    keys = jax.random.split(key, 3)
+    dtype, d = mean.dtype, mean.shape[-1]
+    noise = jax.random.normal(keys[0], (*mean.shape, 1), dtype)
+    below = jnp.tril(jax.random.normal(keys[1], root.shape, dtype), -1)
+    freedom = n - 1 - jnp.arange(d, dtype=dtype)
+    squares = jax.random.chisquare(keys[2], freedom, mean.shape, dtype)
+    spread = below + jnp.sqrt(squares)[..., None] * jnp.eye(d, dtype=dtype)
+    factor = matmul(root, spread) / jnp.sqrt(n)
+    mean = mean + matmul(root, noise)[..., 0] / jnp.sqrt(n)
+    if one_feature:
+        return Normal(mean[..., 0], factor[..., 0, 0])
+    return MultivariateNormal(mean, matmul(factor, transpose(factor)))

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import ks_2samp
 
 import jaxsteer as js
 from jaxsteer.audit import sample_size_curve, steering_uncertainty
+from jaxsteer.audit._sample_size import draw_fit
 from tests.audit.rules import ratio_cost
 
 LOC = np.array([[0.0, 0.4], [1.0, 2.0]])
@@ -128,3 +130,28 @@ def test_populations_and_sizes_that_do_not_serve_are_refused():
     )
     with pytest.raises(ValueError, match="strip a shared bijection"):
         sample_size_curve(logs, [10], COSTS)
+
+
+def test_fits_are_drawn_from_the_law_of_fits_to_rows():
+    rng = np.random.default_rng(0)
+    n, draws = 6, 4000
+    root = rng.normal(size=(3, 3))
+    mean, cov = rng.normal(size=3), root @ root.T
+    rows = mean + rng.normal(size=(draws, n, 3)) @ root.T
+    means = rows.mean(1)
+    covs = np.einsum("rni,rnj->rij", *2 * [rows - means[:, None]]) / n
+    cells = js.MultivariateNormal(jnp.asarray(mean), jnp.asarray(cov))
+    keys = jax.random.split(jax.random.key(1), draws)
+    drawn = jax.vmap(lambda key: draw_fit(key, cells, jnp.asarray(float(n))))(keys)
+    one = js.Normal(cells.mean[0], jnp.sqrt(cells.cov[0, 0]))
+    single = jax.vmap(lambda key: draw_fit(key, one, jnp.asarray(float(n))))(keys)
+    pairs = [
+        (means[:, 0], drawn.mean[:, 0]),
+        (means[:, 0], single.loc),
+        (covs[:, 0, 0], single.scale**2),
+        (covs[:, 0, 1], drawn.cov[:, 0, 1]),
+        (covs[:, 2, 2], drawn.cov[:, 2, 2]),
+        (np.linalg.slogdet(covs)[1], jnp.linalg.slogdet(drawn.cov)[1]),
+    ]
+    for by_rows, by_law in pairs:
+        assert ks_2samp(by_rows, np.asarray(by_law)).pvalue > 1e-3
