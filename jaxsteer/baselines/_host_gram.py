@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxsteer._errors import is_concrete
 
-CHUNK = 16384  # rows; the buffer stays small against the data
+CHUNK = 8192  # rows; the buffer stays small against the data
 
 
 def on_host(*arrays: Any) -> bool:

@@ -42,6 +42,7 @@ def first_frame(objective: Mismatch, right: Array | None) -> Float[Array, "1 d d
     """Frame of the definite gauges' solution, were the classes' covariances equal."""
     objective = jax.lax.stop_gradient(objective)
     second = objective.columns(objective.rows)  # the same whatever the matrix
+    second = after(second, objective.inverse_factor)
     if right is not None:
         right = jax.lax.stop_gradient(right)
         second = matmul(right, matmul(second, transpose(right)))

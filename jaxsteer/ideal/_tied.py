@@ -80,7 +80,7 @@ def tied_map(
     left, right = factors[0], factors[1]
     # C = p q' has low rank; an orthonormal basis of each side keeps the SVD small.
     bases, cores = jnp.linalg.qr(whiten(factors, sides))
-    core = matmul(cores[0], transpose(cores[1]))
+    core = after(matmul(cores[0], transpose(cores[1])), bases)
     small_isometry, small_projector = _significant(core)
     isometry = matmul(bases[0], matmul(small_isometry, transpose(bases[1])))
     cross = matmul(bases[0], matmul(core, transpose(bases[1])))
@@ -88,7 +88,7 @@ def tied_map(
     image = matmul(isometry, transpose(isometry))
 
     identity = jnp.eye(source_cov.shape[0], dtype=source_cov.dtype)
-    pull = matmul(transpose(left), transpose(whiten(right, after(template_cov, cores))))
+    pull = matmul(transpose(left), transpose(whiten(right, after(template_cov, image))))
     free = matmul(identity - image, matmul(pull, identity - fixed))
     # Far above the free part, so that a turn that KL sees is never the cheapest.
     scale = 1 + jnp.linalg.norm(jax.lax.stop_gradient(free))

@@ -77,11 +77,13 @@ def _factor(source):
     # Only to decide: where it fails its derivative is NaN.
     pivots = jnp.diagonal(jnp.linalg.cholesky(jax.lax.stop_gradient(source)))
     eye = jnp.eye(source.shape[-1], dtype=source.dtype)
-    # Generous, for roots serve any matrix: a zero pivot comes out as some roundings.
-    rounding = source.shape[-1] * jnp.finfo(source.dtype).eps
-    floor = 100 * rounding * jnp.max(pivots) ** 2
+    # A zero pivot comes out as some roundings, however few the features.
+    rounding = (100 + source.shape[-1]) * jnp.finfo(source.dtype).eps
+    floor = rounding * jnp.max(pivots) ** 2
     regular = jnp.min(pivots) ** 2 > floor  # NaN compares as false
     factor = jnp.linalg.cholesky(jnp.where(regular, source, eye))
+    # The inverse and two products, not two solves: derivatives of solves are pairs of
+    # solves, which in a batch can wait for each other on few cores.
     inverse = whiten(factor, eye)
     # A mapped condition computes both sides: the roots must wait for the factor.
     return jax.lax.cond(
