@@ -173,8 +173,8 @@ def picture(report: dict[str, Any]) -> bytes:
 
     figure = Figure(figsize=(8, 9), layout="constrained")
     axes = figure.subplots(3, 1, sharex=True)
-    colors = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
-    for color, (name, arm) in zip(colors, report["arms"].items(), strict=False):
+    colors = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+    for color, (name, arm) in zip(colors, report["arms"].items(), strict=True):
         before = "," not in name
         x = [point["strength"] for point in arm["points"]]
         for ax, key in zip(axes, ("joyfulness", "gain", "perplexity"), strict=True):
