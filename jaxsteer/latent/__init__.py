@@ -1,12 +1,14 @@
 """Latent groups: mixtures found from data, and models that serve the worst of them."""
 
 from jaxsteer.latent._aggregate import RobustAggregate, robust_aggregate
+from jaxsteer.latent._design import Scaling
 from jaxsteer.latent._fit import fit_rome_em, released_choices
 from jaxsteer.latent._fit_neural import NeuralData
 from jaxsteer.latent._match import match_groups
 from jaxsteer.latent._maximin import maximin_weights
 from jaxsteer.latent._moe import PlainMLP, RomeMoE
 from jaxsteer.latent._neural_fit import NeuralFit, load_network
+from jaxsteer.latent._outcomes import ClassOutcome, NormalOutcome, Params
 from jaxsteer.latent._result import RomeErrors, RomeFit
 from jaxsteer.latent._robust_baselines import (
     fit_robust_mlp,
@@ -27,8 +29,11 @@ from jaxsteer.latent._subgroups import (
 )
 
 __all__ = [
+    "ClassOutcome",
     "NeuralData",
     "NeuralFit",
+    "NormalOutcome",
+    "Params",
     "PlainMLP",
     "RobustAggregate",
     "RomeErrors",
@@ -36,6 +41,7 @@ __all__ = [
     "RomeMoE",
     "RomeSample",
     "RomeSelection",
+    "Scaling",
     "SeedInterval",
     "SubgroupErrors",
     "fit_robust_mlp",

@@ -13,8 +13,10 @@ _PACKAGES = (
     "baselines",
     "families",
     "ideal",
+    "latent",
     "maps",
     "moments",
+    "pareto",
     "population",
     "solvers",
 )
@@ -24,7 +26,8 @@ _PACKAGES = (
 def registered_classes() -> dict[str, type]:
     """Return every storable class by its public name, such as ``"maps.AffineMap"``.
 
-    Storable are the frozen dataclasses and the enumerations under a public name.
+    Storable are the frozen dataclasses, the named tuples and the enumerations under a
+    public name.
     """
     classes = {}
     for package in _PACKAGES:
@@ -33,7 +36,7 @@ def registered_classes() -> dict[str, type]:
             if name.startswith("_") or not inspect.isclass(value):
                 continue
             is_ours = value.__module__.startswith(f"jaxsteer.{package}")
-            if is_ours and (_is_frozen(value) or issubclass(value, enum.Enum)):
+            if is_ours and (_is_record(value) or issubclass(value, enum.Enum)):
                 classes[f"{package}.{name}"] = value
     return classes
 
@@ -44,5 +47,14 @@ def registered_names() -> dict[type, str]:
     return {cls: name for name, cls in registered_classes().items()}
 
 
-def _is_frozen(cls: type) -> bool:
+def field_names(cls: type) -> tuple[str, ...]:
+    """Return the names of the fields of a frozen dataclass or of a named tuple."""
+    if dataclasses.is_dataclass(cls):
+        return tuple(field.name for field in dataclasses.fields(cls))
+    return cls._fields  # type: ignore[attr-defined]
+
+
+def _is_record(cls: type) -> bool:
+    if issubclass(cls, tuple):
+        return hasattr(cls, "_fields")
     return dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen  # type: ignore[attr-defined]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from typing import Any
 
@@ -11,7 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._errors import is_concrete
-from jaxsteer.storage._registry import registered_classes, registered_names
+from jaxsteer.storage._registry import (
+    field_names,
+    registered_classes,
+    registered_names,
+)
 
 # Types of numbers that safetensors knows under NumPy's names.
 _KEPT = frozenset(
@@ -43,10 +46,8 @@ def encode(name: str, value: Any, tensors: dict[str, np.ndarray]) -> Any:
         return {"enum": cls, "value": encode(name, value.value, tensors)}
     if cls is not None:
         fields = {
-            field.name: encode(
-                f"{name}.{field.name}", getattr(value, field.name), tensors
-            )
-            for field in dataclasses.fields(value)
+            field: encode(f"{name}.{field}", getattr(value, field), tensors)
+            for field in field_names(type(value))
         }
         return {"object": cls, "fields": fields}
     if type(value) in (tuple, list):
@@ -141,7 +142,7 @@ def _decode_array(node: dict[str, Any], tensors: dict[str, np.ndarray]) -> Any:
 def _decode_object(node: dict[str, Any], tensors: dict[str, np.ndarray]) -> Any:
     cls = _registered(node["object"])
     fields = {name: decode(value, tensors) for name, value in node["fields"].items()}
-    known = {field.name for field in dataclasses.fields(cls)}
+    known = set(field_names(cls))
     if set(fields) != known:
         listed = ", ".join(sorted(known ^ set(fields)))
         raise ValueError(

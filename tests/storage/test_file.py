@@ -13,7 +13,15 @@ import pytest
 
 import jaxsteer as js
 from jaxsteer.families import MultivariateLogNormal, MultivariateNormal, Normal
+from jaxsteer.latent import RomeFit, fit_rome_em, simulate_rome
 from jaxsteer.maps import AffineMap, ConjugatedMap, DiagonalMap, Exp
+from jaxsteer.pareto import (
+    DemographicParity,
+    Logistic,
+    ParetoSolution,
+    group_data,
+    solve_badr,
+)
 from jaxsteer.storage import load, save
 
 safetensors = pytest.importorskip(
@@ -48,7 +56,22 @@ def class_channel() -> js.ClassChannel:
     return js.class_channel(score / score.sum(1, keepdims=True), label, group, bins=6)
 
 
+def mixture() -> RomeFit:
+    sample = simulate_rome(200)
+    return fit_rome_em(sample.y, sample.x, sample.s, 2, restarts=2, max_steps=5)
+
+
+def pareto() -> ParetoSolution:
+    rng = np.random.default_rng(0)
+    x, group = rng.normal(size=(80, 2)), rng.integers(0, 2, 80)
+    label = (x[:, 0] + 0.5 * group > 0).astype(int)
+    data = group_data(x, label, group)
+    return solve_badr(data, Logistic(), DemographicParity())
+
+
 OBJECTS = {
+    "mixture": mixture,
+    "pareto": pareto,
     "class channel": class_channel,
     "affine": lambda: AffineMap(jnp.ones((2, 3, 3)), jnp.arange(6.0).reshape(2, 3)),
     "diagonal": lambda: DiagonalMap(jnp.array(2.0), jnp.array(-1.0)),
