@@ -55,8 +55,8 @@ def save(
     Args:
         path: The file, overwritten if it exists.
         objects: One object, or a dictionary of objects by name. Storable are the frozen
-            dataclasses that jaxsteer exports, arrays, numbers, text, None, and tuples,
-            lists and dictionaries of them.
+            dataclasses and named tuples that jaxsteer exports, arrays, numbers, text,
+            None, and tuples, lists and dictionaries of them.
         metadata: What a reader must know: operation, hook point, layer, names of groups
             and classes, and so on. Anything that is JSON (tuples come back as lists).
 
