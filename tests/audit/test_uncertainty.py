@@ -72,6 +72,7 @@ def test_both_methods_equal_the_spread_of_fresh_samples():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_intervals_cover_the_truth_as_often_as_they_say():
     truth = float(js.bayes_rates(TRUTH).rate_gaps[1])
     hits = []
