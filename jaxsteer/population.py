@@ -100,11 +100,20 @@ def _cell(conditionals: Any, i: Any, a: Any) -> Any:
 
 
 def kl_parts(
-    target: Population, source: Population
+    target: Population,
+    source: Population,
+    cells: Float[Array, "K G"] | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Return the prior and the feature part of ``KL(target || source)``, in nats."""
+    """Return the prior and the feature part of ``KL(target || source)``, in nats.
+
+    Args:
+        target: The first population.
+        source: The second one.
+        cells: The divergences of the cells, where they are known.
+    """
     prior = jnp.sum(relative_entropy(target.priors, source.priors), (-2, -1))
-    cells = target.conditionals.kl(source.conditionals)
+    if cells is None:
+        cells = target.conditionals.kl(source.conditionals)
     used = target.priors > 0
     cost = jnp.where(used, target.priors * jnp.where(used, cells, 0.0), 0.0)
     feature = jnp.sum(cost, (-2, -1))

@@ -72,10 +72,15 @@ def moments_on_host(
     origin = origin_of(x).astype(dtype)
     z_origin = np.zeros(0) if codes else origin_of(concepts).astype(dtype)
 
-    def fill(start: int, stop: int, out: np.ndarray) -> None:
-        np.subtract(x[start:stop], origin, out=out, casting="unsafe")
+    as_given = root is None and x.dtype == dtype and not origin.any()
+
+    def chunk(start: int, stop: int, buffer: np.ndarray) -> np.ndarray:
+        if as_given:
+            return x[start:stop]
+        np.subtract(x[start:stop], origin, out=buffer, casting="unsafe")
         if root is not None:
-            out *= root[start:stop, None]
+            buffer *= root[start:stop, None]
+        return buffer
 
     def right(start: int, stop: int) -> np.ndarray:
         # The last column makes the sums, from which the means follow.
@@ -87,18 +92,19 @@ def moments_on_host(
         block[:, -1] = 1
         return block if root is None else block * root[start:stop, None]
 
-    gram, cross = host_gram(fill, n, d, dtype, right)
+    gram, cross = host_gram(chunk, n, d, dtype, right)
     if not np.isfinite(gram).all():
         check_finite("x", x)
         raise ValueError(
             f"x overflows {dtype} in its second moments; standardize the features first."
         )
-    inner = np.zeros((size + 1, size + 1))
+    sums, powers = np.zeros(size + 1), np.zeros(size + 1)
     for start in range(0, n, 65536):
         block = right(start, min(start + 65536, n)).astype(np.float64)
-        inner += block.T @ block
-    mass = inner[-1, -1]
-    shift, z_mean = cross[:, -1] / mass, inner[:-1, -1] / mass
+        sums += np.einsum("ij,i->j", block, block[:, -1])
+        powers += np.einsum("ij,ij->j", block, block)
+    mass = sums[-1]
+    shift, z_mean = cross[:, -1] / mass, sums[:-1] / mass
     squares = n if weights is None else np.sum(np.asarray(weights, np.float64) ** 2)
     return standardized(
         origin + shift,
@@ -106,7 +112,7 @@ def moments_on_host(
         _without_redundant(
             cross[:, :-1] / mass - np.outer(shift, z_mean), z_mean, codes
         ),
-        np.diag(inner)[:-1] / mass - z_mean**2,
+        powers[:-1] / mass - z_mean**2,
         # Constants leave rounding of the size of their level.
         level=np.abs(z_mean) if codes else np.abs(z_mean + z_origin),
         rows=mass**2 / squares,

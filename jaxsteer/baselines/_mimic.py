@@ -14,8 +14,10 @@ Paper: Singh et al. 2024, arXiv 2402.09631 ("mean and covariance matching").
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -129,6 +131,7 @@ def mimic_from_moments(
     return _matched(mean.astype(dtype), cov.astype(dtype), reference, ridge)
 
 
+@partial(jax.jit, static_argnames="reference")
 def _matched(means: Array, covs: Array, reference: int, ridge: Any) -> AffineMap:
     size, d = means.shape
     identity = jnp.eye(d, dtype=means.dtype)

@@ -115,11 +115,12 @@ def group_covariances_on_host(
     for code, mean in enumerate(means):
         rows = np.flatnonzero(group == code)
 
-        def fill(start: int, stop: int, out: np.ndarray, rows=rows, mean=mean) -> None:
+        def chunk(start: int, stop: int, buffer: np.ndarray, rows=rows, mean=mean):
             chosen = rows[start:stop]
-            np.subtract(x[chosen], mean, out=out, casting="unsafe")
-            out *= root[chosen, None]
+            np.subtract(x[chosen], mean, out=buffer, casting="unsafe")
+            buffer *= root[chosen, None]
+            return buffer
 
-        gram, _ = host_gram(fill, len(rows), x.shape[1], dtype)
+        gram, _ = host_gram(chunk, len(rows), x.shape[1], dtype)
         covs.append(gram / np.sum(np.square(root[rows], dtype=np.float64)))
     return jnp.asarray(np.stack(covs), dtype)

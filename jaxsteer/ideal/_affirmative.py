@@ -135,6 +135,7 @@ def _by_group(
         residual=jnp.max(residual),
         status=jnp.max(status),
         steps=jnp.max(steps),
+        stays=reference,
     )
 
 

@@ -131,7 +131,8 @@ def _weights(priors: Array, cells: Any, mode: str, options: Options) -> NewPrior
         return NewPriors(weights, jnp.zeros((), priors.dtype), jnp.zeros((), jnp.int32))
 
     def cell_costs(weights, cells):
-        return _orbit(cells, weights, options).conditionals().kl(cells)
+        orbit = _orbit(cells, weights, options)
+        return orbit.divergences(orbit.conditionals(), cells)
 
     found = joint_priors(priors, cell_costs, cells, differentiate=options.differentiate)
     return NewPriors(found.weights, found.search.change, found.search.steps)
@@ -142,7 +143,8 @@ def _steering(
     pop: Population, new: NewPriors, orbit: Orbit, *, ideal: bool
 ) -> Steering:
     target = Population(new.weights, orbit.conditionals())
-    prior_kl, feature_kl = kl_parts(target, pop)
+    costs = orbit.divergences(target.conditionals, pop.conditionals)
+    prior_kl, feature_kl = kl_parts(target, pop, costs)
     group_maps = all_after(orbit.to_group, feature_kl).inverse()
     prior_limit = 200 * float(jnp.finfo(new.weights.dtype).eps)
     prior_status = final_status(new.residual, prior_limit, new.steps, 0)

@@ -34,6 +34,8 @@ class Orbit:
             for a closed form.
         status: ``[]`` int32 :class:`jaxsteer.Status` of the solve.
         steps: ``[]`` iterations, int32; 0 for a closed form.
+        stays: The group whose cells are the template, at no cost; None where all move
+            or moving them costs nothing worth saving.
     """
 
     template: Any
@@ -41,10 +43,37 @@ class Orbit:
     residual: Float[Array, ""]
     status: Int[Array, ""]
     steps: Int[Array, ""]
+    stays: int | None = dataclasses.field(default=None, metadata={"static": True})
 
     def conditionals(self) -> Any:
         """The ideal class-conditionals, batch ``[K, G]``."""
-        return _pushed(self.template, self.to_group)
+        if self.stays is None:
+            return _pushed(self.template, self.to_group)
+        maps = jax.tree.map(lambda leaf: leaf[self._moving()], self.to_group)
+        moved = _pushed(self.template, maps)
+        dense = type(moved) is type(self.template)
+        own = self.template if dense else self.template.to_dense()
+        return jax.tree.map(
+            lambda leaf, one: jnp.insert(leaf, self.stays, one, axis=1), moved, own
+        )
+
+    def divergences(self, conditionals: Any, cells: Any) -> Float[Array, "K G"]:
+        """``KL(conditionals || cells)`` of every cell.
+
+        Args:
+            conditionals: What :meth:`conditionals` returned.
+            cells: The cells that the orbit was found for.
+        """
+        if self.stays is None:
+            return conditionals.kl(cells)
+        moved, before = jax.tree.map(
+            lambda leaf: leaf[:, self._moving()], (conditionals, cells)
+        )
+        return jnp.insert(moved.kl(before), self.stays, 0.0, axis=1)
+
+    def _moving(self) -> np.ndarray:
+        n_groups = jax.tree.leaves(self.to_group)[0].shape[0]
+        return np.delete(np.arange(n_groups), self.stays)
 
 
 def _pushed(template: Any, maps: Any) -> Any:
@@ -61,7 +90,9 @@ def _pushed(template: Any, maps: Any) -> Any:
     return template.pushforward(jax.tree.map(lambda leaf: leaf[None, :], maps))
 
 
-def closed_form_orbit(template: Any, to_group: Any, dtype: Any) -> Orbit:
+def closed_form_orbit(
+    template: Any, to_group: Any, dtype: Any, stays: int | None = None
+) -> Orbit:
     """An orbit that no iteration produced."""
     zero = jnp.zeros((), dtype)
     return Orbit(
@@ -70,6 +101,7 @@ def closed_form_orbit(template: Any, to_group: Any, dtype: Any) -> Orbit:
         residual=zero,
         status=jnp.zeros((), jnp.int32),
         steps=jnp.zeros((), jnp.int32),
+        stays=stays,
     )
 
 

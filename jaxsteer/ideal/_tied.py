@@ -151,4 +151,4 @@ def affirmative_tied(
         (jnp.moveaxis(cells.mean, 1, 0)[others], pooled[others], weights.T[others]),
     )
     maps = join_maps(moved, n_groups, reference)
-    return closed_form_orbit(template, maps, cells.mean.dtype)
+    return closed_form_orbit(template, maps, cells.mean.dtype, stays=reference)

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 from jaxsteer._types import Array, Float
 from jaxsteer.linalg import (
     after,
+    gram,
     matmul,
     roots_psd,
     sqrtm_psd,
     symmetrize,
     transpose,
-    whiten,
+    whiten_transposed,
 )
 from jaxsteer.maps._affine import AffineMap
 
@@ -58,37 +59,85 @@ def _weights(source, target):
     # One problem at a time: the eigendecompositions stay in sequence, which costs
     # nothing on a few cells and keeps independent batched LAPACK calls apart. Compiled
     # here because a mapped closure would be compiled anew at every eager call.
+    if len(source) == 1:  # a loop of one takes a tenth longer
+        return _weight_of((source[0], target[0]))[None]
     return jax.lax.map(_weight_of, (source, target))
 
 
 def _weight_of(pair):
-    source, target = pair
-    factor, inverse = _factor(source)
-    middle = sqrtm_psd(matmul(transpose(factor), matmul(target, factor)))
-    return symmetrize(matmul(transpose(inverse), matmul(middle, inverse)))
+    source, target = (symmetrize(cov) for cov in pair)
+    factor, regular = _factor(jax.lax.stop_gradient(source))
+    weight, _ = _weight_and_frame(source, target, factor)
+    # A mapped condition computes both sides: the roots must wait for the factor's.
+    return jax.lax.cond(
+        regular,
+        lambda source, target: weight,
+        _weight_by_roots,
+        after(source, weight),
+        target,
+    )
 
 
 def _factor(source):
-    """Some `F` with ``F F' = source`` in the place of its root, and its inverse.
-
-    A triangular one costs an eigendecomposition less; a singular source has no inverse
-    one, and takes the root.
-    """
-    # Only to decide: where it fails its derivative is NaN.
-    pivots = jnp.diagonal(jnp.linalg.cholesky(jax.lax.stop_gradient(source)))
-    eye = jnp.eye(source.shape[-1], dtype=source.dtype)
+    """A Cholesky factor (the identity for a singular matrix), and if it is one."""
+    factor = jnp.linalg.cholesky(source)
+    pivots = jnp.diagonal(factor)
     # A zero pivot comes out as some roundings, however few the features.
     rounding = (100 + source.shape[-1]) * jnp.finfo(source.dtype).eps
     floor = rounding * jnp.max(pivots) ** 2
     regular = jnp.min(pivots) ** 2 > floor  # NaN compares as false
-    factor = jnp.linalg.cholesky(jnp.where(regular, source, eye))
-    # The inverse and two products, not two solves: derivatives of solves are pairs of
-    # solves, which in a batch can wait for each other on few cores.
-    inverse = whiten(factor, eye)
-    # A mapped condition computes both sides: the roots must wait for the factor.
-    return jax.lax.cond(
-        regular,
-        lambda _: (factor, inverse),
-        roots_psd,
-        after(source, inverse),
+    return jnp.where(regular, factor, jnp.eye(len(source), dtype=source.dtype)), regular
+
+
+def _weight_by_roots(source, target):
+    """The map of a singular source, on its range."""
+    root, inverse = roots_psd(source)
+    middle = sqrtm_psd(matmul(root, matmul(target, root)))
+    return symmetrize(matmul(inverse, matmul(middle, inverse)))
+
+
+# ``W`` is the positive definite solution of ``W S W = R``, and the derivatives are those
+# of this equation. In the frame ``U`` that makes ``S`` the identity, ``U' S U = I``, and
+# the map diagonal, ``W = U diag(r) U'``, solving for them is a division. The frame only
+# serves to solve with, so its own derivative counts as zero.
+@jax.custom_jvp
+def _weight_and_frame(source, target, factor):
+    del source  # its factor says all
+    inner = matmul(transpose(factor), matmul(target, factor))
+    values, vectors = jnp.linalg.eigh(inner)
+    ratios = jnp.sqrt(jnp.maximum(values, 0))
+    frame = whiten_transposed(factor, vectors)
+    half = frame * jnp.sqrt(ratios)
+    dual = matmul(factor, vectors)  # frame' dual = I
+    return gram(half), (ratios, frame, dual)
+
+
+@_weight_and_frame.defjvp
+def _weight_jvp(primals, tangents):
+    source, target, factor = primals
+    dsource, dtarget, _ = tangents
+    weight, (ratios, frame, dual) = _weight_and_frame(source, target, factor)
+    sums = ratios[:, None] + ratios[None, :]
+    floor = len(ratios) * jnp.finfo(ratios.dtype).eps * jnp.max(ratios)
+    inverse = jnp.where(sums > floor, 1 / jnp.where(sums > floor, sums, 1.0), 0.0)
+
+    def operator(x):
+        pulled = matmul(source, weight)
+        return matmul(x, pulled) + matmul(transpose(pulled), x)
+
+    def solve_between(inner, outer):
+        def solve(_, c):
+            turned = matmul(transpose(inner), matmul(c, inner))
+            return matmul(outer, matmul(inverse * turned, transpose(outer)))
+
+        return solve
+
+    change = dtarget - matmul(weight, matmul(dsource, weight))
+    dweight = jax.lax.custom_linear_solve(
+        operator,
+        symmetrize(change),
+        solve_between(dual, frame),
+        transpose_solve=solve_between(frame, dual),
     )
+    still = jax.tree.map(jnp.zeros_like, (ratios, frame, dual))
+    return (weight, (ratios, frame, dual)), (dweight, still)

@@ -157,3 +157,45 @@ def test_gradient_equals_finite_differences():
     )
     rtol = max(1e3 * EPS, 1e-7)
     np.testing.assert_allclose(found, expected, atol=rtol * np.abs(expected).max())
+
+
+@pytest.mark.x64
+@pytest.mark.skipif(EPS > 1e-10, reason="finite differences of gradients need float64")
+def test_second_derivatives_equal_finite_differences():
+    _, source, _, target = (jnp.asarray(part) for part in pair(6, 3))
+    zero = jnp.zeros(3)
+    probe = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3)))
+
+    def energy(pack):
+        weight = gaussian_transport(zero, pack[0], zero, pack[1]).weight
+        return jnp.sum(jnp.sin(weight) * probe)
+
+    at = jnp.stack([source, target])
+    way = np.random.default_rng(2).normal(size=(2, 3, 3))
+    way = jnp.asarray(way + np.swapaxes(way, 1, 2))
+    gradient = jax.jit(jax.grad(energy))
+    step = 1e-5
+    expected = (gradient(at + step * way) - gradient(at - step * way)) / (2 * step)
+    _, forward = jax.jvp(gradient, (at,), (way,))
+    backward = jax.grad(lambda pack: jnp.sum(gradient(pack) * way))(at)
+    mapped = jax.vmap(lambda pack: jax.jvp(gradient, (pack,), (way,))[1])(at[None])
+    for found in (forward, backward, mapped[0]):
+        np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
+
+
+def test_gradient_of_a_singular_pair_is_finite():
+    cov = jnp.diag(jnp.array([1.0, 0.0, 2.0]))
+    zero = jnp.zeros(3)
+
+    def trace(source, target):
+        return jnp.trace(gaussian_transport(zero, source, zero, target).weight)
+
+    by_source, by_target = jax.vmap(jax.grad(trace, (0, 1)))(
+        jnp.stack([cov, jnp.eye(3)]), jnp.stack([cov, jnp.eye(3)])
+    )
+    assert jnp.isfinite(by_source).all() and jnp.isfinite(by_target).all()
+    # On its range the singular pair is as the regular one: (1/S) / 2.
+    np.testing.assert_allclose(
+        np.diag(by_target[0])[[0, 2]], [0.5, 0.25], atol=100 * EPS
+    )
+    np.testing.assert_allclose(by_target[1], 0.5 * np.eye(3), atol=100 * EPS)
