@@ -23,6 +23,10 @@ from jaxsteer.solvers._solution import (
     record,
 )
 
+# Rounding of the objective is about ``eps ** NOISE`` of its size: its terms cancel, more
+# so where covariances are ill-conditioned. Too small a power here shrinks the region
+# to nothing short of the solution.
+NOISE = 2 / 3
 PATIENCE = 3  # steps within rounding error that do not help, before giving up
 
 
@@ -55,7 +59,7 @@ class RelativeNewton(RelativeSolver):
         (True, True)
     """
 
-    max_steps: int = 100
+    max_steps: int = 500
     max_products: int = 200
     trace: bool = False
     product_dtype: str | None = None
@@ -114,7 +118,8 @@ class RelativeNewton(RelativeSolver):
             value = problem.fn(group.point(moved), args)
             gain = jnp.sum(weight[:, 0, 0] * growth)
             change = value - state["value"] - gain
-            noise = 10 * eps * (jnp.abs(value) + jnp.sum(weight) * d)
+            size = jnp.abs(value) + jnp.sum(weight) * d
+            noise = eps**NOISE * size
             # Where the promised change drowns in rounding, trust the model.
             blind = (-predicted < noise) & (change < noise)
             quality = jnp.where(blind, 1.0, change / predicted)
@@ -125,7 +130,8 @@ class RelativeNewton(RelativeSolver):
             new_radius = jnp.where(accepted, grown, 0.25 * length)
             better = residual < state["lowest"]
             # Far from the solution the residual may rise while the value falls.
-            idle = jnp.where(blind & ~(residual < 0.5 * state["lowest"]), 1, 0)
+            spent = blind & (-predicted < 10 * eps * size)
+            idle = jnp.where(spent & ~(residual < 0.5 * state["lowest"]), 1, 0)
             idle = jnp.where(idle > 0, state["idle"] + 1, 0)
             solved = residual <= tolerance
             hopeless = (idle >= PATIENCE) | ~jnp.isfinite(residual)

@@ -73,10 +73,10 @@ def test_cost_falls_to_the_linear_programs(seed):
     levels = [1e-1, 1e-2, 1e-3, 1e-4]
     solve = [entropic_kernel(source, target, mix, temperature=t) for t in levels]
     above = np.array([float(one.cost) for one in solve]) - least
-    # A difference of residuals times ranks.
-    assert (above > -300 * EPS).all()
-    assert (above <= np.array(levels) * np.log(used.sum()) + 300 * EPS).all()
-    assert (np.diff(above) < 0).all() and above[-1] < 1e-2 * above[0]
+    rounding = 300 * EPS  # a difference of residuals times ranks
+    assert (above > -rounding).all()
+    assert (above <= np.array(levels) * np.log(used.sum()) + rounding).all()
+    assert (np.diff(above) < 0).all() and above[-1] < 1e-2 * above[0] + rounding
 
 
 @pytest.mark.parametrize("seed", range(2))
