@@ -17,7 +17,7 @@ from flax import nnx
 from sklearn.linear_model import LogisticRegression
 
 from jaxsteer import AffineMap
-from jaxsteer.models import Decoder, KVCache, Tokenizer, pad_tokens
+from jaxsteer.models import Decoder, KVCache, Tokenizer, token_batches
 from jaxsteer.moments import Projection
 from jaxsteer.nn import (
     GroupSteer,
@@ -129,15 +129,10 @@ def _batches(
 ) -> Iterator[tuple[np.ndarray, Any, Any]]:
     """Yield rows, tokens and lengths of texts of like length together."""
     codes = [tokenizer.encode(text)[:DECODER_TOKENS] for text in texts]
-    order = np.argsort([len(code) for code in codes], kind="stable")
-    starts = range(0, len(codes), BATCH)
-    for done, start in enumerate(starts):
-        rows = order[start : start + BATCH]
-        # The last batch is filled up with copies: one shape less to compile.
-        chosen = [codes[row] for row in np.resize(rows, BATCH)]
-        tokens, lengths = pad_tokens(chosen, multiple=32)
+    count = -(-len(codes) // BATCH)
+    for done, (rows, tokens, lengths) in enumerate(token_batches(codes, BATCH)):
         yield rows, jnp.asarray(tokens), jnp.asarray(lengths)
-        print(f"batch {done + 1} of {len(starts)}", flush=True)
+        print(f"batch {done + 1} of {count}", flush=True)
 
 
 @nnx.jit(static_argnums=3)

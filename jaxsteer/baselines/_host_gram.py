@@ -36,14 +36,14 @@ def on_host(*arrays: Any) -> bool:
 def origin_of(rows: np.ndarray) -> np.ndarray:
     """A point to take sums about, from about a thousand rows, so that they keep digits.
 
-    Near the mean; zero where no mean is larger than its feature's deviation: sums about
-    zero then lose one bit, and the rows need not be centered.
+    Near the mean; zero where no mean is larger than twice its feature's deviation: sums
+    about zero then lose two bits, and the rows need not be centered.
     """
     step = max(1, rows.shape[0] // 1024)
     some = rows[::step].astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.mean(some, 0)
-        near = np.abs(mean) <= np.std(some, 0)
+        near = np.abs(mean) <= 2 * np.std(some, 0)
     return np.zeros_like(mean) if near.all() else mean
 
 

@@ -6,6 +6,7 @@ plain submodules, so that :func:`jaxsteer.nn.insert_steering` reaches every plac
 Reading GGUF, safetensors and ``tokenizer.json`` needs ``pip install 'jaxsteer[llm]'``.
 """
 
+from jaxsteer.models._batches import token_batches
 from jaxsteer.models._cache import KeyValues, KVCache
 from jaxsteer.models._configs import DecoderConfig, EncoderConfig
 from jaxsteer.models._decoder import Decoder
@@ -37,4 +38,5 @@ __all__ = [
     "load_encoder",
     "load_tokenizer",
     "pad_tokens",
+    "token_batches",
 ]

@@ -1,4 +1,4 @@
-"""Texts to vectors, in batches of few shapes."""
+"""Texts to vectors."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxsteer.models._batches import token_batches
 from jaxsteer.models._encoder import Encoder
-from jaxsteer.models._tokenizer import Tokenizer, pad_tokens
+from jaxsteer.models._tokenizer import Tokenizer
 
 
 def embed_texts(
@@ -33,15 +34,10 @@ def embed_texts(
         batch_size: Texts a batch.
     """
     codes = [tokenizer.encode(text) for text in texts]
-    order = np.argsort([len(code) for code in codes], kind="stable")
     out = np.zeros((len(codes), model.config.dim), np.float32)
-    for start in range(0, len(codes), batch_size):
-        rows = order[start : start + batch_size]
-        # The last batch is filled up with copies: one shape less to compile.
-        filled = np.resize(rows, batch_size)
-        tokens, lengths = pad_tokens(
-            [codes[row] for row in filled], max_length=max_length, multiple=32
-        )
+    for rows, tokens, lengths in token_batches(
+        codes, batch_size, max_length=max_length
+    ):
         mask = np.arange(tokens.shape[1]) < lengths[:, None]
         vectors = _embed(model, jnp.asarray(tokens), jnp.asarray(mask))
         out[rows] = np.asarray(vectors)[: len(rows)]

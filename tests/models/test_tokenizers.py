@@ -8,7 +8,12 @@ import struct
 import numpy as np
 import pytest
 
-from jaxsteer.models import PieceTokenizer, load_tokenizer, pad_tokens
+from jaxsteer.models import (
+    PieceTokenizer,
+    load_tokenizer,
+    pad_tokens,
+    token_batches,
+)
 from tests.models._stories import needs_stories, stories_tokenizer
 
 
@@ -123,3 +128,17 @@ def test_other_files(tmp_path):
     path.write_text("a")
     with pytest.raises(ValueError, match="no tokenizer"):
         load_tokenizer(path)
+
+
+def test_batches_hold_every_text_once_in_few_shapes():
+    texts = [[k] * (1 + 7 * k % 40) for k in range(1, 24)]
+    seen = {}
+    shapes = set()
+    for rows, tokens, lengths in token_batches(texts, 5, multiple=16):
+        shapes.add(tokens.shape)
+        assert len(tokens) == len(lengths) == 5
+        for row, line, length in zip(rows, tokens, lengths, strict=False):
+            assert row not in seen
+            seen[row] = line[:length].tolist()
+    assert seen == dict(enumerate(texts))
+    assert shapes <= {(5, 16), (5, 32), (5, 48)}
