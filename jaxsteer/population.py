@@ -112,10 +112,9 @@ def kl_parts(
         cells: The divergences of the cells, where they are known.
     """
     prior = jnp.sum(relative_entropy(target.priors, source.priors), (-2, -1))
-    if cells is None:
-        cells = target.conditionals.kl(source.conditionals)
+    costs = target.conditionals.kl(source.conditionals) if cells is None else cells
     used = target.priors > 0
-    cost = jnp.where(used, target.priors * jnp.where(used, cells, 0.0), 0.0)
+    cost = jnp.where(used, target.priors * jnp.where(used, costs, 0.0), 0.0)
     feature = jnp.sum(cost, (-2, -1))
     return prior, feature
 

@@ -70,11 +70,9 @@ def host_gram(
     """
     # SciPy's, not NumPy's own: jaxlib calls the same library, and its threads, which
     # wait actively for a while, would slow the factorizations of another one that follow.
-    from scipy.linalg import blas
+    from scipy.linalg.blas import get_blas_funcs
 
-    narrow = np.dtype(dtype) == np.float32
-    half_product = blas.ssyrk if narrow else blas.dsyrk
-    product = blas.sgemm if narrow else blas.dgemm
+    half_product, product = get_blas_funcs(("syrk", "gemm"), dtype=dtype)
     size = min(n, CHUNK)
     buffer, part = np.empty((size, width), dtype), np.zeros((width, width), dtype, "F")
     gram, cross = np.zeros((width, width)), None

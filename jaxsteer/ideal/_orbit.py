@@ -47,14 +47,16 @@ class Orbit:
 
     def conditionals(self) -> Any:
         """The ideal class-conditionals, batch ``[K, G]``."""
-        if self.stays is None:
+        stays = self.stays
+        if stays is None:
             return _pushed(self.template, self.to_group)
-        maps = jax.tree.map(lambda leaf: leaf[self._moving()], self.to_group)
+        moving = self._all_but(stays)
+        maps = jax.tree.map(lambda leaf: leaf[moving], self.to_group)
         moved = _pushed(self.template, maps)
         dense = type(moved) is type(self.template)
         own = self.template if dense else self.template.to_dense()
         return jax.tree.map(
-            lambda leaf, one: jnp.insert(leaf, self.stays, one, axis=1), moved, own
+            lambda leaf, one: jnp.insert(leaf, stays, one, axis=1), moved, own
         )
 
     def divergences(self, conditionals: Any, cells: Any) -> Float[Array, "K G"]:
@@ -64,16 +66,18 @@ class Orbit:
             conditionals: What :meth:`conditionals` returned.
             cells: The cells that the orbit was found for.
         """
-        if self.stays is None:
+        stays = self.stays
+        if stays is None:
             return conditionals.kl(cells)
+        moving = self._all_but(stays)
         moved, before = jax.tree.map(
-            lambda leaf: leaf[:, self._moving()], (conditionals, cells)
+            lambda leaf: leaf[:, moving], (conditionals, cells)
         )
-        return jnp.insert(moved.kl(before), self.stays, 0.0, axis=1)
+        return jnp.insert(moved.kl(before), stays, 0.0, axis=1)
 
-    def _moving(self) -> np.ndarray:
+    def _all_but(self, group: int) -> np.ndarray:
         n_groups = jax.tree.leaves(self.to_group)[0].shape[0]
-        return np.delete(np.arange(n_groups), self.stays)
+        return np.delete(np.arange(n_groups), group)
 
 
 def _pushed(template: Any, maps: Any) -> Any:

@@ -40,5 +40,5 @@ def token_batches(
     order = np.argsort([len(text) for text in texts], kind="stable")
     for start in range(0, len(texts), batch_size):
         rows = order[start : start + batch_size]
-        chosen = [texts[row] for row in np.resize(rows, batch_size)]
+        chosen = [texts[row] for row in np.resize(rows, batch_size).tolist()]
         yield rows, *pad_tokens(chosen, max_length=max_length, multiple=multiple)
