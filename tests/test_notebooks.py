@@ -50,12 +50,26 @@ def test_synthetic_study():
     assert abs(found.estimate["kl"] - truth.kl) < 1.5 * width
 
 
-@pytest.mark.slow
-def test_steer_a_language_model(monkeypatch):
-    stories = NOTEBOOKS.parent.parent / "shared" / "data" / "stories260K"
-    if not stories.is_dir():
+@pytest.fixture
+def stories(monkeypatch):
+    """Tell the notebooks where the small language model is, or skip, saying so."""
+    folder = NOTEBOOKS.parent.parent / "shared" / "data" / "stories260K"
+    if not folder.is_dir():
         pytest.skip("stories260K is not in ../shared/data beside this project")
-    monkeypatch.setenv("JAXSTEER_STORIES260K", str(stories))
+    monkeypatch.setenv("JAXSTEER_STORIES260K", str(folder))
+
+
+@pytest.mark.slow
+def test_train_inside_a_language_model(stories):
+    space = run("07_train_inside_a_language_model.ipynb")
+    before, after = space["before"], space["after"]
+    assert after["trained"][0] < 0.01 * before["trained"][0]
+    assert after["new"][0] < 0.8 * before["new"][0]
+    assert before["new"][1] == 0 < after["new"][1] < 0.01
+
+
+@pytest.mark.slow
+def test_steer_a_language_model(stories):
     space = run("03_steer_a_language_model.ipynb")
     assert "a little girl named Lily" in space["opening"]
     assert space["stayed"] and space["unchanged"]
