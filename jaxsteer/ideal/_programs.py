@@ -84,6 +84,7 @@ def _through(program: Program) -> Program:
             to_group=ConjugatedMap.alike(
                 orbit.to_group, cells.bijection, weights.shape[1:]
             ),
+            stays=None,  # a shared bijection has no groups to leave out
         )
 
     return solve

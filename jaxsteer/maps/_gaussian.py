@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jaxsteer._types import Array, Float
 from jaxsteer.linalg import (
     after,
-    gram,
     matmul,
     roots_psd,
     sqrtm_psd,
@@ -107,9 +106,9 @@ def _weight_and_frame(source, target, factor):
     values, vectors = jnp.linalg.eigh(inner)
     ratios = jnp.sqrt(jnp.maximum(values, 0))
     frame = whiten_transposed(factor, vectors)
-    half = frame * jnp.sqrt(ratios)
+    weight = symmetrize(matmul(frame * ratios, transpose(frame)))
     dual = matmul(factor, vectors)  # frame' dual = I
-    return gram(half), (ratios, frame, dual)
+    return weight, (ratios, frame, dual)
 
 
 @_weight_and_frame.defjvp
