@@ -9,7 +9,7 @@ import pytest
 
 import jaxsteer as js
 
-pytestmark = [pytest.mark.slow, pytest.mark.x64]
+pytestmark = pytest.mark.slow
 
 K, D, PROBLEMS = 3, 6, 24
 

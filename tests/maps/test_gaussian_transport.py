@@ -159,9 +159,7 @@ def test_gradient_equals_finite_differences():
     np.testing.assert_allclose(found, expected, atol=rtol * np.abs(expected).max())
 
 
-@pytest.mark.x64
-@pytest.mark.skipif(EPS > 1e-10, reason="finite differences of gradients need float64")
-def test_second_derivatives_equal_finite_differences():
+def test_second_derivatives_equal_finite_differences(x64):
     _, source, _, target = (jnp.asarray(part) for part in pair(6, 3))
     zero = jnp.zeros(3)
     probe = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3)))
