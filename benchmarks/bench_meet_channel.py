@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from _machine import describe, first_and_median, save
 
-from jaxsteer.ideal._class_channel import class_channel
-from jaxsteer.ideal._entropic_meet import entropic_meet
-from jaxsteer.ideal._kernel import degrading_kernel
+from jaxsteer.channels._class_channel import class_channel
+from jaxsteer.channels._entropic_meet import entropic_meet
+from jaxsteer.channels._kernel import degrading_kernel
 
 BINS = 60
 

@@ -23,6 +23,15 @@ from jaxsteer.audit import (
     price_of_fairness,
 )
 from jaxsteer.audit import metrics as metrics
+from jaxsteer.channels import (
+    ClassChannel,
+    EntropicMeet,
+    MeetChannel,
+    class_channel,
+    entropic_meet,
+    fair_channel,
+    meet_channel,
+)
 from jaxsteer.families import (
     Bernoulli,
     Beta,
@@ -75,15 +84,7 @@ from jaxsteer.families import (
     kl_weibull,
 )
 from jaxsteer.ideal import (
-    ClassChannel,
-    EntropicMeet,
-    MeetChannel,
-    Steering,
-    class_channel,
-    entropic_meet,
-    fair_channel,
     ideality_gap,
-    meet_channel,
     nearest_ideal,
     nearest_ideal_batch,
 )
@@ -91,6 +92,7 @@ from jaxsteer.maps import AffineMap, ConjugatedMap, DiagonalMap
 from jaxsteer.moments import fit_population, fit_transformed_population
 from jaxsteer.population import Population
 from jaxsteer.solvers import SolveError, Status
+from jaxsteer.steering import Steering
 
 __version__ = "0.1.0"
 

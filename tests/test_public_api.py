@@ -15,6 +15,7 @@ PACKAGES = [
     "jaxsteer",
     "jaxsteer.audit",
     "jaxsteer.baselines",
+    "jaxsteer.channels",
     "jaxsteer.compare",
     "jaxsteer.datasets",
     "jaxsteer.estimators",

@@ -15,9 +15,9 @@ from jaxsteer.audit._bayes_rule import shares_in_group
 from jaxsteer.audit._cells import base_cells
 from jaxsteer.audit._variation import excess_mass, mixture_variation, variation_bound
 from jaxsteer.families import kl_divergence
-from jaxsteer.ideal import Steering
 from jaxsteer.linalg import relative_entropy
 from jaxsteer.population import Population, check_population
+from jaxsteer.steering import Steering
 
 # Grid nodes for each cell: decisions on selection change in few places, which the
 # quadrature finds between nodes too.

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float
 from jaxsteer.audit._rates import BayesRates, bayes_rates
-from jaxsteer.ideal import Steering, nearest_ideal
+from jaxsteer.ideal import nearest_ideal
 from jaxsteer.population import Population, check_population
+from jaxsteer.steering import Steering
 
 
 @register_dataclass

@@ -15,8 +15,9 @@ import numpy as np
 from jaxsteer._errors import check_choice, check_codes, check_finite, check_same_length
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
-from jaxsteer.ideal import Steering, nearest_ideal
+from jaxsteer.ideal import nearest_ideal
 from jaxsteer.moments import fit_population
+from jaxsteer.steering import Steering
 
 METHODS = ("delta", "bootstrap")
 

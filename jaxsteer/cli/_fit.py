@@ -9,13 +9,14 @@ import jax
 import numpy as np
 
 from jaxsteer import baselines
+from jaxsteer.channels import fair_channel, meet_channel
 from jaxsteer.compare import (
     apply_group_maps,
     get_learner,
     out_of_fold_scores,
     positive_scores,
 )
-from jaxsteer.ideal import fair_channel, meet_channel, nearest_ideal
+from jaxsteer.ideal import nearest_ideal
 from jaxsteer.maps import AffineMap
 from jaxsteer.moments import fit_population
 

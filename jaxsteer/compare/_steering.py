@@ -5,6 +5,9 @@ from __future__ import annotations
 import jax
 import numpy as np
 
+from jaxsteer.channels import MeetChannel
+from jaxsteer.channels import fair_channel as fit_fair_channel
+from jaxsteer.channels import meet_channel as fit_meet_channel
 from jaxsteer.compare._baselines import fairness_weights
 from jaxsteer.compare._learners import (
     LEARNERS,
@@ -14,9 +17,7 @@ from jaxsteer.compare._learners import (
 )
 from jaxsteer.compare._outcome import Downstream, Outcome, train_and_score
 from jaxsteer.compare._split import Split
-from jaxsteer.ideal import MeetChannel, nearest_ideal
-from jaxsteer.ideal import fair_channel as fit_fair_channel
-from jaxsteer.ideal import meet_channel as fit_meet_channel
+from jaxsteer.ideal import nearest_ideal
 from jaxsteer.moments import fit_population
 
 _RANDOMIZED = "Randomized with a key: two runs with two seeds differ row by row."

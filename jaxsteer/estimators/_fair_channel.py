@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from jaxsteer.channels import fair_channel
 from jaxsteer.estimators._rows import (
     check_lengths,
     check_matrix,
@@ -20,7 +21,6 @@ from jaxsteer.estimators._rows import (
     reference_code,
     require_filled_cells,
 )
-from jaxsteer.ideal import fair_channel
 from jaxsteer.moments import fit_population
 
 

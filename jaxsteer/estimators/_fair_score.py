@@ -11,6 +11,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.validation import check_is_fitted
 
+from jaxsteer.channels import meet_channel
 from jaxsteer.estimators._rows import (
     as_rows,
     check_lengths,
@@ -23,7 +24,6 @@ from jaxsteer.estimators._rows import (
     take_rows,
 )
 from jaxsteer.estimators._weighted import with_weights
-from jaxsteer.ideal import meet_channel
 
 
 class FairScore(ClassifierMixin, BaseEstimator):

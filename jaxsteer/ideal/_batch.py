@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jaxsteer._chunks import map_in_chunks
 from jaxsteer.ideal._nearest import solve
 from jaxsteer.ideal._options import Options, check_problem
-from jaxsteer.ideal._steering import Steering
 from jaxsteer.population import Population
 from jaxsteer.solvers import Differentiate
+from jaxsteer.steering import Steering
 
 # Numbers per leaf in one chunk: more would leave the cache, fewer waste the vector units.
 CHUNK_NUMBERS = 2**14

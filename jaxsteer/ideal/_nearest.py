@@ -12,12 +12,12 @@ import jax.numpy as jnp
 from jaxsteer._types import Array
 from jaxsteer.ideal._options import Options, check_problem
 from jaxsteer.ideal._orbit import Orbit
-from jaxsteer.ideal._priors import fixed_priors, joint_priors
+from jaxsteer.ideal._priors import joint_priors
 from jaxsteer.ideal._programs import choose_program
-from jaxsteer.ideal._steering import Steering
 from jaxsteer.linalg import all_after
-from jaxsteer.population import Population, kl_parts
+from jaxsteer.population import Population, fixed_priors, kl_parts
 from jaxsteer.solvers import Differentiate, Status, final_status
+from jaxsteer.steering import Steering
 
 
 def nearest_ideal(

@@ -24,29 +24,6 @@ class JointPriors(NamedTuple):
     search: FixedPoint
 
 
-def fixed_priors(
-    priors: Float[Array, "K G"], mode: str, reference: int
-) -> Float[Array, "K G"]:
-    """Return the new priors of a mode that needs no search.
-
-    Args:
-        priors: ``[K, G]`` source priors ``q``.
-        mode: "reweigh": ``q_i. q_.a`` (Kamiran and Calders); "reference": every group
-            gets the reference group's class shares, group sizes stay; "keep": `priors`.
-        reference: The reference group.
-
-    Returns:
-        ``[K, G]`` new priors.
-    """
-    if mode == "keep":
-        return priors
-    sizes = jnp.sum(priors, 0)
-    if mode == "reference":
-        column = priors[:, reference]
-        return column[:, None] / jnp.sum(column) * sizes
-    return jnp.sum(priors, 1, keepdims=True) * sizes
-
-
 def joint_priors(
     priors: Float[Array, "K G"],
     cell_costs: Callable[[Array, Any], Array],

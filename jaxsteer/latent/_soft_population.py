@@ -18,10 +18,10 @@ from jaxsteer._errors import (
 )
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 from jaxsteer.families import DiagonalNormal, MultivariateNormal
-from jaxsteer.ideal import Steering
 from jaxsteer.linalg import matmul, symmetrize, transpose
 from jaxsteer.moments import CellMoments, shrink
 from jaxsteer.population import Population
+from jaxsteer.steering import Steering
 
 COVARIANCES = ("full", "tied", "diagonal")
 

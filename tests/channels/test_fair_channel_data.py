@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxsteer as js
-from tests.ideal.test_fair_channel import (
+from tests.channels.test_fair_channel import (
     BATCH,
     EPS,
     SUBSPACES,

@@ -18,9 +18,9 @@ import numpy as np
 from jaxsteer._errors import check_codes, check_finite, check_same_length
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
-from jaxsteer.ideal._channel_rows import channel_rows, class_law
-from jaxsteer.ideal._class_kernels import common_experiment
-from jaxsteer.ideal._score_tree import ScoreTree, find_bins, fit_score_tree
+from jaxsteer.channels._channel_rows import channel_rows, class_law
+from jaxsteer.channels._class_kernels import common_experiment
+from jaxsteer.channels._score_tree import ScoreTree, find_bins, fit_score_tree
 
 
 @register_dataclass

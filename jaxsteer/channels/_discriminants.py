@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
-from jaxsteer.ideal._common_gram import barrier_floor, largest_below
+from jaxsteer.channels._common_gram import barrier_floor, largest_below
 from jaxsteer.linalg import (
     matmul,
     polar_orthogonal,

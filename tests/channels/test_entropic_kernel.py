@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsteer.ideal._entropic_kernel import diluted, entropic_kernel
-from jaxsteer.ideal._kernel import degrading_kernel
-from jaxsteer.ideal._roc import concave_hull, lower_envelope, roc_points
+from jaxsteer.channels._entropic_kernel import diluted, entropic_kernel
+from jaxsteer.channels._kernel import degrading_kernel
+from jaxsteer.channels._roc import concave_hull, lower_envelope, roc_points
 from jaxsteer.solvers import SolveError, Status
 
 pytestmark = pytest.mark.slow

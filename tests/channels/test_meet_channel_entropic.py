@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 import jaxsteer as js
-from jaxsteer.ideal import entropic_meet
-from jaxsteer.ideal._meet_curve import (
+from jaxsteer.channels import entropic_meet
+from jaxsteer.channels._meet_curve import (
     concave_majorant,
     excess_information,
     meet_atoms,
 )
-from jaxsteer.ideal._roc import concave_hull, lower_envelope, roc_points
+from jaxsteer.channels._roc import concave_hull, lower_envelope, roc_points
 from jaxsteer.solvers import SolveError, Status
-from tests.ideal.test_meet_channel import auc, curve_of, largest_gap, laws, simulate
+from tests.channels.test_meet_channel import auc, curve_of, largest_gap, laws, simulate
 
 pytestmark = pytest.mark.slow
 

@@ -23,10 +23,10 @@ from jaxsteer._errors import (
 )
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
-from jaxsteer.ideal._channel_rows import channel_rows, class_law
-from jaxsteer.ideal._entropic_meet import entropic_meet
-from jaxsteer.ideal._kernel import degrading_kernel
-from jaxsteer.ideal._roc import concave_hull, lower_envelope, roc_points
+from jaxsteer.channels._channel_rows import channel_rows, class_law
+from jaxsteer.channels._entropic_meet import entropic_meet
+from jaxsteer.channels._kernel import degrading_kernel
+from jaxsteer.channels._roc import concave_hull, lower_envelope, roc_points
 from jaxsteer.solvers import Status
 
 METHODS = ("linear_program", "entropic")

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jaxsteer.ideal._kernel import degrading_kernel
-from jaxsteer.ideal._roc import concave_hull, lower_envelope, roc_points
+from jaxsteer.channels._kernel import degrading_kernel
+from jaxsteer.channels._roc import concave_hull, lower_envelope, roc_points
 
 
 def experiments(seed, bins=10):

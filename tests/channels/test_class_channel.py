@@ -10,10 +10,10 @@ import pytest
 from scipy import stats
 
 import jaxsteer as js
-from jaxsteer.ideal import class_channel
-from jaxsteer.ideal._class_kernels import common_experiment
-from jaxsteer.ideal._roc import concave_hull, lower_envelope, roc_points
-from jaxsteer.ideal._score_tree import find_bins, fit_score_tree, tree_size
+from jaxsteer.channels import class_channel
+from jaxsteer.channels._class_kernels import common_experiment
+from jaxsteer.channels._roc import concave_hull, lower_envelope, roc_points
+from jaxsteer.channels._score_tree import find_bins, fit_score_tree, tree_size
 
 EPS = float(jnp.finfo(jnp.result_type(float)).eps)
 KEY = jax.random.key

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import jaxsteer as js
-from jaxsteer.ideal import _meet_channel as module
+from jaxsteer.channels import _meet_channel as module
 
 EPS = float(jnp.finfo(jnp.result_type(float)).eps)
 KEY = jax.random.key

@@ -12,8 +12,8 @@ import numpy as np
 from jaxsteer._errors import check_finite, is_concrete
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int
-from jaxsteer.ideal._entropic_kernel import check_smoothing, diluted, entropic_kernel
-from jaxsteer.ideal._meet_curve import meet_atoms
+from jaxsteer.channels._entropic_kernel import check_smoothing, diluted, entropic_kernel
+from jaxsteer.channels._meet_curve import meet_atoms
 from jaxsteer.linalg import einsum
 from jaxsteer.solvers import Status, require_converged
 

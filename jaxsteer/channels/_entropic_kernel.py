@@ -18,8 +18,8 @@ import numpy as np
 from jaxsteer._errors import is_concrete
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int
-from jaxsteer.ideal._entropic_newton import Program, kernel_of, solve_dual
-from jaxsteer.ideal._meet_curve import excess_information
+from jaxsteer.channels._entropic_newton import Program, kernel_of, solve_dual
+from jaxsteer.channels._meet_curve import excess_information
 from jaxsteer.linalg import matmul
 from jaxsteer.solvers import Status, require_converged
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
-from jaxsteer.ideal._discriminants import root_or_zero
+from jaxsteer.channels._discriminants import root_or_zero
 from jaxsteer.linalg import einsum, matmul, symmetrize, transpose, whiten
 from jaxsteer.linalg import whiten_transposed as unwhiten
 

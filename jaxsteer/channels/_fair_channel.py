@@ -16,11 +16,9 @@ import jax.numpy as jnp
 
 from jaxsteer._errors import check_choice
 from jaxsteer._types import Array
+from jaxsteer.channels._class_direction import class_directions
+from jaxsteer.channels._discriminants import Discriminants, discriminants
 from jaxsteer.families import DiagonalNormal, MultivariateNormal
-from jaxsteer.ideal._class_direction import class_directions
-from jaxsteer.ideal._discriminants import Discriminants, discriminants
-from jaxsteer.ideal._priors import fixed_priors
-from jaxsteer.ideal._steering import Steering
 from jaxsteer.linalg import (
     einsum,
     matmul,
@@ -31,8 +29,9 @@ from jaxsteer.linalg import (
     whiten_transposed,
 )
 from jaxsteer.maps import AffineMap
-from jaxsteer.population import Population
+from jaxsteer.population import Population, fixed_priors
 from jaxsteer.solvers import Status
+from jaxsteer.steering import Steering
 
 SUBSPACES = ("discriminant", "all")
 COVARIANCES = ("pooled", "class")

@@ -11,7 +11,7 @@ import pytest
 from scipy.optimize import minimize
 
 import jaxsteer as js
-from tests.ideal.test_fair_channel import EPS, compiled, delivered, population, row
+from tests.channels.test_fair_channel import EPS, compiled, delivered, population, row
 
 pytestmark = pytest.mark.slow
 

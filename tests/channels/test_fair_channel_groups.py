@@ -11,8 +11,8 @@ import pytest
 from scipy import linalg
 
 import jaxsteer as js
-from jaxsteer.ideal._common_gram import largest_below
-from tests.ideal.test_fair_channel import (
+from jaxsteer.channels._common_gram import largest_below
+from tests.channels.test_fair_channel import (
     EPS,
     SUBSPACES,
     compiled,

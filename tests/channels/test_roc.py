@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxsteer.ideal._roc import concave_hull, lower_envelope, roc_points
+from jaxsteer.channels._roc import concave_hull, lower_envelope, roc_points
 
 GRID = np.linspace(0, 1, 4001)
 DIAGONAL = np.array([[0.0, 0.0], [1.0, 1.0]])
