@@ -136,9 +136,9 @@ def steering(*, soft: bool = False, **options: Any) -> Callable[[Rows], Move]:
     return fit
 
 
-def fair_channel(rows: Rows) -> Move:
+def gaussian_channel(rows: Rows) -> Move:
     """The classes' discriminant coordinates with noise: label-free."""
-    channel = js.fair_channel(population(rows), reference=REFERENCE)
+    channel = js.gaussian_channel(population(rows), reference=REFERENCE)
     return Move(weights=rows.weights(), channel=channel)
 
 
@@ -151,11 +151,11 @@ METHODS: dict[str, Callable[[Rows], Move]] = {
     "LEACE": leace,
     "LEACE, reweighed": leace_reweighed,
     "INLP": inlp,
-    "affirmative, tied": steering(gauge="tied"),
-    "affirmative, full": steering(gauge="full"),
-    "all groups": steering(intervention="all_groups", gauge="tied"),
-    "affirmative, soft groups": steering(gauge="tied", soft=True),
-    "fair channel": fair_channel,
+    "affirmative, tied": steering(maps="shared_covariance"),
+    "affirmative, full": steering(maps="general"),
+    "all groups": steering(intervention="all_groups", maps="shared_covariance"),
+    "affirmative, soft groups": steering(maps="shared_covariance", soft=True),
+    "Gaussian channel": gaussian_channel,
 }
 
 

@@ -123,7 +123,7 @@ def affirmative(
         warnings.simplefilter("ignore")
         population = js.fit_population(z / size, label, group, covariance="tied")
     steering = js.nearest_ideal(
-        population, reference=reference, gauge="tied", differentiate="none"
+        population, reference=reference, maps="shared_covariance", differentiate="none"
     ).require()
     maps = steering.group_maps
     weight = np.asarray(maps.weight[moved]) * size[:, None] / size

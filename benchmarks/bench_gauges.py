@@ -1,4 +1,4 @@
-"""The convex gauges: conic solvers, SciPy, and jaxopt on the same problems.
+"""The convex kinds of maps: conic solvers, SciPy, and jaxopt on the same problems.
 
 Claims (float64): the same objective as Clarabel and SCS to 1e-6; at least 5 times faster
 than the better of them at d=10 and 100 times at d=40; at most twice SciPy's L-BFGS with
@@ -28,7 +28,7 @@ import jaxsteer as js  # noqa: E402
 
 
 def conic(parts: tuple, solver: str, **limits) -> tuple[float, float]:
-    """Seconds (modeling left out) and objective of the "monge" program in cvxpy."""
+    """Seconds (modeling left out) and objective of the convex program in cvxpy."""
     import cvxpy as cp
 
     priors, mean, cov = parts
@@ -120,7 +120,7 @@ def compare(d: int) -> dict:
     """One problem of two classes by every solver."""
     parts = unrelated(np.random.default_rng(d), 2, d)
     pop = population(parts)
-    solve = jax.jit(lambda pop: js.nearest_ideal(pop, gauge="monge"))
+    solve = jax.jit(lambda pop: js.nearest_ideal(pop, maps="positive_definite"))
     compilation, seconds = first_and_median(lambda: solve(pop), 9)
     ours = float(solve(pop).feature_kl)
     figures = {"first_call_s": compilation, "seconds": seconds, "feature_kl": ours}
@@ -143,19 +143,17 @@ def compare(d: int) -> dict:
 
 
 def batch(n: int, d: int, dtype: str) -> dict:
-    """Many problems at once, every gauge."""
+    """Many problems at once, every kind of maps."""
     rng = np.random.default_rng(0)
     parts = [unrelated(rng, 2, d) for _ in range(n)]
     stacked = tuple(np.stack(part) for part in zip(*parts, strict=True))
     pops = population(stacked, dtype)
     figures: dict = {"problems": n, "features": d}
-    for gauge in ("monge", "symmetric", "full"):
-        solve = jax.jit(
-            lambda pops, gauge=gauge: js.nearest_ideal_batch(pops, gauge=gauge)
-        )
+    for maps in ("positive_definite", "pivot", "general"):
+        solve = jax.jit(lambda pops, maps=maps: js.nearest_ideal_batch(pops, maps=maps))
         compilation, seconds = first_and_median(lambda solve=solve: solve(pops), 5)
         found = solve(pops)
-        figures[gauge] = {
+        figures[maps] = {
             "first_call_s": compilation,
             "seconds": seconds,
             "converged": float(found.converged.mean()),
@@ -170,21 +168,21 @@ def gradient_cost(d: int) -> dict:
     """Cost of a value with its gradient, in solves."""
     pop = population(unrelated(np.random.default_rng(1), 2, d))
 
-    def total(pop, gauge, differentiate):
-        found = js.nearest_ideal(pop, gauge=gauge, differentiate=differentiate)
+    def total(pop, maps, differentiate):
+        found = js.nearest_ideal(pop, maps=maps, differentiate=differentiate)
         return found.kl + jnp.sum(jnp.sin(found.group_maps.weight))
 
     figures = {}
-    for gauge in ("monge", "symmetric", "full"):
-        solve = jax.jit(lambda pop, gauge=gauge: total(pop, gauge, "none"))
+    for maps in ("positive_definite", "pivot", "general"):
+        solve = jax.jit(lambda pop, maps=maps: total(pop, maps, "none"))
         both = jax.jit(
             jax.value_and_grad(
-                lambda pop, gauge=gauge: total(pop, gauge, "implicit"), allow_int=True
+                lambda pop, maps=maps: total(pop, maps, "implicit"), allow_int=True
             )
         )
         once = first_and_median(lambda solve=solve: solve(pop), 9)[1]
         twice = first_and_median(lambda both=both: both(pop), 9)[1]
-        figures[gauge] = {
+        figures[maps] = {
             "solve_s": once,
             "with_gradient_s": twice,
             "ratio": twice / once,

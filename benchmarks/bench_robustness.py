@@ -1,7 +1,8 @@
 """A thousand random problems of mixed difficulty: what share is solved, in how many steps.
 
 Kinds: well-conditioned; condition numbers 1e4 and 1e8; cells fitted to fewer rows than
-features (shrunk); nearly equal classes. Each in float32 and float64, for every gauge that
+features (shrunk); nearly equal classes. Each in float32 and float64, for every kind of
+maps that
 iterates, affirmative. "solved" means status CONVERGED at the default tolerance, the root
 of the rounding unit.
 
@@ -25,7 +26,7 @@ from _machine import RESULTS, describe, save  # noqa: E402
 import jaxsteer as js  # noqa: E402
 
 D, K = 6, 3
-GAUGES = ("monge", "symmetric", "full")
+MAPS = ("positive_definite", "pivot", "general")
 
 
 def conditioned(rng: np.random.Generator, condition: float) -> tuple:
@@ -67,7 +68,7 @@ KINDS = {
 }
 
 
-def measure(kind: str, gauge: str, dtype: str, n: int) -> dict:
+def measure(kind: str, maps: str, dtype: str, n: int) -> dict:
     """Solve `n` problems of one kind."""
     rng = np.random.default_rng(0)
     parts = [KINDS[kind](rng) for _ in range(n)]
@@ -75,12 +76,12 @@ def measure(kind: str, gauge: str, dtype: str, n: int) -> dict:
     condition = np.median(np.linalg.cond(stacked[2]))
     priors, mean, cov = (jnp.asarray(part, dtype) for part in stacked)
     pops = js.Population(priors, js.MultivariateNormal(mean, cov))
-    found = js.nearest_ideal_batch(pops, gauge=gauge, differentiate="none")
+    found = js.nearest_ideal_batch(pops, maps=maps, differentiate="none")
     codes = np.asarray(found.status)
     steps = np.asarray(found.steps)
     return {
         "kind": kind,
-        "gauge": gauge,
+        "maps": maps,
         "dtype": dtype,
         "median_condition": float(condition),
         "solved": float((codes == 0).mean()),
@@ -99,13 +100,13 @@ def table(rows: list[dict], n: int) -> str:
     lines = [
         f"{n} problems a kind, K={K}, G=2, d={D}; see bench_robustness.py.",
         "",
-        "| problems | condition | gauge | dtype | solved | otherwise | steps (most) |",
+        "| problems | condition | maps | dtype | solved | otherwise | steps (most) |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         other = ", ".join(f"{name} {count}" for name, count in row["other"].items())
         lines.append(
-            f"| {row['kind']} | {row['median_condition']:.0e} | {row['gauge']} | "
+            f"| {row['kind']} | {row['median_condition']:.0e} | {row['maps']} | "
             f"{row['dtype']} | {row['solved']:.1%} | {other or '-'} | "
             f"{row['median_steps']:.0f} ({row['most_steps']}) |"
         )
@@ -116,11 +117,11 @@ def main() -> None:
     """Measure, print the table and save."""
     quick = "--quick" in sys.argv
     n = 8 if quick else 200
-    gauges = GAUGES[:1] if quick else GAUGES
+    kinds = MAPS[:1] if quick else MAPS
     dtypes = ("float32",) if quick else ("float32", "float64")
     rows = [
-        measure(kind, gauge, dtype, n)
-        for gauge in gauges
+        measure(kind, maps, dtype, n)
+        for maps in kinds
         for dtype in dtypes
         for kind in KINDS
     ]

@@ -112,9 +112,11 @@ def steer(train, test, source, kind, seed):
     population = fit_soft_population(x, label, full, covariance="tied")
     reference = int(full.sum(0).argmax())
     if kind == "steering":
-        steering = js.nearest_ideal(population, gauge="tied", reference=reference)
+        steering = js.nearest_ideal(
+            population, maps="shared_covariance", reference=reference
+        )
     else:
-        steering = js.fair_channel(population, reference=reference)
+        steering = js.gaussian_channel(population, reference=reference)
     steering = steering.require()
     keys = jax.random.split(jax.random.key(seed))
     moved = [
@@ -160,7 +162,7 @@ def run(train, test, learners, restarts, seed=0):
     weights = np.asarray(js.baselines.reweighing(label, group))
     prepared["reweighing, known"] = (train[0], test[0], weights)
     for name, source in found.items():
-        for kind in ("steering", "fair channel"):
+        for kind in ("steering", "Gaussian channel"):
             prepared[f"{kind}, {name}"] = steer(train, test, source, kind, seed)
     for learner in learners:
         for name, (x, x_test, w) in prepared.items():

@@ -70,7 +70,7 @@ COMPONENTS = {"two": 64, "six": 32, "wiki": 32}
 LANGUAGE_MODEL_ROWS = 2000
 # A layer is deterministic, so that the channel's noise has no place in it; the others
 # would take ten passes more.
-NOT_INSIDE = ("fair channel", "MiMiC, reweighed", "LEACE, reweighed")
+NOT_INSIDE = ("Gaussian channel", "MiMiC, reweighed", "LEACE, reweighed")
 
 
 class Split(NamedTuple):

@@ -57,7 +57,7 @@ def main() -> None:
             sizes,
             COSTS,
             n_simulations=10 if quick else 100,
-            gauge="monge" if d > 1 else "full",
+            maps="positive_definite" if d > 1 else "general",
             differentiate="none",
         )
         curves[d] = np.asarray(curve.quantile(0.9))

@@ -45,12 +45,12 @@ def speed_rows() -> str:
 
 
 def gauge_rows() -> list[str]:
-    """Return the rows of the multivariate gauges."""
-    gauges = json.loads((RESULTS / "gauges.json").read_text())
+    """Return the rows of the multivariate kinds of maps."""
+    kinds = json.loads((RESULTS / "gauges.json").read_text())
     classes = json.loads((RESULTS / "many_classes.json").read_text())
     rows = []
     for d in (10, 40):
-        one = gauges["single"][f"d={d}"]
+        one = kinds["single"][f"d={d}"]
         conic = min(one[solver]["seconds"] for solver in ("clarabel", "scs"))
         rows.append(
             f"| one `monge` problem, K=2, d={d}, float64 | {1e3 * one['seconds']:.1f} ms; "
@@ -58,7 +58,7 @@ def gauge_rows() -> list[str]:
             f"ms; the better of Clarabel and SCS {1e3 * conic:,.0f} ms | "
             f"`benchmarks/bench_gauges.py` |"
         )
-    single, double = gauges["batch"]["float32"], gauges["batch"]["float64"]
+    single, double = kinds["batch"]["float32"], kinds["batch"]["float64"]
     rows.append(
         f"| 256 `monge` problems, K=2, d=10 | {single['monge']['seconds']:.2f} s in "
         f"float32, {double['monge']['seconds']:.2f} s in float64; jaxopt's L-BFGS under "

@@ -26,7 +26,7 @@ class Steering:
     Attributes:
         source: The population that was given.
         target: The ideal population. For :func:`jaxsteer.nearest_ideal` each cell is in
-            its own group's coordinates; for :func:`jaxsteer.fair_channel` in the
+            its own group's coordinates; for :func:`jaxsteer.gaussian_channel` in the
             coordinates of the steered data, where all groups coincide.
         group_maps: Maps with leading axis ``G``, label-free: they carry each group to
             the template that all groups share (the reference group's coordinates).

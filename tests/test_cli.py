@@ -310,7 +310,7 @@ def test_demo_quick(tmp_path, monkeypatch):
     from jaxsteer.cli import _demo
 
     monkeypatch.setattr(_demo, "_QUICK_ROWS", 1500)
-    monkeypatch.setattr(_demo, "_QUICK_METHODS", ("raw", "steering", "meet_channel"))
+    monkeypatch.setattr(_demo, "_QUICK_METHODS", ("raw", "steering", "roc_channel"))
     result = run("demo", "--quick", "--out", tmp_path)
     assert "steering + reweighing" in result.output
     assert {path.name for path in tmp_path.iterdir()} == {

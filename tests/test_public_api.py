@@ -36,7 +36,7 @@ PACKAGES = [
 CONTRACT = (
     "Normal MultivariateNormal DiagonalNormal LogNormal MultivariateLogNormal "
     "TransformedNormal kl_divergence kl_normal kl_multivariate_normal Population "
-    "fit_population nearest_ideal Steering fair_channel meet_channel MeetChannel "
+    "fit_population nearest_ideal Steering gaussian_channel roc_channel RocChannel "
     "AffineMap Status metrics baselines moments estimators datasets plots"
 )
 
@@ -83,15 +83,15 @@ def test_importing_computes_nothing_and_stays_light():
     [
         (
             js.nearest_ideal,
-            "pop intervention reference gauge priors allow_reflection solver "
+            "pop intervention reference maps priors allow_reflection solver "
             "differentiate",
         ),
         (
             js.fit_population,
             "x label group family shrinkage weights",
         ),
-        (js.fair_channel, "pop subspace reference"),
-        (js.meet_channel, "score label group bins weights n_groups"),
+        (js.gaussian_channel, "pop subspace reference"),
+        (js.roc_channel, "score label group bins weights n_groups"),
     ],
 )
 def test_signatures_are_the_contracts(function, names):

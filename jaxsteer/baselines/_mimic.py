@@ -7,7 +7,7 @@ Idea: of all affine maps that give group ``a`` the first two moments of the refe
 group, this one moves the rows least.
 
 Siblings: mean matching is the same with ``W_a = I``; the affirmative nearest-ideal maps
-(``gauge="monge"``) solve for the class-conditionals instead of the marginals.
+(``maps="positive_definite"``) solve for the class-conditionals instead of the marginals.
 
 Paper: Singh et al. 2024, arXiv 2402.09631 ("mean and covariance matching").
 """

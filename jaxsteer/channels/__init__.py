@@ -1,18 +1,18 @@
 """Channels: scores and features made fair at deployment, without labels."""
 
-from jaxsteer.channels._class_channel import ClassChannel, class_channel
 from jaxsteer.channels._entropic_kernel import entropic_kernel
 from jaxsteer.channels._entropic_meet import EntropicMeet, entropic_meet
-from jaxsteer.channels._fair_channel import fair_channel
-from jaxsteer.channels._meet_channel import MeetChannel, meet_channel
+from jaxsteer.channels._gaussian_channel import gaussian_channel
+from jaxsteer.channels._multiclass_channel import MulticlassChannel, multiclass_channel
+from jaxsteer.channels._roc_channel import RocChannel, roc_channel
 
 __all__ = [
-    "ClassChannel",
     "EntropicMeet",
-    "MeetChannel",
-    "class_channel",
+    "MulticlassChannel",
+    "RocChannel",
     "entropic_kernel",
     "entropic_meet",
-    "fair_channel",
-    "meet_channel",
+    "gaussian_channel",
+    "multiclass_channel",
+    "roc_channel",
 ]

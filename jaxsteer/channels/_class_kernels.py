@@ -49,7 +49,7 @@ def common_experiment(
     )
     if found.status != 0:
         raise RuntimeError(
-            f"no kernels found for the class channel ({found.message}); use fewer bins."
+            f"no kernels for the multiclass channel ({found.message}); use fewer bins."
         )
     kernels = np.maximum(found.x[:n_kernel].reshape(n_groups, n_bins, n_atoms), 0)
     kernels /= kernels.sum(-1, keepdims=True)

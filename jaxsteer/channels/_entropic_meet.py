@@ -1,4 +1,4 @@
-"""The meet channel from binned counts to kernels in pure JAX: jit, vmap and gradients."""
+"""The ROC channel from binned counts to kernels in pure JAX: jit, vmap and gradients."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def entropic_meet(
     margin: float | Float[ArrayLike, ""] = 1e-3,
     max_steps: int = 200,
 ) -> EntropicMeet:
-    """Fit the meet channel to binned counts: a pure function of fixed shape.
+    """Fit the ROC channel to binned counts: a pure function of fixed shape.
 
     The groups' concave ROC hulls, their pointwise least curve at ``T + 1`` equidistant
     shares of rows (joined by straight lines below it), and one entropic kernel a group
@@ -135,7 +135,7 @@ def entropic_meet(
         >>> slope = jax.grad(lambda c: entropic_meet(c, atoms=4).atom_scores[-1])(counts)
 
     References:
-        As :func:`jaxsteer.meet_channel`; :func:`entropic_kernel` for the smoothing.
+        As :func:`jaxsteer.roc_channel`; :func:`entropic_kernel` for the smoothing.
     """
     counts = jnp.asarray(counts, jnp.result_type(counts, jnp.float32))
     if counts.ndim != 3 or counts.shape[1] != 2 or counts.shape[0] < 2:

@@ -53,7 +53,7 @@ def degrading_kernel(
     )
     if found.status != 0:
         raise RuntimeError(
-            f"no kernel found for the meet channel ({found.message}); use fewer bins."
+            f"no kernel found for the ROC channel ({found.message}); use fewer bins."
         )
     kernel = np.maximum(found.x.reshape(n_bins, n_atoms), 0)
     kernel /= kernel.sum(1, keepdims=True)

@@ -138,7 +138,7 @@ def _page(
         warnings=notes,
         comparisons=[("The table", found)],
         figures=[*figures, picture] if picture is not None else figures,
-        solve=solve_facts(steering, found.row("meet_channel", "boosted").fitted),
+        solve=solve_facts(steering, found.row("roc_channel", "boosted").fitted),
         counts=table.counts(),
         label_names=table.label_names,
         group_names=table.group_names,

@@ -16,9 +16,9 @@ _CURVES = (
     "mimic",
     "leace",
     "steering",
-    "fair_channel",
-    "meet_channel",
-    "meet_channel_logistic",
+    "gaussian_channel",
+    "roc_channel",
+    "roc_channel_logistic",
 )
 
 
@@ -42,7 +42,7 @@ def comparison_figures(table: Comparison, learner: str) -> list[tuple[str, Any]]
                 plots.gap_curves(shown, label, group),
             )
         )
-    meet = rows.get("meet_channel") or rows.get("meet_channel_logistic")
+    meet = rows.get("roc_channel") or rows.get("roc_channel_logistic")
     if meet is None:
         return figures
     figures.append(
@@ -63,7 +63,7 @@ def comparison_figures(table: Comparison, learner: str) -> list[tuple[str, Any]]
         figures.append(
             (
                 "Scores of each group and true class on held-out rows, raw and after "
-                "the meet channel: in a fair score the groups agree within each panel.",
+                "the ROC channel: in a fair score the groups agree within each panel.",
                 plots.score_densities(
                     {"raw": rows["raw"].score, "fair score": meet.score},
                     label,
@@ -121,8 +121,8 @@ def solve_facts(steering: Any, channel: Any) -> list[tuple[str, str]]:
         ]
     if channel is not None:
         facts += [
-            ("meet channel: values of the fair score", str(len(channel.atom_scores))),
-            ("meet channel: slack (0 is exact in sample)", f"{_slack(channel):.1e}"),
+            ("ROC channel: values of the fair score", str(len(channel.atom_scores))),
+            ("ROC channel: slack (0 is exact in sample)", f"{_slack(channel):.1e}"),
         ]
     return facts
 

@@ -23,7 +23,7 @@ class Fitted:
 
     Attributes:
         steering: A `Steering`, an `AffineMap` (of each group, or one for all), or None.
-        channel: A `MeetChannel`, or None.
+        channel: A `RocChannel`, or None.
         encoder: The fitted encoder.
         learner: The fitted base learner of the fair score, or None.
         metadata: Names of columns, groups and classes, the method and the seed.

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxsteer import baselines
-from jaxsteer.channels import fair_channel, meet_channel
+from jaxsteer.channels import gaussian_channel, roc_channel
 from jaxsteer.compare import (
     apply_group_maps,
     get_learner,
@@ -25,19 +25,21 @@ Fit = Callable[[np.ndarray, np.ndarray, np.ndarray, int, int], Any]
 
 def _affirmative(x, label, group, reference, n_groups):
     population = fit_population(x, label, group)
-    return nearest_ideal(population, gauge="tied", reference=reference).require()
+    return nearest_ideal(
+        population, maps="shared_covariance", reference=reference
+    ).require()
 
 
 def _all_groups(x, label, group, reference, n_groups):
     population = fit_population(x, label, group)
     return nearest_ideal(
-        population, intervention="all_groups", gauge="diagonal", reference=reference
+        population, intervention="all_groups", maps="diagonal", reference=reference
     ).require()
 
 
 def _channel(x, label, group, reference, n_groups):
     population = fit_population(x, label, group)
-    return fair_channel(population, "discriminant", reference=reference).require()
+    return gaussian_channel(population, "discriminant", reference=reference).require()
 
 
 def _mean_match(x, label, group, reference, n_groups):
@@ -68,7 +70,7 @@ FEATURE_FITS: dict[str, Fit | None] = {
 COMPARED_AS = {
     "affirmative": "steering",
     "all_groups": "steering_all_groups",
-    "channel": "fair_channel",
+    "channel": "gaussian_channel",
     "mean_match": "mean_matching",
     "mimic": "mimic",
     "leace": "leace",
@@ -110,10 +112,10 @@ def steered_names(n_steered: int, feature_names: list[str]) -> list[str]:
 def fit_score(
     learner: str, x: np.ndarray, label: np.ndarray, group: np.ndarray, *, seed: int
 ) -> tuple[Any, Any, np.ndarray]:
-    """Return the meet channel, the learner fitted on all rows, and held-out scores."""
+    """Return the ROC channel, the learner fitted on all rows, and held-out scores."""
     base = get_learner(learner)
     held_out = out_of_fold_scores(base, x, label, group, seed=seed)
-    channel = meet_channel(held_out, label, group, n_groups=int(group.max()) + 1)
+    channel = roc_channel(held_out, label, group, n_groups=int(group.max()) + 1)
     return channel, base.fit(x, label), held_out
 
 

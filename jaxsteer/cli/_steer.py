@@ -176,7 +176,7 @@ def chosen_parts(
     if method == "meet" and not binary:
         raise ValueError(
             f"--method meet: the label has {len(table.label_names)} classes, and the "
-            "meet channel needs two; name the favorable one with --positive."
+            "ROC channel needs two; name the favorable one with --positive."
         )
     if not binary and method != "reweigh":
         notes.append(

@@ -116,7 +116,7 @@ def _held_out(
         methods.append(COMPARED_AS[names["method"]])
     if fitted.channel is not None:
         logistic = names["learner"] == "logistic"
-        methods.append("meet_channel_logistic" if logistic else "meet_channel")
+        methods.append("roc_channel_logistic" if logistic else "roc_channel")
     try:
         split = split_table(table, reference=names["reference"])
         return compare(

@@ -35,15 +35,15 @@ METHODS: dict[str, tuple[str, Method]] = {
         "steering, all groups + reweighing",
         _steering.steering_all_groups,
     ),
-    "fair_channel": ("fair channel + reweighing", _steering.fair_channel),
-    "meet_channel": ("meet channel", _steering.meet_channel),
-    "meet_channel_logistic": (
-        "meet channel on logistic scores",
-        _steering.meet_channel_logistic,
+    "gaussian_channel": ("Gaussian channel + reweighing", _steering.gaussian_channel),
+    "roc_channel": ("ROC channel", _steering.roc_channel),
+    "roc_channel_logistic": (
+        "ROC channel on logistic scores",
+        _steering.roc_channel_logistic,
     ),
-    "meet_channel_expected": (
-        "meet channel, expected score",
-        _steering.meet_channel_expected,
+    "roc_channel_expected": (
+        "ROC channel, expected score",
+        _steering.roc_channel_expected,
     ),
     "threshold_optimizer": (
         "fairlearn ThresholdOptimizer",
@@ -58,7 +58,7 @@ METHODS: dict[str, tuple[str, Method]] = {
 #: Rows that need fairlearn.
 FAIRLEARN_METHODS = ("threshold_optimizer", "exponentiated_gradient")
 
-_EXTRA = ("steering_all_groups", "meet_channel_logistic", "meet_channel_expected")
+_EXTRA = ("steering_all_groups", "roc_channel_logistic", "roc_channel_expected")
 
 DEFAULT_METHODS = tuple(name for name in METHODS if name not in _EXTRA)
 

@@ -1,13 +1,13 @@
-"""The rows of this package: the nearest-ideal group maps and the two fair channels."""
+"""The rows of this package: the nearest-ideal group maps and the two Gaussian channels."""
 
 from __future__ import annotations
 
 import jax
 import numpy as np
 
-from jaxsteer.channels import MeetChannel
-from jaxsteer.channels import fair_channel as fit_fair_channel
-from jaxsteer.channels import meet_channel as fit_meet_channel
+from jaxsteer.channels import RocChannel
+from jaxsteer.channels import gaussian_channel as fit_gaussian_channel
+from jaxsteer.channels import roc_channel as fit_roc_channel
 from jaxsteer.compare._baselines import fairness_weights
 from jaxsteer.compare._learners import (
     LEARNERS,
@@ -25,7 +25,7 @@ _RANDOMIZED = "Randomized with a key: two runs with two seeds differ row by row.
 
 def steering(split: Split, seed: int) -> Downstream:
     """Tied affirmative group maps, label-free, with the reweighing weights."""
-    return _steered(split, "affirmative", "tied")
+    return _steered(split, "affirmative", "shared_covariance")
 
 
 def steering_all_groups(split: Split, seed: int) -> Downstream:
@@ -33,10 +33,10 @@ def steering_all_groups(split: Split, seed: int) -> Downstream:
     return _steered(split, "all_groups", "diagonal")
 
 
-def _steered(split: Split, intervention: str, gauge: str) -> Downstream:
+def _steered(split: Split, intervention: str, maps: str) -> Downstream:
     population = fit_population(split.x_train, split.label_train, split.group_train)
     found = nearest_ideal(
-        population, intervention=intervention, gauge=gauge, reference=split.reference
+        population, intervention=intervention, maps=maps, reference=split.reference
     )
     return train_and_score(
         np.asarray(found.transport(split.x_train, split.group_train)),
@@ -47,10 +47,12 @@ def _steered(split: Split, intervention: str, gauge: str) -> Downstream:
     )
 
 
-def fair_channel(split: Split, seed: int) -> Downstream:
+def gaussian_channel(split: Split, seed: int) -> Downstream:
     """The discriminant coordinate plus noise in the better-separated group."""
     population = fit_population(split.x_train, split.label_train, split.group_train)
-    channel = fit_fair_channel(population, "discriminant", reference=split.reference)
+    channel = fit_gaussian_channel(
+        population, "discriminant", reference=split.reference
+    )
     train_key, test_key = jax.random.split(jax.random.key(seed))
     return train_and_score(
         np.asarray(channel.transport(split.x_train, split.group_train, key=train_key)),
@@ -62,12 +64,12 @@ def fair_channel(split: Split, seed: int) -> Downstream:
     )
 
 
-def meet_channel(split: Split, seed: int) -> Downstream:
+def roc_channel(split: Split, seed: int) -> Downstream:
     """The score degraded to the experiment that every group can be degraded to."""
     return _meet(split, seed, "boosted")
 
 
-def meet_channel_logistic(split: Split, seed: int) -> Downstream:
+def roc_channel_logistic(split: Split, seed: int) -> Downstream:
     """The same on the scores of a logistic regression."""
     return _meet(split, seed, "logistic")
 
@@ -87,8 +89,8 @@ def _meet(split: Split, seed: int, base: str) -> Downstream:
     )
 
 
-def meet_channel_expected(split: Split, seed: int) -> Downstream:
-    """The expected score of the meet channel: deterministic, approximately fair."""
+def roc_channel_expected(split: Split, seed: int) -> Downstream:
+    """The expected score of the ROC channel: deterministic, approximately fair."""
     channel, _, test = _meet_scores(split, seed, "boosted")
     score = np.asarray(channel.expected_score(test, split.group_test))
 
@@ -100,13 +102,13 @@ def meet_channel_expected(split: Split, seed: int) -> Downstream:
 
 def _meet_scores(
     split: Split, seed: int, base: str
-) -> tuple[MeetChannel, np.ndarray, np.ndarray]:
+) -> tuple[RocChannel, np.ndarray, np.ndarray]:
     """Return the channel, the out-of-fold training scores and the test scores."""
     learner = LEARNERS[base]
     held_out = out_of_fold_scores(
         learner, split.x_train, split.label_train, split.group_train, seed=seed
     )
-    channel = fit_meet_channel(
+    channel = fit_roc_channel(
         held_out, split.label_train, split.group_train, n_groups=split.n_groups
     )
     model = learner.fit(split.x_train, split.label_train)

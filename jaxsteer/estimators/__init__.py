@@ -1,8 +1,8 @@
 """The scikit-learn face of the package: tables in, fair predictions out."""
 
 from jaxsteer.estimators._encoder import TabularEncoder
-from jaxsteer.estimators._fair_channel import FairChannel
 from jaxsteer.estimators._fair_score import FairScore
+from jaxsteer.estimators._gaussian_channel import GaussianChannel
 from jaxsteer.estimators._ideal_steering import IdealSteering
 from jaxsteer.estimators._latent import (
     RomeClassifier,
@@ -14,8 +14,8 @@ from jaxsteer.estimators._pareto import ParetoFair, ParetoFairRegressor
 from jaxsteer.estimators._reweighing import Reweighing
 
 __all__ = [
-    "FairChannel",
     "FairScore",
+    "GaussianChannel",
     "IdealSteering",
     "ParetoFair",
     "ParetoFairRegressor",

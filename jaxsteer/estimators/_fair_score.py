@@ -1,4 +1,4 @@
-"""``meet_channel`` around any classifier."""
+"""``roc_channel`` around any classifier."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.validation import check_is_fitted
 
-from jaxsteer.channels import meet_channel
+from jaxsteer.channels import roc_channel
 from jaxsteer.estimators._rows import (
     as_rows,
     check_lengths,
@@ -30,7 +30,7 @@ class FairScore(ClassifierMixin, BaseEstimator):
     """Give any classifier a score with equal error rates at every threshold.
 
     The classifier's out-of-fold scores say what its score tells of the label in each
-    group. The meet channel degrades each group's score, by a random choice among a few
+    group. The ROC channel degrades each group's score, by a random choice among a few
     values, to the most that every group can give; each value is then the probability
     of the second class. True- and false-positive rates are equal across groups at
     every threshold, in sample exactly and on new rows up to sampling and binning. Two
@@ -55,7 +55,7 @@ class FairScore(ClassifierMixin, BaseEstimator):
         groups_: The groups, ``[G]``.
         estimators_: The classifier fitted without each fold in turn; a row is scored by
             one of them, chosen at random (by the mean of all if `deterministic`).
-        channel_: The :class:`jaxsteer.MeetChannel`.
+        channel_: The :class:`jaxsteer.RocChannel`.
 
     Example:
         >>> import numpy as np
@@ -145,7 +145,7 @@ class FairScore(ClassifierMixin, BaseEstimator):
                 estimator.fit(take_rows(X, train), label[train], **options)
             scores[held_out] = _second(estimator, take_rows(X, held_out))
             self.estimators_.append(estimator)
-        self.channel_ = meet_channel(scores, label, group, self.bins, weights)
+        self.channel_ = roc_channel(scores, label, group, self.bins, weights)
         return self
 
     def predict_proba(self, X: Any, *, sensitive_features: Any = None) -> np.ndarray:

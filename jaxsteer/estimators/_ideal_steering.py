@@ -24,7 +24,7 @@ from jaxsteer.ideal import nearest_ideal
 from jaxsteer.moments import fit_population
 
 _solve = jax.jit(
-    nearest_ideal, static_argnames=("intervention", "reference", "gauge", "priors")
+    nearest_ideal, static_argnames=("intervention", "reference", "maps", "priors")
 )
 
 
@@ -39,11 +39,11 @@ class IdealSteering(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     The promise is exact fairness of the Bayes rule on the steered population. On real
     rows the classes are not normal and one group's classes may be better separated, so
-    measure; :class:`FairChannel` and :class:`FairScore` give up information instead.
+    measure; :class:`GaussianChannel` and :class:`FairScore` give up information instead.
 
     Args:
         method: "affirmative": the reference group stays; "all_groups": all move.
-        gauge: Which maps are allowed; see :func:`jaxsteer.nearest_ideal`.
+        maps: Which maps are allowed; see :func:`jaxsteer.nearest_ideal`.
         priors: "reweigh", "reference", "joint" or "keep"; see there.
         reference: The group that stays; None takes the largest.
         family: Law of the features; see :func:`jaxsteer.fit_population`.
@@ -78,7 +78,7 @@ class IdealSteering(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self,
         *,
         method: str = "affirmative",
-        gauge: str = "tied",
+        maps: str = "shared_covariance",
         priors: str = "reweigh",
         reference: Any = None,
         family: str = "normal",
@@ -87,7 +87,7 @@ class IdealSteering(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         strength: float = 1.0,
     ):
         self.method = method
-        self.gauge = gauge
+        self.maps = maps
         self.priors = priors
         self.reference = reference
         self.family = family
@@ -140,7 +140,7 @@ class IdealSteering(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             population,
             intervention=self.method,
             reference=reference,
-            gauge=self.gauge,
+            maps=self.maps,
             priors=self.priors,
         ).require()
         self.sample_weight_ = self._weights(label, group)

@@ -28,7 +28,7 @@ from jaxsteer.ideal._tied import tied_map
 from jaxsteer.linalg import after, all_after, inv_sqrtm_psd, matmul, transpose
 from jaxsteer.solvers import Differentiate, Solution
 
-# Above this many features the general gauge starts from the tied closed form alone:
+# Above this many features the general kind of maps starts from the tied closed form alone:
 # every further start would cost as much as the solve.
 MANY_FEATURES = 128
 
@@ -39,7 +39,7 @@ def reference_roots(cells: Cells, reference: int, pivot: int) -> Float[Array, "d
 
 
 def first_frame(objective: Mismatch, right: Array | None) -> Float[Array, "1 d d"]:
-    """Frame of the definite gauges' solution, were the classes' covariances equal."""
+    """Frame of the definite maps' solution, were the classes' covariances equal."""
     objective = jax.lax.stop_gradient(objective)
     second = objective.columns(objective.rows)  # the same whatever the matrix
     second = after(second, objective.inverse_factor)
@@ -67,7 +67,7 @@ def starting_matrices(
     *,
     allow_reflection: bool,
 ) -> Float[Array, "s d d"]:
-    """Matrices to start the general gauge from; the definite gauges' answers included."""
+    """Matrices to start the search for general maps from; the definite answers too."""
     own, weight = all_after(group, objective.inverse_factor)
     share = weight / jnp.sum(weight)
     pooled, within = pooled_cov(own, share), pooled_cov(template, share)
@@ -87,7 +87,7 @@ def starting_matrices(
         pooled = after(pooled, starts[0])
         starts.append(tied(True))
     if own.mean.shape[-1] <= MANY_FEATURES:
-        # Both definite gauges by one compiled search.
+        # Both definite kinds of maps by one compiled search.
         rights = jnp.stack([jnp.eye(len(root), dtype=root.dtype), root])
         rights = after(rights, starts[-1])
         ends = jax.lax.map(
@@ -148,7 +148,7 @@ def affirmative_definite(
     solver: Any,
     differentiate: Differentiate,
 ) -> Orbit:
-    """Maps ``x -> S x + b`` ("monge") or, with a pivot class ``r``, ``S Sigma_r^-1/2``.
+    """Maps ``x -> S x + b``, or with a pivot class ``r`` ``S Sigma_r^-1/2 x + b``.
 
     ``S`` positive definite, ``Sigma_r`` the reference group's covariance. Convex: the
     global optimum, certified by the residual.
@@ -180,7 +180,7 @@ def affirmative_general(
 ) -> Orbit:
     """Maps ``x -> T x + b`` with any invertible ``T``: not convex, from several starts.
 
-    Never above the definite gauges, whose answers are among the starts up to
+    Never above the definite kinds of maps, whose answers are among the starts up to
     ``MANY_FEATURES`` features.
     """
     root = jax.lax.stop_gradient(reference_roots(cells, reference, pivot))

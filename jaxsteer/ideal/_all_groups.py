@@ -90,7 +90,8 @@ def all_groups_definite(
 ) -> Orbit:
     """Positive definite maps from the template to each group.
 
-    "monge" (no pivot): the template has the reference group's coordinates. "symmetric":
+    "positive_definite" (no pivot): the template has the reference group's coordinates.
+    "pivot":
     it has the identity as covariance of the pivot class, so that group ``a`` ends with
     ``T_a^2`` there (the paper's form); the result is given in the reference group's
     coordinates all the same.
@@ -112,7 +113,7 @@ def all_groups_general(
     """Any invertible maps: not convex, from several starts.
 
     Started from the affirmative answer, hence never above it, and, up to
-    ``MANY_FEATURES`` features, from the definite gauges' answers.
+    ``MANY_FEATURES`` features, from the definite kinds of maps' answers.
     """
     fixed_cells, fixed_weights = jax.lax.stop_gradient((cells, weights))
     others = np.array([a for a in range(weights.shape[1]) if a != reference])

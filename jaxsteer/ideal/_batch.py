@@ -24,7 +24,7 @@ def nearest_ideal_batch(
     pops: Population | Sequence[Population],
     intervention: str = "affirmative",
     reference: int = 1,
-    gauge: str = "full",
+    maps: str = "general",
     priors: str = "reweigh",
     allow_reflection: bool = False,
     solver: Any = None,
@@ -46,13 +46,13 @@ def nearest_ideal_batch(
         intervention: As for :func:`jaxsteer.nearest_ideal`, like all that follow but
             the last.
         reference: The group that stays.
-        gauge: Which maps are allowed.
+        maps: Which maps are allowed.
         priors: How the new priors are chosen.
         allow_reflection: Allow maps that turn the orientation.
-        solver: For gauges that iterate.
+        solver: For kinds of maps that iterate.
         differentiate: How derivatives pass through, first ones only; for higher ones
             take ``vmap`` of :func:`jaxsteer.nearest_ideal`.
-        pivot: The class that "symmetric" is relative to.
+        pivot: The class that "pivot" is relative to.
         batch_size: Problems solved side by side, which share every step until the
             slowest of them is done; None chooses by size.
 
@@ -77,7 +77,7 @@ def nearest_ideal_batch(
     options = Options(
         intervention=intervention,
         reference=reference,
-        gauge=gauge,
+        maps=maps,
         allow_reflection=allow_reflection,
         solver=solver,
         differentiate=differentiate,

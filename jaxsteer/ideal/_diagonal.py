@@ -1,4 +1,4 @@
-"""The diagonal gauge: an independent univariate program for every feature."""
+"""Diagonal maps: an independent univariate program for every feature."""
 
 from __future__ import annotations
 

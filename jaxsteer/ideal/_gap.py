@@ -14,7 +14,7 @@ def ideality_gap(
     pop: Population,
     intervention: str = "affirmative",
     reference: int = 1,
-    gauge: str = "full",
+    maps: str = "general",
     priors: str = "reweigh",
     allow_reflection: bool = False,
     solver: Any = None,
@@ -32,11 +32,11 @@ def ideality_gap(
         pop: The population.
         intervention: As for :func:`jaxsteer.nearest_ideal`, like all that follow.
         reference: The group that stays.
-        gauge: Which maps are allowed.
+        maps: Which maps are allowed.
         priors: How the new priors are chosen.
         allow_reflection: Allow maps that turn the orientation.
-        solver: For gauges that iterate.
-        pivot: The class that "symmetric" is relative to.
+        solver: For kinds of maps that iterate.
+        pivot: The class that "pivot" is relative to.
 
     Returns:
         The divergence; where the solve did not converge, that of the best map found.
@@ -59,11 +59,11 @@ def ideality_gap(
     """
     # The tied model's maps minimize another divergence than the one reported, unless
     # the covariances are equal: there nothing may be held still.
-    still = not (intervention == "all_groups" and gauge == "tied")
+    still = not (intervention == "all_groups" and maps == "shared_covariance")
     options = Options(
         intervention=intervention,
         reference=reference,
-        gauge=gauge,
+        maps=maps,
         allow_reflection=allow_reflection,
         solver=solver,
         differentiate="none" if still else "implicit",

@@ -1,4 +1,4 @@
-"""Solving for matrices under a gauge: any invertible, or positive definite ones.
+"""Solving for matrices of one kind: any invertible, or positive definite ones.
 
 An objective here has ``value(x)``, ``gradient(x)`` and ``curvature(left, right, x)`` for
 matrices ``x`` of shape ``[g, d, d]``, weights ``log_weight`` ``[g]`` of their

@@ -24,7 +24,7 @@ def nearest_ideal(
     pop: Population,
     intervention: str = "affirmative",
     reference: int = 1,
-    gauge: str = "full",
+    maps: str = "general",
     priors: str = "reweigh",
     allow_reflection: bool = False,
     solver: Any = None,
@@ -44,32 +44,35 @@ def nearest_ideal(
         intervention: "affirmative": the reference group stays and every other group
             moves; "all_groups": all move.
         reference: The group that stays, or whose coordinates the template uses.
-        gauge: Which maps are allowed, for multivariate normal populations. "full": any
-            invertible matrix; nearest, not convex, tried from several starts. "monge":
+        maps: Which maps are allowed, for multivariate normal populations. "general": any
+            invertible matrix; nearest, not convex, tried from several starts.
+            "positive_definite":
             positive definite matrices, and "symmetric": the paper's, positive definite
             times the inverse root of the pivot class; both are convex when affirmative.
             "tied": a closed form, nearest when a moving group's classes share one
             covariance (all groups: a search under that model). "diagonal": feature by
             feature, nearest when the features are independent. Always the result is
             ideal. Families of one feature or of independent features have one kind of
-            map, and every gauge means that one. Low-rank cells
+            map, and every kind of maps means that one. Low-rank cells
             (:class:`jaxsteer.LowRankNormal`) are solved by products with their factors
             when affirmative, and end, but for "diagonal", as a full
             :class:`jaxsteer.MultivariateNormal`; with "all_groups" the best template is
-            dense, and every gauge but "diagonal" solves them through ``to_dense``.
+            dense, and every kind of maps but "diagonal" solves them through ``to_dense``.
         priors: "reweigh", "reference", "joint" (minimized over as well) or "keep" (then
             the result is not ideal: equalized odds of prior-free rules only).
         allow_reflection: Allow maps that turn the orientation.
         solver: A :class:`jaxsteer.solvers.RelativeNewton` (the default) or
-            :class:`jaxsteer.solvers.RelativeLBFGS` with its limits, for the gauges that
+            :class:`jaxsteer.solvers.RelativeLBFGS` with its limits, for the kinds of
+            maps that
             iterate on multivariate cells; None where the answer is a closed form.
         differentiate: "implicit" (implicit function theorem, right at convergence),
             "unroll" (through the last steps) or "none"; where the answer is a closed
             form the first two are the same. Along directions that the divergence does
             not see (rotations, with one class) the derivative is damped to 0; so it is
-            for "tied" with "all_groups" along those that the tied model does not see,
+            for "shared_covariance" with "all_groups" along those that the tied model
+            does not see,
             though unequal covariances do.
-        pivot: The class whose covariance "symmetric" is relative to.
+        pivot: The class whose covariance "pivot" is relative to.
 
     Returns:
         The steering. Under ``jit`` nothing raises on values: see its `status`.
@@ -92,7 +95,7 @@ def nearest_ideal(
     options = Options(
         intervention=intervention,
         reference=reference,
-        gauge=gauge,
+        maps=maps,
         allow_reflection=allow_reflection,
         solver=solver,
         differentiate=differentiate,

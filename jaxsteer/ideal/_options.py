@@ -13,7 +13,7 @@ from jaxsteer.population import check_population
 from jaxsteer.solvers import DIFFERENTIATE, Differentiate, RelativeLBFGS, RelativeNewton
 
 INTERVENTIONS = ("affirmative", "all_groups")
-GAUGES = ("full", "symmetric", "monge", "tied", "diagonal")
+MAPS = ("general", "pivot", "positive_definite", "shared_covariance", "diagonal")
 SOLVERS = (RelativeNewton, RelativeLBFGS)
 
 
@@ -23,7 +23,7 @@ class Options:
 
     intervention: str
     reference: int
-    gauge: str
+    maps: str
     allow_reflection: bool
     solver: Any
     differentiate: Differentiate
@@ -43,7 +43,7 @@ def check_problem(pop: Any, priors: str, options: Options, *, batch: bool = Fals
         ValueError: Naming the argument.
     """
     check_choice("intervention", options.intervention, INTERVENTIONS)
-    check_choice("gauge", options.gauge, GAUGES)
+    check_choice("maps", options.maps, MAPS)
     check_choice("priors", priors, PRIORS)
     check_choice("differentiate", options.differentiate, DIFFERENTIATE)
     check_population(pop, batch=batch)

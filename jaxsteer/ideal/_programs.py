@@ -1,4 +1,4 @@
-"""Which program solves which family, gauge and intervention."""
+"""Which program solves which family, kind of maps and intervention."""
 
 from __future__ import annotations
 
@@ -132,11 +132,11 @@ def _multivariate(cells: Cells, options: Options) -> Program:
         "reference": options.reference,
         "allow_reflection": options.allow_reflection,
     }
-    if options.gauge == "diagonal" or cells.mean.shape[-1] == 1:
+    if options.maps == "diagonal" or cells.mean.shape[-1] == 1:
         return lambda cells, weights: with_reference_correlations(
             _features(options)(cells, weights), cells, options.reference
         )
-    if options.gauge == "tied" and not all_groups:
+    if options.maps == "shared_covariance" and not all_groups:
         return partial(affirmative_tied, **closed)
     if all_groups and isinstance(cells, LowRankNormal):
         # The best template's precision is a sum over groups of turned ones: not of low
@@ -147,11 +147,11 @@ def _multivariate(cells: Cells, options: Options) -> Program:
         "solver": RelativeNewton() if options.solver is None else options.solver,
         "differentiate": options.differentiate,
     }
-    if options.gauge == "tied":
+    if options.maps == "shared_covariance":
         return partial(all_groups_tied, **closed, **search)
-    if options.gauge == "full":
+    if options.maps == "general":
         general = all_groups_general if all_groups else affirmative_general
         return partial(general, pivot=options.pivot, **closed, **search)
     definite = all_groups_definite if all_groups else affirmative_definite
-    pivot = None if options.gauge == "monge" else options.pivot
+    pivot = None if options.maps == "positive_definite" else options.pivot
     return partial(definite, reference=options.reference, pivot=pivot, **search)

@@ -1,4 +1,4 @@
-"""The tied gauge: a closed form for any number of classes and features.
+"""Maps of a shared covariance: a closed form for any number of classes and features.
 
 Exact when the groups that move have one within-class covariance each (the model of
 linear discriminant analysis); otherwise the map is that of the pooled covariance and the

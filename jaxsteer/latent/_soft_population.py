@@ -56,7 +56,7 @@ def fit_soft_population(
 
     Returns:
         The population, ready for :func:`jaxsteer.nearest_ideal` or
-        :func:`jaxsteer.fair_channel`.
+        :func:`jaxsteer.gaussian_channel`.
 
     Raises:
         ValueError: If shapes or values are unusable, or a cell has next to no mass.
@@ -195,7 +195,7 @@ def soft_transport(
     then come out differently.
 
     Args:
-        steering: What :func:`jaxsteer.nearest_ideal` or :func:`jaxsteer.fair_channel`
+        steering: What :func:`jaxsteer.nearest_ideal` or :func:`jaxsteer.gaussian_channel`
             returned for a soft population.
         x: ``[n, d]`` features.
         responsibilities: ``[n, G]``; of unlabeled rows, those given what is known.

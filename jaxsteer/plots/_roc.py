@@ -51,8 +51,8 @@ def roc_meet(
     """Draw each group's ROC hull, the meet curve and the operating curves reached.
 
     Args:
-        hulls: One ``[m, 2]`` array of (FPR, TPR) knots a group (`MeetChannel.hulls`).
-        roc: Knots of the meet curve, ``[T + 1, 2]`` (`MeetChannel.roc`).
+        hulls: One ``[m, 2]`` array of (FPR, TPR) knots a group (`RocChannel.hulls`).
+        roc: Knots of the meet curve, ``[T + 1, 2]`` (`RocChannel.roc`).
         achieved: Label, fair score and group of other rows, ``[n]`` each.
         group_names: Names of the groups, by code.
         achieved_title: Title of the second panel.

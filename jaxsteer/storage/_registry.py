@@ -11,6 +11,7 @@ import inspect
 _PACKAGES = (
     "audit",
     "baselines",
+    "channels",
     "families",
     "ideal",
     "latent",
@@ -19,6 +20,7 @@ _PACKAGES = (
     "pareto",
     "population",
     "solvers",
+    "steering",
 )
 
 

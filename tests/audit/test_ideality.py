@@ -137,8 +137,8 @@ def test_images_under_any_invertible_map_are_ideal(eps):
 def test_multivariate_targets_are_ideal_and_maps_change_nothing():
     rng = np.random.default_rng(7)
     pop = random_multivariate(rng, 3, 2, 3, tied=False)
-    for gauge in ("full", "tied"):
-        target = js.nearest_ideal(pop, gauge=gauge).target
+    for maps in ("general", "shared_covariance"):
+        target = js.nearest_ideal(pop, maps=maps).target
         assert js.is_ideal(target)
     found = js.ideal_residual(pop)
     assert not js.is_ideal(pop)

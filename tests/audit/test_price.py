@@ -64,13 +64,13 @@ def test_matrices_for_more_classes(eps):
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"costs must have shape \[C, 2, 2\] or"):
         js.price_of_fairness(POP, np.ones((2, 3, 3)))
-    with pytest.raises(ValueError, match="gauge, priors: options are for the solve"):
+    with pytest.raises(ValueError, match="maps, priors: options are for the solve"):
         steering = js.nearest_ideal(POP)
-        js.price_of_fairness(POP, [1.0], steering, gauge="full", priors="keep")
+        js.price_of_fairness(POP, [1.0], steering, maps="general", priors="keep")
     cells = js.MultivariateNormal(
         jnp.asarray(np.arange(8.0).reshape(2, 2, 2) ** 0.5),
         jnp.broadcast_to(jnp.eye(2), (2, 2, 2, 2)),
     )
     pop = js.Population(POP.priors, cells)
     with pytest.raises(ValueError, match="steering is a channel"):
-        js.price_of_fairness(pop, [1.0], js.fair_channel(pop))
+        js.price_of_fairness(pop, [1.0], js.gaussian_channel(pop))

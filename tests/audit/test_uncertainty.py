@@ -117,7 +117,9 @@ def test_multivariate_cells_need_more_rows():
     mean = jnp.asarray(np.stack([LOC, LOC[::-1] * 0.3], -1))
     cov = jnp.asarray((SCALE**2)[..., None, None] * np.eye(2))
     pop = js.Population(TRUTH.priors, js.MultivariateNormal(mean, cov))
-    curve = sample_size_curve(pop, [30, 300], COSTS, n_simulations=20, gauge="monge")
+    curve = sample_size_curve(
+        pop, [30, 300], COSTS, n_simulations=20, maps="positive_definite"
+    )
     assert float(curve.quantile(0.5)[0]) > 1.5 * float(curve.quantile(0.5)[1])
 
 

@@ -66,5 +66,5 @@ def test_an_uninformative_target_takes_every_row():
 
 def test_a_more_informative_target_is_refused():
     source, _, mix = experiments(2)
-    with pytest.raises(RuntimeError, match="no kernel found for the meet channel"):
+    with pytest.raises(RuntimeError, match="no kernel found for the ROC channel"):
         degrading_kernel(source, np.eye(2), mix)

@@ -81,12 +81,12 @@ def test_methods_differ_and_the_group_helps(table):
         assert not np.array_equal(table.row(name, "logistic").score, raw.score), name
 
 
-def test_meet_channel_closes_the_gaps():
+def test_roc_channel_closes_the_gaps():
     split = toy_split(16_000, seed=1)
     found = compare(
         split,
         learners=["logistic"],
-        methods=["raw_with_group", "meet_channel_logistic"],
+        methods=["raw_with_group", "roc_channel_logistic"],
         n_boot=5,
     )
     before, after = (
@@ -100,7 +100,7 @@ def test_meet_channel_closes_the_gaps():
 def test_test_labels_are_read_by_the_metrics_only(split):
     flipped = dataclasses.replace(split, label_test=1 - split.label_test)
     options = {"learners": ["logistic"], "n_boot": 2}
-    names = ["steering", "fair_channel", "meet_channel_logistic"]
+    names = ["steering", "gaussian_channel", "roc_channel_logistic"]
     first = compare(split, methods=names, **options)
     second = compare(flipped, methods=names, **options)
     for one, other in zip(first.rows, second.rows, strict=True):
@@ -110,7 +110,7 @@ def test_test_labels_are_read_by_the_metrics_only(split):
 def test_the_seed_decides_everything(split):
     options = {
         "learners": ["logistic"],
-        "methods": ["fair_channel", "meet_channel_logistic"],
+        "methods": ["gaussian_channel", "roc_channel_logistic"],
         "n_boot": 5,
     }
     first, again, other = (compare(split, seed=s, **options) for s in (0, 0, 1))
@@ -124,7 +124,7 @@ def test_three_groups():
     found = compare(
         toy_split(1500, n_groups=3),
         learners=["logistic"],
-        methods=["raw_with_group", "mimic", "steering", "meet_channel_logistic"],
+        methods=["raw_with_group", "mimic", "steering", "roc_channel_logistic"],
         n_boot=5,
     )
     assert all(np.isfinite(row.score).all() for row in found.rows)

@@ -24,7 +24,7 @@ def test_rows_are_those_of_the_library():
     steering = fit(reference="m")
     label, group = (Y == "yes").astype(int), (GROUPS == "m").astype(int)
     population = js.fit_population(X, label, group)
-    found = js.nearest_ideal(population, reference=1, gauge="tied")
+    found = js.nearest_ideal(population, reference=1, maps="shared_covariance")
     expected = np.asarray(found.transport(X, group))
     steered = steering.transform(X, sensitive_features=GROUPS)
     tolerance = 100 * np.finfo(steered.dtype).eps
@@ -85,7 +85,7 @@ def test_several_sensitive_columns_are_joined():
     ("option", "value"),
     [
         ("method", "all_groups"),
-        ("gauge", "diagonal"),
+        ("maps", "diagonal"),
         ("priors", "reference"),
         ("family", "diagonal_normal"),
         ("shrinkage", 0.5),
@@ -94,7 +94,7 @@ def test_several_sensitive_columns_are_joined():
     ],
 )
 def test_every_option_changes_the_result(option, value):
-    options = {"gauge": "diagonal"} if option == "method" else {}
+    options = {"maps": "diagonal"} if option == "method" else {}
     changed = fit(**{**options, option: value})
     plain = fit(**options)
     if option == "priors":
@@ -245,7 +245,7 @@ def test_features_must_be_finite_numbers_of_the_same_width():
     ("options", "message"),
     [
         ({"method": "x"}, "'x' is not known"),
-        ({"gauge": "x"}, "gauge='x' is not known"),
+        ({"maps": "x"}, "maps='x' is not known"),
         ({"priors": "x"}, "priors='x' is not known"),
         ({"family": "x"}, "family='x' is not known"),
     ],

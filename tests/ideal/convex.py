@@ -1,4 +1,4 @@
-"""The convex gauges as conic programs, written for cvxpy."""
+"""The convex kinds of maps as conic programs, written for cvxpy."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import numpy as np
 import jaxsteer as js
 
 
-def conic_feature_kl(pop: js.Population, gauge: str, solver: str, **limits) -> float:
+def conic_feature_kl(pop: js.Population, maps: str, solver: str, **limits) -> float:
     """Least weighted feature divergence of group 0 with group 1 as the template.
 
-    With "reweigh" priors; "symmetric" with pivot class 0.
+    With "reweigh" priors; "pivot" with pivot class 0.
     """
     import cvxpy as cp
 
@@ -20,7 +20,7 @@ def conic_feature_kl(pop: js.Population, gauge: str, solver: str, **limits) -> f
     weights = q.sum(1) * q[:, 0].sum()
     n_classes, _, d = mean.shape
     side = np.eye(d)
-    if gauge == "symmetric":
+    if maps == "pivot":
         values, vectors = np.linalg.eigh(cov[0, 1])
         side = (vectors * values**-0.5) @ vectors.T
     s, b = cp.Variable((d, d), symmetric=True), cp.Variable(d)

@@ -34,13 +34,13 @@ def with_mean(row, value):
 
 @pytest.fixture(scope="module")
 def solved():
-    return js.nearest_ideal_batch(STACKED, gauge="monge", batch_size=4)
+    return js.nearest_ideal_batch(STACKED, maps="positive_definite", batch_size=4)
 
 
 def test_rows_equal_single_solves(solved, eps):
     assert solved.kl.shape == solved.status.shape == solved.steps.shape == (11,)
     for index in (0, 10):
-        alone = js.nearest_ideal(POPS[index], gauge="monge")
+        alone = js.nearest_ideal(POPS[index], maps="positive_definite")
         assert jnp.allclose(solved.kl[index], alone.kl, rtol=1e3 * eps)
         assert jnp.allclose(
             solved.group_maps.weight[index], alone.group_maps.weight, atol=1e4 * eps
@@ -51,7 +51,9 @@ def test_rows_equal_single_solves(solved, eps):
 
 @pytest.mark.parametrize("value", [jnp.nan, jnp.inf, 1e30])
 def test_a_hopeless_row_changes_no_other_to_the_bit(solved, value):
-    spoiled = js.nearest_ideal_batch(with_mean(5, value), gauge="monge", batch_size=4)
+    spoiled = js.nearest_ideal_batch(
+        with_mean(5, value), maps="positive_definite", batch_size=4
+    )
     assert spoiled.status[5] != js.Status.CONVERGED
     for index in [0, 4, 6, 7, 10]:
         assert identical(row(spoiled, index), row(solved, index))
@@ -61,7 +63,7 @@ def test_a_hopeless_row_changes_no_other_to_the_bit(solved, value):
 
 def test_a_row_is_the_same_to_the_bit_in_any_company(solved):
     few = jax.tree.map(lambda leaf: leaf[:2], STACKED)
-    alone = js.nearest_ideal_batch(few, gauge="monge", batch_size=4)
+    alone = js.nearest_ideal_batch(few, maps="positive_definite", batch_size=4)
     assert identical(row(alone, 1), row(solved, 1))
 
 
@@ -70,14 +72,14 @@ def test_singular_covariances_and_empty_cells_say_so():
     flat = cells.cov.at[2, 0, 0].set(jnp.ones((3, 3), cells.cov.dtype))
     priors = STACKED.priors.at[7, 0, 0].set(0.0)
     pops = js.Population(priors, js.MultivariateNormal(cells.mean, flat))
-    found = js.nearest_ideal_batch(pops, gauge="monge", batch_size=4)
+    found = js.nearest_ideal_batch(pops, maps="positive_definite", batch_size=4)
     assert found.status[2] in (js.Status.NONFINITE, js.Status.BAD_INPUT)
     assert found.status[7] == js.Status.BAD_INPUT
     assert int((found.status != js.Status.CONVERGED).sum()) == 2
 
 
 def test_a_sequence_is_stacked(solved):
-    listed = js.nearest_ideal_batch(POPS, gauge="monge", batch_size=4)
+    listed = js.nearest_ideal_batch(POPS, maps="positive_definite", batch_size=4)
     assert identical(listed, solved)
 
 
@@ -96,11 +98,15 @@ def test_gradients_pass_through(eps):
         pops = js.Population(
             STACKED.priors, js.MultivariateNormal(mean, STACKED.conditionals.cov)
         )
-        return js.nearest_ideal_batch(pops, gauge="tied", batch_size=4).kl.sum()
+        return js.nearest_ideal_batch(
+            pops, maps="shared_covariance", batch_size=4
+        ).kl.sum()
 
     def alone(mean):
         cells = js.MultivariateNormal(mean, POPS[9].conditionals.cov)
-        return js.nearest_ideal(js.Population(POPS[9].priors, cells), gauge="tied").kl
+        return js.nearest_ideal(
+            js.Population(POPS[9].priors, cells), maps="shared_covariance"
+        ).kl
 
     slope = jax.grad(total)(STACKED.conditionals.mean)
     expected = jax.grad(alone)(POPS[9].conditionals.mean)

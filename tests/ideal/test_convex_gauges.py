@@ -1,4 +1,4 @@
-"""The convex gauges against conic solvers."""
+"""The convex kinds of maps against conic solvers."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ ACCURATE = {
 
 
 @pytest.mark.parametrize("d", [2, 5, 10, 20])
-@pytest.mark.parametrize("gauge", ["monge", "symmetric"])
-def test_equal_conic_solvers(gauge, d, x64):
+@pytest.mark.parametrize("maps", ["positive_definite", "pivot"])
+def test_equal_conic_solvers(maps, d, x64):
     pytest.importorskip("cvxpy", reason="cvxpy is a peer: pip install .[peers]")
     pop = random_multivariate(np.random.default_rng(d), 2, 2, d, tied=False)
-    found = js.nearest_ideal(pop, gauge=gauge).require()
+    found = js.nearest_ideal(pop, maps=maps).require()
     for solver, limits in ACCURATE.items():
-        best = conic_feature_kl(pop, gauge, solver, **limits)
+        best = conic_feature_kl(pop, maps, solver, **limits)
         assert abs(float(found.feature_kl) - best) < 1e-6 * abs(best), solver
 
 
 def test_a_pivot_changes_the_symmetric_gauge_alone(x64):
     pop = random_multivariate(np.random.default_rng(1), 2, 2, 3, tied=False)
     first, second = (
-        js.nearest_ideal(pop, gauge="symmetric", pivot=pivot).kl for pivot in (0, 1)
+        js.nearest_ideal(pop, maps="pivot", pivot=pivot).kl for pivot in (0, 1)
     )
     assert abs(first - second) > 1e-3
     relabeled = js.Population(
@@ -39,5 +39,5 @@ def test_a_pivot_changes_the_symmetric_gauge_alone(x64):
         js.MultivariateNormal(pop.conditionals.mean[::-1], pop.conditionals.cov[::-1]),
     )
     assert np.isclose(
-        js.nearest_ideal(relabeled, gauge="symmetric", pivot=1).kl, first, rtol=1e-9
+        js.nearest_ideal(relabeled, maps="pivot", pivot=1).kl, first, rtol=1e-9
     )

@@ -20,19 +20,19 @@ def test_one_class_is_optimal_transport(eps):
     expected = gaussian_transport(
         cells.mean[0, 0], cells.cov[0, 0], cells.mean[0, 1], cells.cov[0, 1]
     )
-    for gauge in ("monge", "tied", "full"):
-        found = js.nearest_ideal(pop, gauge=gauge).require()
+    for maps in ("positive_definite", "shared_covariance", "general"):
+        found = js.nearest_ideal(pop, maps=maps).require()
         assert found.feature_kl < 1e3 * eps
         weight = found.group_maps.weight[0]
-        assert jnp.allclose(weight, expected.weight, atol=10 * eps**0.5), gauge
+        assert jnp.allclose(weight, expected.weight, atol=10 * eps**0.5), maps
 
 
 @pytest.mark.parametrize(("k", "d"), [(2, 5), (3, 6)])
 def test_equal_covariances_leave_the_tied_map_where_it_is(k, d, eps):
     # The divergence does not see turns of the d - (K - 1) other directions.
     pop = random_multivariate(np.random.default_rng(1), k, 2, d, tied=True)
-    tied = js.nearest_ideal(pop, gauge="tied")
-    full = js.nearest_ideal(pop, gauge="full").require()
+    tied = js.nearest_ideal(pop, maps="shared_covariance")
+    full = js.nearest_ideal(pop, maps="general").require()
     assert jnp.allclose(full.kl, tied.kl, rtol=1e3 * eps)
     assert jnp.allclose(
         full.group_maps.weight, tied.group_maps.weight, atol=10 * eps**0.5
@@ -42,13 +42,13 @@ def test_equal_covariances_leave_the_tied_map_where_it_is(k, d, eps):
 def test_gradients_along_flat_directions_are_finite(x64):
     pop = random_multivariate(np.random.default_rng(2), 1, 2, 3, tied=False)
 
-    def kl(mean, gauge):
+    def kl(mean, maps):
         cells = js.MultivariateNormal(mean, pop.conditionals.cov)
-        found = js.nearest_ideal(js.Population(pop.priors, cells), gauge=gauge)
+        found = js.nearest_ideal(js.Population(pop.priors, cells), maps=maps)
         return found.kl, jnp.sum(found.group_maps.weight)
 
-    for gauge in ("monge", "full"):
-        slopes = jax.jacrev(kl)(pop.conditionals.mean, gauge)
+    for maps in ("positive_definite", "general"):
+        slopes = jax.jacrev(kl)(pop.conditionals.mean, maps)
         for slope in slopes:
             # One class: the means are brought together, whatever they are.
             assert jnp.allclose(slope, 0, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Derivatives through the gauges that iterate: implicit, unrolled, finite differences."""
+"""Derivatives through maps that are searched: implicit, unrolled, finite differences."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ DIRECTION = random_direction(RNG, POP)
 ACCURATE = RelativeNewton(tolerance=1e-12)
 
 
-def total(t, intervention, gauge, differentiate):
-    """What the iterating gauges make of the population `t` along the direction."""
+def total(t, intervention, maps, differentiate):
+    """What the iterating kinds of maps make of the population `t` along the direction."""
     found = js.nearest_ideal(
         along(POP, t, DIRECTION),
         intervention,
-        gauge=gauge,
+        maps=maps,
         differentiate=differentiate,
         solver=ACCURATE,
     )
@@ -38,16 +38,16 @@ def number(found, probe):
     return jnp.sum(jnp.sin(first(probe))) + found.kl
 
 
-@pytest.mark.parametrize("gauge", ["monge", "symmetric", "full"])
+@pytest.mark.parametrize("maps", ["positive_definite", "pivot", "general"])
 @pytest.mark.parametrize("intervention", ["affirmative", "all_groups"])
-def test_implicit_equals_unrolled_equals_finite_differences(intervention, gauge, x64):
+def test_implicit_equals_unrolled_equals_finite_differences(intervention, maps, x64):
     by_mode = jax.jit(jax.value_and_grad(total), static_argnums=(1, 2, 3))
     implicit, unrolled = (
-        by_mode(0.0, intervention, gauge, differentiate)
+        by_mode(0.0, intervention, maps, differentiate)
         for differentiate in ("implicit", "unroll")
     )
     h = 1e-4
-    ends = [by_mode(t, intervention, gauge, "implicit")[0] for t in (h, -h)]
+    ends = [by_mode(t, intervention, maps, "implicit")[0] for t in (h, -h)]
     finite = (ends[0] - ends[1]) / (2 * h)
     assert abs(finite) > 1e-2
     assert np.isclose(implicit[1], finite, rtol=1e-5)
@@ -55,19 +55,20 @@ def test_implicit_equals_unrolled_equals_finite_differences(intervention, gauge,
     assert np.isclose(unrolled[1], implicit[1], rtol=1e-6)
 
 
-# More classes than features for "tied" of all groups: no direction is left that its
+# More classes than features for "shared_covariance" of all groups: no direction is
+# left that its
 # model does not see, along which derivatives are damped.
 @pytest.mark.parametrize(
-    ("intervention", "gauge", "classes", "features"),
+    ("intervention", "maps", "classes", "features"),
     [
-        ("affirmative", "tied", 2, 3),
-        ("all_groups", "tied", 4, 2),
+        ("affirmative", "shared_covariance", 2, 3),
+        ("all_groups", "shared_covariance", 4, 2),
         ("affirmative", "diagonal", 2, 3),
         ("all_groups", "diagonal", 2, 3),
     ],
 )
 def test_other_gauges_equal_finite_differences(
-    intervention, gauge, classes, features, x64
+    intervention, maps, classes, features, x64
 ):
     rng = np.random.default_rng(3)
     pop = random_multivariate(rng, classes, 2, features, tied=False)
@@ -77,7 +78,7 @@ def test_other_gauges_equal_finite_differences(
     def of(t, differentiate):
         moved = along(pop, t, direction)
         found = js.nearest_ideal(
-            moved, intervention, gauge=gauge, differentiate=differentiate
+            moved, intervention, maps=maps, differentiate=differentiate
         )
         return number(found, probe)
 
@@ -91,12 +92,12 @@ def test_other_gauges_equal_finite_differences(
 
 
 def test_none_has_no_derivative():
-    assert jax.grad(total)(0.0, "affirmative", "monge", "none") == 0
+    assert jax.grad(total)(0.0, "affirmative", "positive_definite", "none") == 0
 
 
 def test_second_derivatives_and_vmap(x64):
     def slope(t):
-        return jax.grad(total)(t, "affirmative", "monge", "implicit")
+        return jax.grad(total)(t, "affirmative", "positive_definite", "implicit")
 
     second = jax.jit(jax.jacfwd(slope))(0.0)
     h = 1e-4

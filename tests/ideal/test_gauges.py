@@ -1,4 +1,4 @@
-"""Every gauge, both interventions: ideal, stationary, nearest among its maps."""
+"""Every kind of maps, both interventions: ideal, stationary, nearest among its maps."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tests.ideal.problems import random_multivariate
 
 pytestmark = pytest.mark.slow
 
-GAUGES = ("full", "symmetric", "monge", "tied", "diagonal")
+MAPS = ("general", "pivot", "positive_definite", "shared_covariance", "diagonal")
 INTERVENTIONS = ("affirmative", "all_groups")
 POP = random_multivariate(np.random.default_rng(0), 2, 3, 3, tied=False)
 
 
 @pytest.mark.parametrize("intervention", INTERVENTIONS)
-@pytest.mark.parametrize("gauge", GAUGES)
-def test_the_target_is_an_orbit_and_full_is_nearest(gauge, intervention, eps):
-    found = js.nearest_ideal(POP, intervention, gauge=gauge).require()
+@pytest.mark.parametrize("maps", MAPS)
+def test_the_target_is_an_orbit_and_full_is_nearest(maps, intervention, eps):
+    found = js.nearest_ideal(POP, intervention, maps=maps).require()
     template = found.target.conditionals.pushforward(
         jax.tree.map(lambda leaf: leaf[None], found.group_maps)
     )
@@ -38,16 +38,16 @@ def test_the_target_is_an_orbit_and_full_is_nearest(gauge, intervention, eps):
     nearest = js.nearest_ideal(POP, intervention).kl
     assert nearest <= found.kl * (1 + 100 * eps)
     if intervention == "all_groups":
-        assert found.kl <= js.nearest_ideal(POP, gauge=gauge).kl * (1 + 100 * eps)
+        assert found.kl <= js.nearest_ideal(POP, maps=maps).kl * (1 + 100 * eps)
 
 
 def test_gauges_are_what_they_say(eps):
     cells = POP.conditionals
-    moves = js.nearest_ideal(POP, gauge="monge").group_maps.inverse().weight
+    moves = js.nearest_ideal(POP, maps="positive_definite").group_maps.inverse().weight
     assert jnp.allclose(moves, jnp.swapaxes(moves, 1, 2), atol=1e3 * eps)
     assert (jnp.linalg.eigvalsh(moves) > 0).all()
     for pivot in (0, 1):
-        found = js.nearest_ideal(POP, gauge="symmetric", pivot=pivot)
+        found = js.nearest_ideal(POP, maps="pivot", pivot=pivot)
         values, vectors = jnp.linalg.eigh(cells.cov[pivot, 1])
         root = (vectors * jnp.sqrt(values)) @ vectors.T
         inner = found.group_maps.inverse().weight[0] @ root
@@ -69,7 +69,7 @@ def test_full_is_never_above_the_convex_gauges_on_500_problems(eps):
     batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *pops)
     solve = partial(js.nearest_ideal_batch, batch, differentiate="none")
     full, symmetric, monge = (
-        solve(gauge=gauge) for gauge in ("full", "symmetric", "monge")
+        solve(maps=maps) for maps in ("general", "pivot", "positive_definite")
     )
     least = jnp.minimum(symmetric.kl, monge.kl)
     assert (full.kl <= least * (1 + 1e3 * eps)).all()
@@ -104,7 +104,7 @@ def test_full_is_stationary(x64):
     found = js.nearest_ideal(POP)
     assert relative_gradient(POP, found) < 1e-6
     assert found.residual < 1e-6
-    tied = js.nearest_ideal(POP, gauge="tied")
+    tied = js.nearest_ideal(POP, maps="shared_covariance")
     assert relative_gradient(POP, tied) > 1e-2  # the check can fail
 
 
@@ -135,14 +135,18 @@ def test_units_of_the_features_do_not_matter(scale, eps):
 
 
 @pytest.mark.parametrize(
-    ("gauge", "intervention"),
-    [("monge", "affirmative"), ("monge", "all_groups"), ("full", "affirmative")],
+    ("maps", "intervention"),
+    [
+        ("positive_definite", "affirmative"),
+        ("positive_definite", "all_groups"),
+        ("general", "affirmative"),
+    ],
 )
-def test_joint_priors_are_nearest(gauge, intervention, eps):
+def test_joint_priors_are_nearest(maps, intervention, eps):
     pop = random_multivariate(np.random.default_rng(5), 2, 2, 2, tied=False)
-    joint = js.nearest_ideal(pop, intervention, gauge=gauge, priors="joint").require()
+    joint = js.nearest_ideal(pop, intervention, maps=maps, priors="joint").require()
     for mode in ("reweigh", "reference"):
-        other = js.nearest_ideal(pop, intervention, gauge=gauge, priors=mode)
+        other = js.nearest_ideal(pop, intervention, maps=maps, priors=mode)
         assert joint.kl <= other.kl + 100 * eps
     w = np.asarray(joint.target.priors, float)
     assert np.allclose(w, np.outer(w.sum(1), w.sum(0)), atol=100 * eps)

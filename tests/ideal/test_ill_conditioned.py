@@ -26,21 +26,23 @@ def problems():
 
 def test_every_gauge_converges(x64):
     found = {
-        gauge: js.nearest_ideal_batch(problems(), gauge=gauge, differentiate="none")
-        for gauge in ("monge", "symmetric", "full")
+        maps: js.nearest_ideal_batch(problems(), maps=maps, differentiate="none")
+        for maps in ("positive_definite", "pivot", "general")
     }
-    for gauge, steering in found.items():
-        assert steering.converged.all(), gauge
-        assert (steering.residual < 1e-7).all(), gauge
-    least = jnp.minimum(found["monge"].kl, found["symmetric"].kl)
-    assert (found["full"].kl <= least * (1 + 1e-9)).all()
+    for maps, steering in found.items():
+        assert steering.converged.all(), maps
+        assert (steering.residual < 1e-7).all(), maps
+    least = jnp.minimum(found["positive_definite"].kl, found["pivot"].kl)
+    assert (found["general"].kl <= least * (1 + 1e-9)).all()
 
 
 def test_in_float32_what_is_not_solved_says_so(x64):
     pops = problems()
-    exact = js.nearest_ideal_batch(pops, gauge="monge", differentiate="none")
+    exact = js.nearest_ideal_batch(pops, maps="positive_definite", differentiate="none")
     narrow = jax.tree.map(lambda leaf: leaf.astype("float32"), pops)
-    found = js.nearest_ideal_batch(narrow, gauge="monge", differentiate="none")
+    found = js.nearest_ideal_batch(
+        narrow, maps="positive_definite", differentiate="none"
+    )
     solved = np.asarray(found.converged)
     assert solved.any() and not solved.all()
     np.testing.assert_allclose(

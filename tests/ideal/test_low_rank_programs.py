@@ -167,25 +167,25 @@ def test_an_evaluation_factors_nothing_and_holds_no_matrix_of_a_class():
 
 
 LIGHT = [
-    ("affirmative", "monge"),
-    ("affirmative", "tied"),
+    ("affirmative", "positive_definite"),
+    ("affirmative", "shared_covariance"),
     ("affirmative", "diagonal"),
-    ("all_groups", "monge"),
+    ("all_groups", "positive_definite"),
 ]
-# All groups at once become dense before any gauge: one of those that iterate shows it.
+# All groups at once become dense before any maps: one of those that iterate shows it.
 HEAVY = [
-    ("affirmative", "symmetric"),
-    ("affirmative", "full"),
-    ("all_groups", "tied"),
+    ("affirmative", "pivot"),
+    ("affirmative", "general"),
+    ("all_groups", "shared_covariance"),
     ("all_groups", "diagonal"),
 ]
 
 
-@pytest.mark.parametrize(("intervention", "gauge"), LIGHT + HEAVY)
-def test_equals_the_dense_program(intervention, gauge, eps):
+@pytest.mark.parametrize(("intervention", "maps"), LIGHT + HEAVY)
+def test_equals_the_dense_program(intervention, maps, eps):
     pop = POP if intervention == "affirmative" else low_rank(4, 2, 2, 3, 1)
-    low = js.nearest_ideal(pop, intervention, gauge=gauge)
-    full = js.nearest_ideal(dense(pop), intervention, gauge=gauge)
+    low = js.nearest_ideal(pop, intervention, maps=maps)
+    full = js.nearest_ideal(dense(pop), intervention, maps=maps)
     assert low.converged and full.converged
     assert low.kl.dtype == pop.priors.dtype
     assert close(low.kl, full.kl, 1000 * eps)
@@ -200,7 +200,7 @@ def test_equals_the_dense_program(intervention, gauge, eps):
 
 
 def test_a_dense_target_of_a_low_rank_source(eps):
-    found = js.nearest_ideal(POP, gauge="monge")
+    found = js.nearest_ideal(POP, maps="positive_definite")
     assert isinstance(found.source.conditionals, js.LowRankNormal)
     assert isinstance(found.target.conditionals, js.MultivariateNormal)
     assert close(found.kl, found.target.kl(dense(POP)), 500 * eps)
@@ -212,7 +212,7 @@ def test_a_dense_target_of_a_low_rank_source(eps):
 
 
 def test_diagonal_maps_keep_the_rank():
-    found = js.nearest_ideal(POP, gauge="diagonal")
+    found = js.nearest_ideal(POP, maps="diagonal")
     assert isinstance(found.target.conditionals, js.LowRankNormal)
     assert found.target.conditionals.factor.shape == POP.conditionals.factor.shape
     assert isinstance(found.group_maps, DiagonalMap)
@@ -222,8 +222,8 @@ def test_diagonal_maps_keep_the_rank():
     "priors", ["reference", pytest.param("joint", marks=pytest.mark.slow)]
 )
 def test_other_priors_and_a_closed_form(priors, eps):
-    low = js.nearest_ideal(POP, gauge="tied", priors=priors)
-    full = js.nearest_ideal(dense(POP), gauge="tied", priors=priors)
+    low = js.nearest_ideal(POP, maps="shared_covariance", priors=priors)
+    full = js.nearest_ideal(dense(POP), maps="shared_covariance", priors=priors)
     assert low.converged
     assert close(low.target.priors, full.target.priors, 20 * eps**0.5)
     assert close(low.kl, full.kl, 20 * eps**0.5)
@@ -232,11 +232,13 @@ def test_other_priors_and_a_closed_form(priors, eps):
 def test_a_batch_is_its_rows(eps):
     pops = [low_rank(seed, 3, 2, 4, 1) for seed in (0, 5)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *pops)
-    solve = jax.jit(jax.vmap(lambda pop: js.nearest_ideal(pop, gauge="monge")))
+    solve = jax.jit(
+        jax.vmap(lambda pop: js.nearest_ideal(pop, maps="positive_definite"))
+    )
     batch = solve(stacked)
     assert batch.converged.all()
     for row, pop in enumerate(pops):
-        alone = js.nearest_ideal(pop, gauge="monge")
+        alone = js.nearest_ideal(pop, maps="positive_definite")
         assert close(batch.kl[row], alone.kl, 1000 * eps)
         near = 200 * eps**0.5
         assert close(batch.group_maps.weight[row], alone.group_maps.weight, near)
@@ -246,14 +248,14 @@ def test_singular_cells_end_as_a_status():
     cells = POP.conditionals
     diagonal = cells.diagonal.at[0, 0].set(-1.0)
     bad = js.LowRankNormal(cells.mean, cells.factor, diagonal)
-    found = js.nearest_ideal(js.Population(POP.priors, bad), gauge="monge")
+    found = js.nearest_ideal(js.Population(POP.priors, bad), maps="positive_definite")
     assert found.status == js.Status.NONFINITE
 
 
 def test_many_features_converge_to_a_stationary_point_of_the_dense_objective(eps):
     n_classes, d = 6, 64
     pop = low_rank(6, n_classes, 2, d, 4)
-    found = js.nearest_ideal(pop, gauge="monge")
+    found = js.nearest_ideal(pop, maps="positive_definite")
     assert found.converged
     weight = found.target.priors[:, 0]
     objective = mismatch_of(group(dense(pop), 0), group(dense(pop), 1), weight)
@@ -264,19 +266,19 @@ def test_many_features_converge_to_a_stationary_point_of_the_dense_objective(eps
 
 
 @pytest.mark.parametrize(
-    "gauge",
+    "maps",
     [
-        "monge",
-        pytest.param("symmetric", marks=pytest.mark.slow),
-        pytest.param("full", marks=pytest.mark.slow),
+        "positive_definite",
+        pytest.param("pivot", marks=pytest.mark.slow),
+        pytest.param("general", marks=pytest.mark.slow),
     ],
 )
-def test_derivatives_by_the_parameters_match_finite_differences(gauge, x64):
+def test_derivatives_by_the_parameters_match_finite_differences(maps, x64):
     pop = low_rank(7, 2, 2, 4, 1)
 
     def total(cells, differentiate):
         moved = js.Population(pop.priors, cells)
-        found = js.nearest_ideal(moved, gauge=gauge, differentiate=differentiate)
+        found = js.nearest_ideal(moved, maps=maps, differentiate=differentiate)
         return found.kl + jnp.sum(jnp.sin(found.target.conditionals.mean))
 
     value = jax.jit(lambda cells: total(cells, "none"))
@@ -301,7 +303,9 @@ def test_gap_is_a_loss_of_the_parameters(x64):
     @jax.jit
     @jax.value_and_grad
     def gap(cells):
-        return js.ideality_gap(js.Population(POP.priors, cells), gauge="tied")
+        return js.ideality_gap(
+            js.Population(POP.priors, cells), maps="shared_covariance"
+        )
 
     low, slope = gap(POP.conditionals)
     value, full = gap(POP.conditionals.to_dense())

@@ -19,7 +19,7 @@ MULTIVARIATE = random_multivariate(RNG, 2, 3, 3, tied=False)
     ("options", "message"),
     [
         ({"intervention": "both"}, "intervention='both' is not known"),
-        ({"gauge": "round"}, "gauge='round' is not known"),
+        ({"maps": "round"}, "maps='round' is not known"),
         ({"priors": "flat"}, "priors='flat' is not known"),
         ({"differentiate": "no"}, "differentiate='no' is not known"),
         ({"reference": 2}, r"reference=2 is not one of the groups 0..1"),
@@ -67,7 +67,9 @@ def test_an_empty_cell_or_a_negative_scale_ends_as_bad_input():
 def test_a_singular_covariance_ends_as_nonfinite():
     cells = MULTIVARIATE.conditionals
     singular = js.MultivariateNormal(cells.mean, cells.cov.at[0, 0].set(-jnp.eye(3)))
-    found = js.nearest_ideal(js.Population(MULTIVARIATE.priors, singular), gauge="tied")
+    found = js.nearest_ideal(
+        js.Population(MULTIVARIATE.priors, singular), maps="shared_covariance"
+    )
     assert found.status == js.Status.NONFINITE
 
 
@@ -143,8 +145,10 @@ def test_hessian_and_vmapped_gradient_are_finite(x64):
     assert jnp.allclose(gradients[0], gradients[1], atol=1e-8)
 
 
-@pytest.mark.parametrize(("gauge", "reference"), [("tied", 0), ("monge", 2)])
-def test_the_group_that_stays_keeps_its_cells_at_no_cost(gauge, reference, eps):
+@pytest.mark.parametrize(
+    ("maps", "reference"), [("shared_covariance", 0), ("positive_definite", 2)]
+)
+def test_the_group_that_stays_keeps_its_cells_at_no_cost(maps, reference, eps):
     rng = np.random.default_rng(reference)
     mean, root = rng.normal(size=(2, 3, 2)), rng.normal(size=(2, 3, 2, 2))
     cov = root @ np.swapaxes(root, -1, -2) + np.eye(2)
@@ -153,7 +157,7 @@ def test_the_group_that_stays_keeps_its_cells_at_no_cost(gauge, reference, eps):
     factor, diagonal = jnp.asarray(root[..., :1]), jnp.ones((2, 3, 2))
     for cells in (dense, js.LowRankNormal(dense.mean, factor, diagonal)):
         pop = js.Population(priors, cells)
-        found = js.nearest_ideal(pop, reference=reference, gauge=gauge)
+        found = js.nearest_ideal(pop, reference=reference, maps=maps)
         kept, before = found.target.cell(0, reference), pop.cell(0, reference)
         np.testing.assert_array_equal(kept.mean, before.mean)
         np.testing.assert_allclose(kept.cov, before.cov, rtol=4 * eps)
@@ -188,8 +192,8 @@ def test_priors_modes_do_what_they_say(eps):
 def test_kl_is_the_populations_own(eps):
     for found in (
         js.nearest_ideal(UNIVARIATE, "all_groups"),
-        js.nearest_ideal(MULTIVARIATE, gauge="tied"),
-        js.nearest_ideal(MULTIVARIATE, "all_groups", gauge="diagonal"),
+        js.nearest_ideal(MULTIVARIATE, maps="shared_covariance"),
+        js.nearest_ideal(MULTIVARIATE, "all_groups", maps="diagonal"),
     ):
         assert jnp.allclose(found.kl, found.target.kl(found.source), rtol=100 * eps)
         assert jnp.allclose(found.kl, found.prior_kl + found.feature_kl, rtol=10 * eps)
@@ -222,7 +226,7 @@ def test_diagonal_gauge_is_the_univariate_program_of_every_feature(eps):
 
 def test_diagonal_gauge_of_full_covariances_is_an_orbit_too(eps):
     for intervention in ("affirmative", "all_groups"):
-        found = js.nearest_ideal(MULTIVARIATE, intervention, gauge="diagonal")
+        found = js.nearest_ideal(MULTIVARIATE, intervention, maps="diagonal")
         steered = found.target.conditionals.pushforward(
             jax.tree.map(lambda leaf: leaf[None], found.group_maps)
         )
@@ -253,14 +257,14 @@ def test_log_normal_is_the_normal_of_the_logarithm(eps):
 
 
 def test_cell_maps_carry_each_cell_onto_its_target(eps):
-    found = js.nearest_ideal(MULTIVARIATE, gauge="tied")
+    found = js.nearest_ideal(MULTIVARIATE, maps="shared_covariance")
     moved = MULTIVARIATE.conditionals.pushforward(found.cell_maps)
     assert jnp.allclose(moved.mean, found.target.conditionals.mean, atol=5e3 * eps)
     assert jnp.allclose(moved.cov, found.target.conditionals.cov, atol=5e3 * eps)
 
 
 def test_transport_uses_the_rows_own_map(eps):
-    found = js.nearest_ideal(MULTIVARIATE, gauge="tied")
+    found = js.nearest_ideal(MULTIVARIATE, maps="shared_covariance")
     x, label, group = MULTIVARIATE.sample(jax.random.key(0), 50)
     steered = found.transport(x, group)
     aware = found.transport(x, group, label)
@@ -277,7 +281,7 @@ def test_transport_uses_the_rows_own_map(eps):
 
 
 def test_transport_refuses_unknown_codes_and_wrong_shapes():
-    found = js.nearest_ideal(MULTIVARIATE, gauge="tied")
+    found = js.nearest_ideal(MULTIVARIATE, maps="shared_covariance")
     x, label, group = (np.asarray(a) for a in MULTIVARIATE.sample(jax.random.key(0), 5))
     with pytest.raises(ValueError, match="unknown value cannot be steered"):
         found.transport(x, group + 3)

@@ -92,7 +92,9 @@ def test_unusable_arguments(change, message):
 
 
 def test_certain_rows_go_where_their_group_goes():
-    steering = js.nearest_ideal(fit_soft_population(X, LABEL, SOFT), gauge="monge")
+    steering = js.nearest_ideal(
+        fit_soft_population(X, LABEL, SOFT), maps="positive_definite"
+    )
     expected = steering.transport(X, GROUP)
     hot = np.eye(2)[GROUP]
     np.testing.assert_allclose(soft_transport(steering, X, hot), expected, atol=1e-4)
@@ -109,7 +111,7 @@ def test_certain_rows_go_where_their_group_goes():
 
 
 def test_channels_keep_their_noise():
-    channel = js.fair_channel(fit_soft_population(X, LABEL, SOFT))
+    channel = js.gaussian_channel(fit_soft_population(X, LABEL, SOFT))
     one, two = (
         np.asarray(soft_transport(channel, X, SOFT, key=jax.random.key(k)))
         for k in (0, 1)
@@ -137,7 +139,7 @@ def test_steering_by_latent_groups_helps_a_group_that_nobody_recorded():
     fit = fit_rome_em(x[:, 0], label[:, None], proxy[:, None], 2, restarts=4)
     found = np.asarray(fit.responsibilities)
     population = fit_soft_population(x, label, found)
-    steering = js.nearest_ideal(population, reference=1, gauge="monge")
+    steering = js.nearest_ideal(population, reference=1, maps="positive_definite")
     steered = np.asarray(soft_transport(steering, x, found))
 
     def gap(rows):

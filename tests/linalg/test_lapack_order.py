@@ -44,13 +44,15 @@ def test_transport_is_in_order():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("gauge", ["tied", "monge", "symmetric", "full"])
-def test_affirmative_programs_are_in_order(gauge):
+@pytest.mark.parametrize(
+    "maps", ["shared_covariance", "positive_definite", "pivot", "general"]
+)
+def test_affirmative_programs_are_in_order(maps):
     priors = jnp.full((2, 2), 0.25)
 
     def solve(mean, cov):
         pop = js.Population(priors, js.MultivariateNormal(mean, cov))
-        return js.nearest_ideal(pop, gauge=gauge)
+        return js.nearest_ideal(pop, maps=maps)
 
     mean = jnp.asarray(RNG.normal(size=(3, 2, 2, 24)).astype(np.float32))
     assert not unordered_lapack_calls(jax.vmap(solve), mean, covariances(3, 2, 2))

@@ -40,7 +40,7 @@ def population() -> js.Population:
 
 @functools.cache
 def steering(priors: str) -> js.Steering:
-    return js.nearest_ideal(population(), gauge="tied", priors=priors)
+    return js.nearest_ideal(population(), maps="shared_covariance", priors=priors)
 
 
 # JAX 0.7 has the switch under its older name only.
@@ -49,11 +49,13 @@ enable_x64 = (
 )
 
 
-def class_channel() -> js.ClassChannel:
+def multiclass_channel() -> js.MulticlassChannel:
     rng = np.random.default_rng(0)
     label, group = rng.integers(0, 3, 300), rng.integers(0, 2, 300)
     score = rng.dirichlet(np.ones(3), 300) + np.eye(3)[label]
-    return js.class_channel(score / score.sum(1, keepdims=True), label, group, bins=6)
+    return js.multiclass_channel(
+        score / score.sum(1, keepdims=True), label, group, bins=6
+    )
 
 
 def mixture() -> RomeFit:
@@ -72,7 +74,7 @@ def pareto() -> ParetoSolution:
 OBJECTS = {
     "mixture": mixture,
     "pareto": pareto,
-    "class channel": class_channel,
+    "multiclass channel": multiclass_channel,
     "affine": lambda: AffineMap(jnp.ones((2, 3, 3)), jnp.arange(6.0).reshape(2, 3)),
     "diagonal": lambda: DiagonalMap(jnp.array(2.0), jnp.array(-1.0)),
     "conjugated": lambda: ConjugatedMap(DiagonalMap(jnp.ones(2), jnp.zeros(2)), Exp()),

@@ -1,4 +1,4 @@
-"""What the meet channel says about input that it cannot serve."""
+"""What the ROC channel says about input that it cannot serve."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOLE = np.where(np.arange(N) == 3, np.nan, SCORE)
 
 
 def fit(**changes):
-    return js.meet_channel(
+    return js.roc_channel(
         **{"score": SCORE, "label": LABEL, "group": GROUP, "bins": 5, **changes}
     )
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import jaxsteer as js
-from jaxsteer.channels import _meet_channel as module
+from jaxsteer.channels import _roc_channel as module
 
 EPS = float(jnp.finfo(jnp.result_type(float)).eps)
 KEY = jax.random.key
@@ -56,7 +56,7 @@ def curve_of(law):
 @pytest.mark.parametrize("decimals", [None, 0])
 def test_every_group_has_one_law_of_the_atom(n_groups, decimals):
     data = simulate(6000, n_groups, seed=n_groups, decimals=decimals)
-    channel = js.meet_channel(*data, bins=20)
+    channel = js.roc_channel(*data, bins=20)
     delivered = laws(channel, *data)
     assert largest_gap(delivered) < 1e-6 and channel.gap < 1e-6
     assert channel.slack < 1e-9
@@ -70,7 +70,7 @@ def test_every_group_has_one_law_of_the_atom(n_groups, decimals):
 
 def test_the_meet_is_the_least_hull_and_its_scores_are_calibrated():
     data = simulate(8000, 3, seed=1)
-    channel = js.meet_channel(*data, bins=30)
+    channel = js.roc_channel(*data, bins=30)
     roc = np.asarray(channel.roc, float)
     x = np.linspace(0.01, 0.99, 99)
     heights = [np.interp(x, *np.asarray(hull, float).T) for hull in channel.hulls]
@@ -88,13 +88,13 @@ def test_weights_count_as_repeated_rows():
     score, label, group = simulate(1500, seed=2, decimals=0)
     weights = np.random.default_rng(0).integers(0, 4, 1500)
     repeated = [np.repeat(v, weights) for v in (score, label, group)]
-    whole = js.meet_channel(*repeated, bins=40)
-    weighted = js.meet_channel(score, label, group, 40, weights.astype(float))
+    whole = js.roc_channel(*repeated, bins=40)
+    weighted = js.roc_channel(score, label, group, 40, weights.astype(float))
     np.testing.assert_allclose(weighted.roc, whole.roc, atol=10 * EPS)
     assert largest_gap(laws(weighted, score, label, group, weights)) < 1e-6
     # Doubled weights change nothing, uneven ones do.
-    plain = js.meet_channel(score, label, group, 40)
-    doubled = js.meet_channel(score, label, group, 40, np.full(1500, 2.0))
+    plain = js.roc_channel(score, label, group, 40)
+    doubled = js.roc_channel(score, label, group, 40, np.full(1500, 2.0))
     np.testing.assert_array_equal(doubled.kernels, plain.kernels)
     assert plain.roc.shape != whole.roc.shape or np.abs(plain.roc - whole.roc).max() > 0
 
@@ -104,7 +104,7 @@ def test_every_bin_holds_rows_so_that_no_kernel_row_is_arbitrary():
     rng = np.random.default_rng(0)
     group, label = rng.integers(0, 2, 4000), rng.integers(0, 2, 4000)
     score = np.where(rng.uniform(size=4000) < 0.5 + 0.2 * label, 1.0, 0.0)
-    channel = js.meet_channel(score, label, group, bins=4)
+    channel = js.roc_channel(score, label, group, bins=4)
     np.testing.assert_array_equal(channel.edges[:, 0], 1)
     assert np.isinf(channel.edges[:, 1:]).all()
     new = np.array([-5.0, 0.0, 0.2, 0.99, 1.0, 7.0])
@@ -118,8 +118,8 @@ def test_zero_weight_rows_leave_the_bins_alone():
     score, label, group = simulate(1000, seed=7)
     more = [np.concatenate([v, v]) for v in (label, group)]
     weights = np.repeat([1.0, 0.0], 1000)
-    found = js.meet_channel(np.concatenate([score, score + 50]), *more, 9, weights)
-    alone = js.meet_channel(score, label, group, 9)
+    found = js.roc_channel(np.concatenate([score, score + 50]), *more, 9, weights)
+    alone = js.roc_channel(score, label, group, 9)
     np.testing.assert_array_equal(found.edges, alone.edges)
     np.testing.assert_array_equal(found.kernels, alone.kernels)
 
@@ -127,7 +127,7 @@ def test_zero_weight_rows_leave_the_bins_alone():
 def test_a_group_without_information_leaves_none():
     score, label, group = simulate(2000)
     score = np.where(group == 0, 1.0, score)
-    channel = js.meet_channel(score, label, group, bins=10)
+    channel = js.roc_channel(score, label, group, bins=10)
     np.testing.assert_allclose(channel.roc, [[0, 0], [1, 1]])
     fair = channel.transport(score, group, key=KEY(0))
     np.testing.assert_allclose(fair, label.mean(), rtol=10 * EPS)
@@ -135,14 +135,14 @@ def test_a_group_without_information_leaves_none():
 
 def test_perfect_scores_stay_perfect():
     _, label, group = simulate(2000)
-    channel = js.meet_channel(10.0 * label + group, label, group, bins=10)
+    channel = js.roc_channel(10.0 * label + group, label, group, bins=10)
     fair = channel.transport(10.0 * label + group, group, key=KEY(0))
     np.testing.assert_allclose(fair, label, atol=1e-9)
 
 
 def test_scores_beyond_the_range_count_as_the_nearest_bin():
     score, label, group = simulate(2000)
-    channel = js.meet_channel(score, label, group, bins=10)
+    channel = js.roc_channel(score, label, group, bins=10)
     for a in (0, 1):
         ends = [score[group == a].min(), score[group == a].max()]
         codes = np.full(2, a)
@@ -152,7 +152,7 @@ def test_scores_beyond_the_range_count_as_the_nearest_bin():
 
 
 def test_new_rows_of_the_same_law_have_a_small_gap_and_raw_scores_a_large_one():
-    channel = js.meet_channel(*simulate(40_000, seed=3), bins=30)
+    channel = js.roc_channel(*simulate(40_000, seed=3), bins=30)
     score, label, group = simulate(40_000, seed=4)
     fair = np.asarray(channel.transport(score, group, key=KEY(1)))
 
@@ -170,7 +170,7 @@ def test_new_rows_of_the_same_law_have_a_small_gap_and_raw_scores_a_large_one():
 
 def test_draws_follow_the_kernel_rows():
     score, label, group = simulate(3000)
-    channel = js.meet_channel(score, label, group, bins=8)
+    channel = js.roc_channel(score, label, group, bins=8)
     n, a = 20_000, 1
     drawn = channel.transport(np.full(n, 0.3), np.full(n, a), key=KEY(5))
     row = np.asarray(channel.kernels, float)[
@@ -185,12 +185,12 @@ def test_draws_follow_the_kernel_rows():
     mean = channel.expected_score(np.array([0.3]), np.array([a]))[0]
     assert abs(drawn.mean() - mean) < 5 * drawn.std() / np.sqrt(n)
     np.testing.assert_allclose(mean, row @ channel.atom_scores, rtol=20 * EPS)
-    assert "approximately fair" in js.MeetChannel.expected_score.__doc__
+    assert "approximately fair" in js.RocChannel.expected_score.__doc__
 
 
 def test_randomness_is_the_keys_alone_under_jit_and_vmap():
     score, label, group = simulate(1000)
-    channel = js.meet_channel(score, label, group, bins=8)
+    channel = js.roc_channel(score, label, group, bins=8)
     keys = jax.random.split(KEY(0), 3)
     one = [channel.transport(score, group, key=key) for key in keys]
     np.testing.assert_array_equal(channel.transport(score, group, key=keys[0]), one[0])
@@ -207,7 +207,7 @@ def test_randomness_is_the_keys_alone_under_jit_and_vmap():
 
 def test_chunks_give_the_same_draws(monkeypatch):
     score, label, group = simulate(1003)
-    channel = js.meet_channel(score, label, group, bins=8)
+    channel = js.roc_channel(score, label, group, bins=8)
     whole = channel.transport(score, group, key=KEY(3))
     monkeypatch.setattr(module, "CHUNK", 100)
     module._draw.clear_cache()

@@ -1,4 +1,4 @@
-"""The fair channel on rows, under transformations of JAX, and its messages."""
+"""The Gaussian channel on rows, under transformations of JAX, and its messages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxsteer as js
-from tests.channels.test_fair_channel import (
+from tests.channels.test_gaussian_channel import (
     BATCH,
     EPS,
     SUBSPACES,
@@ -93,7 +93,7 @@ def test_strength_interpolates_the_map_and_the_noise(rows):
 
 def test_vmap_gives_each_problem_its_own_answer():
     batch = solved(3, 4, "all")
-    solve = jax.jit(js.fair_channel, static_argnames="subspace")
+    solve = jax.jit(js.gaussian_channel, static_argnames="subspace")
     alone = solve(row(batch.source, 7), subspace="all")
     for one, many in zip(
         jax.tree.leaves(alone), jax.tree.leaves(row(batch, 7)), strict=True
@@ -111,7 +111,7 @@ def test_gradients_equal_finite_differences(subspace):
 
     def summary(mean):
         cells = js.MultivariateNormal(mean, pop.conditionals.cov)
-        s = js.fair_channel(js.Population(pop.priors, cells), subspace)
+        s = js.gaussian_channel(js.Population(pop.priors, cells), subspace)
         moved = jax.vmap(lambda m, x: m(x))(s.group_maps, mean[0])
         # The factor of the group that binds is 0, where a plain root has no slope.
         return s.kl + jnp.sum(s.noise) + jnp.sum(jnp.cos(moved))
@@ -165,14 +165,14 @@ def test_populations_that_do_not_fit_are_refused(cells, options, message):
     cells = cells(2, 3, 2)
     shape = jax.tree.leaves(cells)[0].shape[:2]
     with pytest.raises(ValueError, match=message):
-        js.fair_channel(js.Population(jnp.full(shape, 1 / 6), cells), **options)
+        js.gaussian_channel(js.Population(jnp.full(shape, 1 / 6), cells), **options)
 
 
 @pytest.mark.parametrize("reference", [2, -1])
 def test_an_unknown_reference_is_refused(reference):
     pop = js.Population(jnp.full((2, 2), 0.25), cells_of(2, 2, 2))
     with pytest.raises(ValueError, match=f"reference={reference} is not one of the"):
-        js.fair_channel(pop, reference=reference)
+        js.gaussian_channel(pop, reference=reference)
 
 
 def test_what_a_channel_cannot_do_is_said(rows):

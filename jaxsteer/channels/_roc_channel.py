@@ -1,4 +1,4 @@
-"""The meet channel: one score, exactly as informative in every group.
+"""The ROC channel: one score, exactly as informative in every group.
 
 A score in group ``a`` is an experiment about the label with a concave ROC hull ``R_a``.
 The most informative experiment to which every group's can be degraded has the ROC curve
@@ -37,7 +37,7 @@ CHUNK = 65_536
 
 @register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MeetChannel:
+class RocChannel:
     """Kernels from each group's score bins to common atoms.
 
     Attributes:
@@ -136,7 +136,7 @@ class MeetChannel:
 
 
 @jax.jit
-def _draw(channel: MeetChannel, rows: Array, key: Array) -> Array:
+def _draw(channel: RocChannel, rows: Array, key: Array) -> Array:
     """Draw an atom for each row by inverting its kernel row's distribution."""
     kernels = channel.kernels
     steps = jnp.cumsum(kernels, -1).reshape(-1, kernels.shape[-1])
@@ -173,7 +173,7 @@ def _entropic(masses: np.ndarray, temperature: float) -> tuple[np.ndarray, np.nd
     for code in np.flatnonzero(codes != Status.CONVERGED).tolist():
         status = Status(int(codes[code]))
         raise RuntimeError(
-            f"no kernel found for the meet channel in group {code} ({status.name}: "
+            f"no kernel found for the ROC channel in group {code} ({status.name}: "
             f"residual {float(found.residual[code]):.1e}); raise temperature, use fewer "
             f"bins, or method='linear_program'."
         )
@@ -181,7 +181,7 @@ def _entropic(masses: np.ndarray, temperature: float) -> tuple[np.ndarray, np.nd
     return kernels / kernels.sum(-1, keepdims=True), np.asarray(found.atoms, float)
 
 
-def meet_channel(
+def roc_channel(
     score: Float[ArrayLike, " n"],
     label: Int[ArrayLike, " n"],
     group: Int[ArrayLike, " n"],
@@ -191,7 +191,7 @@ def meet_channel(
     n_groups: int | None = None,
     method: str = "linear_program",
     temperature: float | None = None,
-) -> MeetChannel:
+) -> RocChannel:
     """Fit the channel that makes any score exactly fair at every threshold.
 
     Exact in sample, in expectation over the randomness; on new rows up to sampling
@@ -229,7 +229,7 @@ def meet_channel(
         >>> rng = np.random.default_rng(0)
         >>> label, group = rng.integers(0, 2, 4000), rng.integers(0, 2, 4000)
         >>> score = label * (1 + group) + rng.normal(size=4000)
-        >>> channel = js.meet_channel(score, label, group, bins=20)
+        >>> channel = js.roc_channel(score, label, group, bins=20)
         >>> bool(channel.gap < 1e-6)
         True
         >>> fair = channel.transport(score, group, key=jax.random.key(0))
@@ -245,7 +245,7 @@ def meet_channel(
             f"method='entropic', or leave it out."
         )
     rows = channel_rows(
-        "meet_channel", score, label, group, weights,
+        "roc_channel", score, label, group, weights,
         bins=bins, n_classes=2, n_groups=n_groups,
     )  # fmt: skip
     n_groups = int(rows.counts.shape[1])
@@ -267,7 +267,7 @@ def meet_channel(
     delivered = laws @ kernels
     rates = np.cumsum(delivered, -1)
     joint = mix[:, None] * atoms
-    return MeetChannel(
+    return RocChannel(
         edges=jnp.asarray(edges),
         kernels=jnp.asarray(kernels),
         atom_scores=jnp.asarray(joint[1] / joint.sum(0)),

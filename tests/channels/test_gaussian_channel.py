@@ -42,7 +42,7 @@ def solved(k, d, subspace="discriminant", reference=1, kind="free"):
 
 @lru_cache
 def compiled(subspace, reference):
-    solve = partial(js.fair_channel, subspace=subspace, reference=reference)
+    solve = partial(js.gaussian_channel, subspace=subspace, reference=reference)
     return jax.jit(jax.vmap(solve))
 
 

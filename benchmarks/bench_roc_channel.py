@@ -4,9 +4,10 @@ Claim: at 60 bins and 60 atoms a batch of entropic kernels (default temperature 
 margin, float32) takes less time than SciPy's HiGHS takes for the linear programs of the
 same targets, every solve converges, and the mean squared move of rank stays within
 ``temperature * log(atoms)`` of the least possible. A table shows how the excess falls
-with the temperature. The class channel's program is timed at several numbers of classes.
+with the temperature. The multiclass channel's program is timed at several numbers of
+classes.
 
-    python benchmarks/bench_meet_channel.py [--quick]
+    python benchmarks/bench_roc_channel.py [--quick]
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from _machine import describe, first_and_median, save
 
-from jaxsteer.channels._class_channel import class_channel
 from jaxsteer.channels._entropic_meet import entropic_meet
 from jaxsteer.channels._kernel import degrading_kernel
+from jaxsteer.channels._multiclass_channel import multiclass_channel
 
 BINS = 60
 
@@ -123,14 +124,14 @@ def gradient(n_scores: int) -> dict:
 
 
 def classes(n_classes: int, rows: int) -> dict:
-    """Time and outcome of one class channel with two groups and 64 bins."""
+    """Time and outcome of one multiclass channel with two groups and 64 bins."""
     rng = np.random.default_rng(0)
     label, group = rng.integers(0, n_classes, rows), rng.integers(0, 2, rows)
     score = np.eye(n_classes)[label] * (1.5 + group)[:, None]
     score = np.exp(score + rng.normal(size=score.shape))
     score /= score.sum(1, keepdims=True)
     start = time.perf_counter()
-    channel = class_channel(score, label, group, bins=64)
+    channel = multiclass_channel(score, label, group, bins=64)
     seconds = time.perf_counter() - start
     best = score.argmax(1)
     raw = [float((best == label)[group == code].mean()) for code in (0, 1)]
@@ -155,12 +156,12 @@ def main() -> None:
         **describe("scipy"),
         "entropic": [compare(n_scores, checked, t) for t in temperatures],
         "gradient": gradient(n_scores // 4),
-        "class_channel": [classes(*size) for size in sizes],
+        "multiclass_channel": [classes(*size) for size in sizes],
     }
     if quick:
         print(json.dumps(figures, indent=2))
     else:
-        save("meet_channel", figures)
+        save("roc_channel", figures)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``fair_channel`` as a scikit-learn transformer."""
+"""``gaussian_channel`` as a scikit-learn transformer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from jaxsteer.channels import fair_channel
+from jaxsteer.channels import gaussian_channel
 from jaxsteer.estimators._rows import (
     check_lengths,
     check_matrix,
@@ -24,7 +24,7 @@ from jaxsteer.estimators._rows import (
 from jaxsteer.moments import fit_population
 
 
-class FairChannel(TransformerMixin, BaseEstimator):
+class GaussianChannel(TransformerMixin, BaseEstimator):
     """Steer rows by a map and noise for each group, so that no group tells more.
 
     No map alone can help where the classes of one group are better separated: that
@@ -58,7 +58,7 @@ class FairChannel(TransformerMixin, BaseEstimator):
         >>> rng = np.random.default_rng(0)
         >>> sex, paid = rng.choice(["f", "m"], 800), rng.integers(0, 2, 800)
         >>> X = rng.normal(size=(800, 3)) + (1 + (sex == "f"))[:, None] * paid[:, None]
-        >>> channel = FairChannel(random_state=0).fit(X, paid, sensitive_features=sex)
+        >>> channel = GaussianChannel(random_state=0).fit(X, paid, sensitive_features=sex)
         >>> channel.transform(X, sensitive_features=sex).shape
         (800, 1)
     """
@@ -85,7 +85,7 @@ class FairChannel(TransformerMixin, BaseEstimator):
         *,
         sensitive_features: Any = None,
         sample_weight: Any = None,
-    ) -> FairChannel:
+    ) -> GaussianChannel:
         """Fit the population and find the channel.
 
         Args:
@@ -111,7 +111,7 @@ class FairChannel(TransformerMixin, BaseEstimator):
         population = fit_population(
             jnp.asarray(X), label, group, "normal", self.shrinkage, sample_weight
         )
-        self.steering_ = fair_channel(
+        self.steering_ = gaussian_channel(
             population, subspace=self.subspace, reference=reference
         ).require()
         self.sample_weight_ = self._weights(label, group)

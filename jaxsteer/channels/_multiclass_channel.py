@@ -1,4 +1,4 @@
-"""The class channel: exactly fair recommendations for any number of classes.
+"""The multiclass channel: exactly fair recommendations for any number of classes.
 
 With more than two classes, experiments have no most informative common degradation: what
 to keep is a choice. A utility makes it: among all experiments to which every group's
@@ -25,7 +25,7 @@ from jaxsteer.channels._score_tree import ScoreTree, find_bins, fit_score_tree
 
 @register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ClassChannel:
+class MulticlassChannel:
     """Kernels from each group's score bins to common atoms, for ``K`` classes.
 
     Attributes:
@@ -92,7 +92,7 @@ class ClassChannel:
 
 
 @jax.jit
-def _draw(channel: ClassChannel, score: Array, group: Array, key: Array) -> Array:
+def _draw(channel: MulticlassChannel, score: Array, group: Array, key: Array) -> Array:
     """Draw an atom for each row by inverting its kernel row's distribution."""
     steps = jnp.cumsum(channel.kernels, -1)
     draw = jax.random.uniform(key, group.shape, steps.dtype)
@@ -117,7 +117,7 @@ def _check_columns(score: ArrayLike, n_classes: int | None = None) -> int:
     if len(shape) != 2 or shape[1] < 2 or n_classes not in (None, shape[1]):
         raise ValueError(
             f"score has shape {shape}, expected [rows, classes] with {wanted} columns; "
-            f"for a single score of a binary label use jaxsteer.meet_channel."
+            f"for a single score of a binary label use jaxsteer.roc_channel."
             if n_classes is None
             else f"score has shape {shape}, expected [rows, {wanted}] as at fit time."
         )
@@ -137,7 +137,7 @@ def _utility(utility: ArrayLike | None, n_classes: int) -> np.ndarray:
     return table
 
 
-def class_channel(
+def multiclass_channel(
     score: Float[ArrayLike, "n K"],
     label: Int[ArrayLike, " n"],
     group: Int[ArrayLike, " n"],
@@ -146,7 +146,7 @@ def class_channel(
     weights: Float[ArrayLike, " n"] | None = None,
     *,
     n_groups: int | None = None,
-) -> ClassChannel:
+) -> MulticlassChannel:
     """Fit the channel whose atoms are exactly fair for every cost, for ``K`` classes.
 
     Each group's scores are binned by a tree: first by their highest column, then the cell
@@ -194,7 +194,7 @@ def class_channel(
         >>> rng = np.random.default_rng(0)
         >>> label, group = rng.integers(0, 3, 6000), rng.integers(0, 2, 6000)
         >>> score = np.eye(3)[label] * (1 + group)[:, None] + rng.normal(size=(6000, 3))
-        >>> channel = class_channel(score, label, group, bins=16)
+        >>> channel = multiclass_channel(score, label, group, bins=16)
         >>> bool(channel.gap < 1e-6)
         True
         >>> prediction = channel.transport(score, group, key=jax.random.key(0))
@@ -207,7 +207,7 @@ def class_channel(
     n_classes = _check_columns(score)
     table = _utility(utility, n_classes)
     rows = channel_rows(
-        "class_channel", score, label, group, weights,
+        "multiclass_channel", score, label, group, weights,
         bins=bins, n_classes=n_classes, n_groups=n_groups,
     )  # fmt: skip
     if bins < n_classes:
@@ -229,7 +229,7 @@ def class_channel(
     mass = joint.sum(0)
     posteriors = np.where(mass > 1e-12, joint / np.maximum(mass, 1e-12), mix[:, None])
     columns, thresholds, children = (np.stack(v) for v in zip(*trees, strict=True))
-    return ClassChannel(
+    return MulticlassChannel(
         columns=jnp.asarray(columns),
         thresholds=jnp.asarray(thresholds),
         children=jnp.asarray(children),

@@ -18,7 +18,7 @@ from jaxsteer.channels._meet_curve import (
 )
 from jaxsteer.channels._roc import concave_hull, lower_envelope, roc_points
 from jaxsteer.solvers import SolveError, Status
-from tests.channels.test_meet_channel import auc, curve_of, largest_gap, laws, simulate
+from tests.channels.test_roc_channel import auc, curve_of, largest_gap, laws, simulate
 
 pytestmark = pytest.mark.slow
 
@@ -162,8 +162,8 @@ def test_bad_counts_are_named(counts, options, message):
 
 def test_the_front_door_takes_the_method():
     data = simulate(6000, 3, seed=1, decimals=2)
-    smooth = js.meet_channel(*data, bins=20, method="entropic")
-    exact = js.meet_channel(*data, bins=20, method="linear_program")
+    smooth = js.roc_channel(*data, bins=20, method="entropic")
+    exact = js.roc_channel(*data, bins=20, method="linear_program")
     assert smooth.kernels.shape == (3, 20, 20)
     assert largest_gap(laws(smooth, *data)) < 1000 * EPS
     assert smooth.gap < 1000 * EPS and smooth.slack < 200 * EPS
@@ -179,7 +179,7 @@ def test_the_front_door_takes_the_method():
     for y in (0, 1):
         means = [np.asarray(fair)[(label == y) & (group == a)].mean() for a in range(3)]
         assert np.ptp(means) < 0.03
-    warm = js.meet_channel(*data, bins=20, method="entropic", temperature=0.1)
+    warm = js.roc_channel(*data, bins=20, method="entropic", temperature=0.1)
     assert np.abs(warm.kernels - smooth.kernels).max() > 0.1
     assert largest_gap(laws(warm, *data)) < 1000 * EPS
 
@@ -187,11 +187,11 @@ def test_the_front_door_takes_the_method():
 def test_options_that_do_not_fit_are_refused():
     data = simulate(400)
     with pytest.raises(ValueError, match=r"method='sinkhorn' is not known"):
-        js.meet_channel(*data, bins=5, method="sinkhorn")
+        js.roc_channel(*data, bins=5, method="sinkhorn")
     with pytest.raises(ValueError, match=r"temperature=0.1 has no meaning for method="):
-        js.meet_channel(*data, bins=5, temperature=0.1)
+        js.roc_channel(*data, bins=5, temperature=0.1)
     with pytest.raises(ValueError, match=r"temperature=0.0 must be positive"):
-        js.meet_channel(*data, bins=5, method="entropic", temperature=0.0)
+        js.roc_channel(*data, bins=5, method="entropic", temperature=0.0)
 
 
 def test_a_kernel_that_was_not_found_is_an_error():
@@ -201,4 +201,4 @@ def test_a_kernel_that_was_not_found_is_an_error():
     with pytest.raises(
         RuntimeError, match=rf"in group \d \(({name}).*raise temperature"
     ):
-        js.meet_channel(*data, bins=12, method="entropic", temperature=cold)
+        js.roc_channel(*data, bins=12, method="entropic", temperature=cold)

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 import jaxsteer as js
-from jaxsteer.channels import class_channel
+from jaxsteer.channels import multiclass_channel
 from jaxsteer.channels._class_kernels import common_experiment
 from jaxsteer.channels._roc import concave_hull, lower_envelope, roc_points
 from jaxsteer.channels._score_tree import find_bins, fit_score_tree, tree_size
@@ -69,7 +69,7 @@ def accuracy(law, mix):
 @pytest.mark.parametrize("decimals", [None, 1])
 def test_every_group_has_one_law_of_the_atom(n_classes, n_groups, decimals):
     data = simulate(4000, n_classes, n_groups, seed=n_classes, decimals=decimals)
-    channel = class_channel(*data, bins=16)
+    channel = multiclass_channel(*data, bins=16)
     assert channel.gap < 1e-9
     assert channel.kernels.shape == (n_groups, 16, n_classes)
     np.testing.assert_allclose(channel.kernels.sum(-1), 1, atol=30 * EPS)
@@ -93,7 +93,7 @@ def test_every_group_has_one_law_of_the_atom(n_classes, n_groups, decimals):
 def test_rules_of_random_costs_have_equal_outcomes():
     data = simulate(5000, 4, 3, seed=2)
     utility = np.random.default_rng(1).uniform(size=(4, 6))
-    channel = class_channel(*data, bins=16, utility=utility)
+    channel = multiclass_channel(*data, bins=16, utility=utility)
     delivered = laws(channel, *data) @ np.asarray(channel.kernels, float)
     raw = laws(channel, *data)
     post = np.asarray(channel.posteriors, float)
@@ -131,7 +131,7 @@ def test_no_kernels_have_a_higher_utility(seed):
 def test_two_classes_reach_the_best_point_of_the_meet():
     for seed in range(3):
         data = simulate(3000, 2, 3, seed=seed)
-        channel = class_channel(*data, bins=8)
+        channel = multiclass_channel(*data, bins=8)
         law = laws(channel, *data)
         # The hulls of the bins in the order of their likelihood ratios.
         ranked = [one[:, np.argsort(one[1] / one.sum(0))] for one in law]
@@ -141,14 +141,14 @@ def test_two_classes_reach_the_best_point_of_the_meet():
         np.testing.assert_allclose(channel.utility_value, best, atol=1e-8 + 10 * EPS)
 
 
-def test_two_classes_agree_with_the_meet_channel():
+def test_two_classes_agree_with_the_roc_channel():
     # Few distinct scores, so that both have the same bins; the likelihood increases.
     rng = np.random.default_rng(0)
     group, label = rng.integers(0, 2, 8000), rng.integers(0, 2, 8000)
     rank = label * (1 + group) + 1.5 * rng.normal(size=8000)
     score = np.clip(np.round(rank), -1, 2) / 5 + 0.25
-    channel = class_channel(np.stack([1 - score, score], 1), label, group, bins=8)
-    meet = js.meet_channel(score, label, group, bins=40)
+    channel = multiclass_channel(np.stack([1 - score, score], 1), label, group, bins=8)
+    meet = js.roc_channel(score, label, group, bins=40)
     roc, mix = np.asarray(meet.roc, float), np.bincount(label) / 8000
     best = (mix[0] * (1 - roc[:, 0]) + mix[1] * roc[:, 1]).max()
     np.testing.assert_allclose(channel.utility_value, best, atol=1e-8 + 30 * EPS)
@@ -157,7 +157,7 @@ def test_two_classes_agree_with_the_meet_channel():
 def test_groups_with_one_law_lose_nothing():
     score, label, _ = simulate(3000, 3)
     both = [np.concatenate([v, v]) for v in (score, label)]
-    channel = class_channel(*both, np.repeat([0, 1], 3000), bins=16)
+    channel = multiclass_channel(*both, np.repeat([0, 1], 3000), bins=16)
     law = laws(channel, *both, np.repeat([0, 1], 3000))[0]
     mix = np.bincount(label) / 3000
     best = (mix[:, None] * law).max(0).sum()
@@ -167,7 +167,7 @@ def test_groups_with_one_law_lose_nothing():
 def test_a_group_without_information_leaves_the_commonest_class():
     score, label, group = simulate(3000, 3)
     score = np.where(group[:, None] == 0, 1 / 3, score)
-    channel = class_channel(score, label, group, bins=8)
+    channel = multiclass_channel(score, label, group, bins=8)
     share = np.bincount(label).max() / 3000
     np.testing.assert_allclose(channel.utility_value, share, rtol=10 * EPS)
     commonest = np.bincount(label).argmax()
@@ -177,11 +177,11 @@ def test_a_group_without_information_leaves_the_commonest_class():
 
 def test_the_utility_chooses_and_may_abstain():
     data = simulate(4000, 3, seed=1)
-    plain = class_channel(*data, bins=16)
-    same = class_channel(*data, bins=16, utility=np.eye(3))
+    plain = multiclass_channel(*data, bins=16)
+    same = multiclass_channel(*data, bins=16, utility=np.eye(3))
     np.testing.assert_array_equal(plain.kernels, same.kernels)
     abstain = np.concatenate([np.eye(3), np.full((3, 1), 0.8)], 1)
-    careful = class_channel(*data, bins=16, utility=abstain)
+    careful = multiclass_channel(*data, bins=16, utility=abstain)
     assert careful.kernels.shape[-1] == careful.posteriors.shape[0] == 4
     assert careful.utility_value > max(0.8, float(plain.utility_value))
     mix = np.bincount(data[1]) / len(data[1])
@@ -195,14 +195,14 @@ def test_weights_count_as_repeated_rows():
     score, label, group = simulate(1500, 3, decimals=1)
     weights = np.random.default_rng(11).integers(0, 4, 1500).astype(float)
     some = weights > 0
-    weighted = class_channel(score, label, group, 8, None, weights)
+    weighted = multiclass_channel(score, label, group, 8, None, weights)
     assert total_variation(
         laws(weighted, score, label, group, weights)
         @ np.asarray(weighted.kernels, float)
     ) < max(1e-9, 100 * EPS)
     # Bins are those of the rows with weight; the laws are the repeated rows'.
     rows = [v[some] for v in (score, label, group)]
-    unweighted = class_channel(*rows, bins=8)
+    unweighted = multiclass_channel(*rows, bins=8)
     np.testing.assert_array_equal(weighted.thresholds, unweighted.thresholds)
     assert np.abs(weighted.atoms - unweighted.atoms).max() > 1e-4
     mix = np.bincount(label, weights) / weights.sum()
@@ -232,7 +232,7 @@ def test_a_trees_lookup_is_its_fit(decimals):
 
 def test_draws_follow_the_kernel_rows():
     data = simulate(3000, 3)
-    channel = class_channel(*data, bins=8)
+    channel = multiclass_channel(*data, bins=8)
     row = np.array([0.4, 0.35, 0.25])
     kernel = np.asarray(channel.kernels, float)[1, walk(channel, row, 1)]
     drawn = channel.transport(
@@ -246,7 +246,7 @@ def test_draws_follow_the_kernel_rows():
 
 
 def test_new_rows_have_nearly_equal_confusion_matrices():
-    channel = class_channel(*simulate(20_000, 3, seed=3), bins=16)
+    channel = multiclass_channel(*simulate(20_000, 3, seed=3), bins=16)
     rng_rows = simulate(20_000, 3, seed=3)
     fresh = np.random.default_rng(9)
     score, label, group = rng_rows
@@ -266,7 +266,7 @@ def test_new_rows_have_nearly_equal_confusion_matrices():
 
 def test_randomness_is_the_keys_alone_under_jit_and_vmap():
     score, label, group = simulate(600, 3)
-    channel = class_channel(score, label, group, bins=8)
+    channel = multiclass_channel(score, label, group, bins=8)
     keys = jax.random.split(KEY(0), 2)
     one = [channel.transport(score, group, key=key) for key in keys]
     np.testing.assert_array_equal(channel.transport(score, group, key=keys[0]), one[0])
@@ -287,7 +287,7 @@ SCORE, LABEL, GROUP = simulate(N, 3, seed=5)
 
 
 def fit(**changes):
-    return class_channel(
+    return multiclass_channel(
         **{"score": SCORE, "label": LABEL, "group": GROUP, "bins": 4, **changes}
     )
 
@@ -296,7 +296,7 @@ def fit(**changes):
     ("changes", "message"),
     [
         ({"score": SCORE[:, 0]}, "score has shape (240,), expected [rows, classes]"),
-        ({"score": SCORE[:, :1]}, "use jaxsteer.meet_channel"),
+        ({"score": SCORE[:, :1]}, "use jaxsteer.roc_channel"),
         ({"score": SCORE * np.nan}, "score has 720 values that are not finite"),
         ({"score": SCORE[:, :2]}, "label has codes from 0 to 2, expected 0..1"),
         ({"group": GROUP * 0}, "group has one value; there is nothing to make equal"),
@@ -333,7 +333,7 @@ def test_few_rows_are_said():
 
 
 def test_fitting_inside_jit_is_refused():
-    with pytest.raises(ValueError, match="class_channel is fitted on the host"):
+    with pytest.raises(ValueError, match="multiclass_channel is fitted on the host"):
         jax.jit(lambda v: fit(score=v).gap)(SCORE)
 
 

@@ -1,4 +1,4 @@
-"""The fair channel: label-free steering by a group-wise affine map plus noise.
+"""The Gaussian channel: label-free steering by a group-wise affine map plus noise.
 
 A deterministic label-free map cannot make every population ideal: where one group's
 classes are better separated, only losing information in that group helps. In the tied
@@ -69,7 +69,7 @@ def _whole_space(
     return matmul(factors[reference], inner), matmul(factors[reference], noise)
 
 
-def fair_channel(
+def gaussian_channel(
     pop: Population,
     subspace: str = "discriminant",
     *,
@@ -125,7 +125,7 @@ def fair_channel(
         >>> import jax, jax.numpy as jnp, jaxsteer as js
         >>> mean = jnp.array([[[0.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [3.0, 0.0]]])
         >>> cells = js.MultivariateNormal(mean, jnp.tile(jnp.eye(2), (2, 2, 1, 1)))
-        >>> channel = js.fair_channel(js.Population(jnp.full((2, 2), 0.25), cells))
+        >>> channel = js.gaussian_channel(js.Population(jnp.full((2, 2), 0.25), cells))
         >>> [round(v, 3) for v in channel.noise[:, 0, 0].tolist()]
         [0.0, 0.943]
 
@@ -141,7 +141,7 @@ def fair_channel(
     cells = cells.to_dense() if isinstance(cells, DiagonalNormal) else cells
     if not isinstance(cells, MultivariateNormal):
         raise ValueError(
-            f"fair_channel needs normal cells over features [n, d], got "
+            f"gaussian_channel needs normal cells over features [n, d], got "
             f"{type(cells).__name__}; fit x of shape [n, d] with family='normal'."
         )
     _check_sizes(pop.priors.shape, cells.mean.shape[-1], subspace, covariances)
@@ -162,7 +162,7 @@ def _check_sizes(
     n_classes, n_groups = shape
     if n_classes < 2 or n_groups < 2:
         raise ValueError(
-            f"fair_channel needs at least two classes and two groups, got {n_classes} "
+            f"gaussian_channel needs at least two classes and two groups, got {n_classes} "
             f"and {n_groups}; with one of either there is nothing to make equal."
         )
     if subspace == "all" and d < n_classes - 1:

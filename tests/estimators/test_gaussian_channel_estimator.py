@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import jaxsteer as js
-from jaxsteer.estimators import FairChannel
+from jaxsteer.estimators import GaussianChannel
 
 from .helpers import make_frame, make_rows, mean_gap
 
@@ -16,7 +16,7 @@ X, Y, GROUPS = make_rows()
 
 
 def fit(**options):
-    return FairChannel(**{"random_state": 0, **options}).fit(
+    return GaussianChannel(**{"random_state": 0, **options}).fit(
         X, Y, sensitive_features=GROUPS
     )
 
@@ -24,7 +24,7 @@ def fit(**options):
 def test_rows_are_those_of_the_library():
     channel = fit(deterministic=True)
     label, group = (Y == "yes").astype(int), (GROUPS == "m").astype(int)
-    found = js.fair_channel(js.fit_population(X, label, group))
+    found = js.gaussian_channel(js.fit_population(X, label, group))
     expected = np.asarray(found.transport(X, group, deterministic=True))
     steered = channel.transform(X, sensitive_features=GROUPS)
     np.testing.assert_allclose(steered, expected, rtol=0, atol=1e-4)
@@ -36,7 +36,7 @@ def test_rows_are_those_of_the_library():
 
 def test_noise_makes_the_groups_alike():
     rows, y, groups = make_rows(20_000)
-    channel = FairChannel(random_state=0).fit(rows, y, sensitive_features=groups)
+    channel = GaussianChannel(random_state=0).fit(rows, y, sensitive_features=groups)
     steered = channel.transform(rows, sensitive_features=groups)
     assert steered.shape == (20_000, 1)
     assert mean_gap(steered, y, groups) < 0.05
@@ -44,7 +44,7 @@ def test_noise_makes_the_groups_alike():
         steered[(y == c) & (groups == g)].std() for c in ("no", "yes") for g in "fm"
     ]
     np.testing.assert_allclose(spreads, 1, atol=0.05)
-    silent = FairChannel(deterministic=True).fit(rows, y, sensitive_features=groups)
+    silent = GaussianChannel(deterministic=True).fit(rows, y, sensitive_features=groups)
     quiet = silent.transform(rows, sensitive_features=groups)
     assert quiet[(y == "no") & (groups == "m")].std() < 0.9
 
@@ -53,7 +53,7 @@ def test_three_groups_become_alike():
     rows, y, groups = make_rows(20_000)
     rows = np.where(np.arange(20_000)[:, None] % 3 == 0, 0.5 * rows + 1, rows)
     groups = np.where(np.arange(20_000) % 3 == 0, "x" + groups, groups)
-    channel = FairChannel(random_state=0).fit(rows, y, sensitive_features=groups)
+    channel = GaussianChannel(random_state=0).fit(rows, y, sensitive_features=groups)
     assert list(channel.groups_) == ["f", "m", "xf", "xm"]
     steered = channel.transform(rows, sensitive_features=groups)
     means = np.array(
@@ -74,7 +74,9 @@ def test_random_state_decides_on_the_noise():
     assert not np.array_equal(steer(channel), steer(fit(random_state=1)))
     fresh = fit(random_state=None)
     assert not np.array_equal(steer(fresh), steer(fresh))
-    both = FairChannel(random_state=0).fit_transform(X, Y, sensitive_features=GROUPS)
+    both = GaussianChannel(random_state=0).fit_transform(
+        X, Y, sensitive_features=GROUPS
+    )
     assert np.array_equal(both, steer(channel))
 
 
@@ -94,16 +96,16 @@ def test_options_change_the_result():
 
 def test_names_of_the_output():
     table = make_frame()
-    channel = FairChannel(random_state=0).set_output(transform="pandas")
+    channel = GaussianChannel(random_state=0).set_output(transform="pandas")
     framed = channel.fit_transform(table, Y, sensitive_features=GROUPS)
     assert list(framed) == ["discriminant0"]
-    whole = FairChannel(subspace="all").fit(table, Y, sensitive_features=GROUPS)
+    whole = GaussianChannel(subspace="all").fit(table, Y, sensitive_features=GROUPS)
     assert whole.get_feature_names_out().tolist() == ["a", "b", "c"]
     assert fit(subspace="all").get_feature_names_out().tolist() == ["x0", "x1", "x2"]
 
 
 def test_pipelines_route_the_groups():
-    channel = FairChannel(random_state=0)
+    channel = GaussianChannel(random_state=0)
     with sklearn.config_context(enable_metadata_routing=True):
         channel.set_fit_request(sensitive_features=True, sample_weight=False)
         channel.set_transform_request(sensitive_features=True)
@@ -117,14 +119,16 @@ def test_pipelines_route_the_groups():
 
 def test_sample_weights_enter():
     given = np.where(Y == "yes", 3.0, 1.0)
-    channel = FairChannel().fit(X, Y, sensitive_features=GROUPS, sample_weight=given)
+    channel = GaussianChannel().fit(
+        X, Y, sensitive_features=GROUPS, sample_weight=given
+    )
     cells = channel.sample_weight(Y, GROUPS)
     np.testing.assert_allclose(channel.sample_weight_, cells * given)
     assert not np.allclose(cells, fit().sample_weight_)
 
 
 def test_conventions_and_messages():
-    channel = FairChannel(subspace="all", random_state=3)
+    channel = GaussianChannel(subspace="all", random_state=3)
     assert clone(channel).get_params() == channel.get_params()
     with pytest.raises(sklearn.exceptions.NotFittedError):
         channel.transform(X, sensitive_features=GROUPS)
@@ -135,9 +139,9 @@ def test_conventions_and_messages():
     with pytest.raises(ValueError, match=r"X has 2 features, .* expecting 3"):
         fit().transform(X[:, :2], sensitive_features=GROUPS)
     with pytest.raises(ValueError, match="TabularEncoder"):
-        FairChannel().fit(np.full_like(X, np.nan), Y, sensitive_features=GROUPS)
+        GaussianChannel().fit(np.full_like(X, np.nan), Y, sensitive_features=GROUPS)
     with pytest.raises(ValueError, match="class yes in group m"):
         y = np.where(GROUPS == "m", "no", Y)
-        FairChannel().fit(X, y, sensitive_features=GROUPS)
+        GaussianChannel().fit(X, y, sensitive_features=GROUPS)
     with pytest.raises(ValueError, match="only the group 'f'; at least two"):
-        FairChannel().fit(X, Y, sensitive_features=np.full(len(Y), "f"))
+        GaussianChannel().fit(X, Y, sensitive_features=np.full(len(Y), "f"))
