@@ -6,10 +6,10 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
 
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Float
+from jaxsteer.linalg._factor import cholesky, solve_lower
 from jaxsteer.linalg._matmul import symmetrize
 
 
@@ -64,7 +64,7 @@ def cholesky_psd(
     fixed = jax.lax.stop_gradient(symmetrize(a))
 
     def failed(index):
-        factor = jnp.linalg.cholesky(fixed + ladder[index] * scale * identity)
+        factor = cholesky(fixed + ladder[index] * scale * identity)
         return ~jnp.isfinite(factor).all()
 
     def body(state):
@@ -76,9 +76,7 @@ def cholesky_psd(
         lambda state: state[1] & (state[0] < last), body, (0, failed(0))
     )
     jitter = ladder[index] * scale
-    return PsdFactor(
-        factor=jnp.linalg.cholesky(symmetrize(a) + jitter * identity), jitter=jitter
-    )
+    return PsdFactor(factor=cholesky(symmetrize(a) + jitter * identity), jitter=jitter)
 
 
 def logdet_from_cholesky(factor: Float[Array, "... d d"]) -> Float[Array, "..."]:
@@ -87,29 +85,18 @@ def logdet_from_cholesky(factor: Float[Array, "... d d"]) -> Float[Array, "..."]
     return 2 * jnp.sum(jnp.log(diagonal), -1)
 
 
-def _solve_lower(factor: Array, b: Array, *, trans: int) -> Array:
-    """Triangular solve whose leading axes broadcast, which LAPACK's do not."""
-    batch = jnp.broadcast_shapes(factor.shape[:-2], b.shape[:-2])
-    return solve_triangular(
-        jnp.broadcast_to(factor, batch + factor.shape[-2:]),
-        jnp.broadcast_to(b, batch + b.shape[-2:]),
-        lower=True,
-        trans=trans,
-    )
-
-
 def whiten(
     factor: Float[Array, "... d d"], b: Float[Array, "... d m"]
 ) -> Float[Array, "... d m"]:
     """Solve ``factor @ y = b`` for lower triangular `factor`."""
-    return _solve_lower(factor, b, trans=0)
+    return solve_lower(factor, b)
 
 
 def whiten_transposed(
     factor: Float[Array, "... d d"], b: Float[Array, "... d m"]
 ) -> Float[Array, "... d m"]:
     """Solve ``factor.T @ y = b`` for lower triangular `factor`."""
-    return _solve_lower(factor, b, trans=1)
+    return solve_lower(factor, b, True)
 
 
 def solve_psd(
@@ -122,11 +109,11 @@ def solve_psd(
 def solve_positive_definite(
     a: Float[Array, "... m m"], b: Float[Array, "... m"]
 ) -> Float[Array, "... m"]:
-    """Solve ``a @ y = b`` by one batched Cholesky factorization, without jitter.
+    """Solve ``a @ y = b`` by a Cholesky factorization, without jitter.
 
     NaN where `a` is not positive definite.
     """
-    return solve_psd(jnp.linalg.cholesky(a), b[..., None])[..., 0]
+    return solve_psd(cholesky(a), b[..., None])[..., 0]
 
 
 def solve_small_psd(

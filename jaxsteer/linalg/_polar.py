@@ -8,14 +8,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
+from jaxsteer.linalg._factor import slogdet, svd
 from jaxsteer.linalg._matmul import matmul, transpose
 
 
 def _svd(a, proper):
-    u, s, vt = jnp.linalg.svd(a, full_matrices=False)
+    u, s, vt = svd(a)
     if proper:
         # Turning the direction with the smallest singular value costs least.
-        sign = jnp.linalg.det(matmul(u, vt))
+        sign = slogdet(matmul(u, vt))[0]
         flip = jnp.ones_like(s).at[-1].set(jnp.where(sign < 0, -1.0, 1.0))
         u, s = u * flip, s * flip
     return u, s, vt

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
+from jaxsteer.linalg._factor import eigh
 from jaxsteer.linalg._matmul import matmul, symmetrize, transpose
 
 
@@ -23,7 +24,7 @@ def solve_lyapunov(
     equation says nothing and the answer there is 0. Linear in `c`; derivatives of any
     order in both. Cost O(d^3).
     """
-    return _solve_in_frame(y, c, jnp.linalg.eigh(jax.lax.stop_gradient(y)))
+    return _solve_in_frame(y, c, eigh(jax.lax.stop_gradient(y)))
 
 
 def _solve_in_frame(y, c, frame):
@@ -62,7 +63,7 @@ def sqrtm_psd(a: Float[Array, "d d"]) -> Float[Array, "d d"]:
 # it the derivative of a root needs no second eigendecomposition.
 @jax.custom_jvp
 def _root_and_frame(a):
-    values, vectors = jnp.linalg.eigh(symmetrize(a))
+    values, vectors = eigh(a)
     values = jnp.sqrt(jnp.maximum(values, 0))
     return matmul(vectors * values, transpose(vectors)), (values, vectors)
 
@@ -102,7 +103,7 @@ def roots_psd(
 
 @jax.custom_jvp
 def _roots_and_frame(a):
-    values, vectors = jnp.linalg.eigh(symmetrize(a))
+    values, vectors = eigh(a)
     keep = values > a.shape[-1] * jnp.finfo(a.dtype).eps * jnp.max(jnp.abs(values))
     roots = jnp.where(keep, jnp.sqrt(jnp.where(keep, values, 1.0)), 0.0)
     inverses = jnp.where(keep, 1 / jnp.where(keep, roots, 1.0), 0.0)
@@ -137,14 +138,14 @@ def project_psd(a: Float[Array, "d d"]) -> Float[Array, "d d"]:
     derivative (Daleckii-Krein) is finite everywhere; at eigenvalue 0, where the
     projection has a kink, it is the average of both sides. Cost O(d^3).
     """
-    values, vectors = jnp.linalg.eigh(symmetrize(a))
+    values, vectors = eigh(a)
     return matmul(vectors * jnp.maximum(values, 0), transpose(vectors))
 
 
 @project_psd.defjvp
 def _project_psd_jvp(primals, tangents):
     (a,), (da,) = primals, tangents
-    values, vectors = jnp.linalg.eigh(symmetrize(a))
+    values, vectors = eigh(a)
     kept = jnp.maximum(values, 0)
     gap = values[:, None] - values[None, :]
     high = jnp.maximum(values[:, None], values[None, :])

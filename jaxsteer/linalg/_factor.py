@@ -1,0 +1,397 @@
+"""Factorizations: the only file of the package that calls LAPACK.
+
+Each is a function of one matrix. ``vmap`` adds its axis to one leading axis of a stack,
+however deeply it is nested, and the stack is lowered by platform: on a CPU as a loop
+that factorizes one matrix a call, elsewhere as one stacked call. jaxlib's batched LAPACK
+kernels of a CPU split their batch over the pool of threads that they run on and wait
+there; as many at once as there are threads, and all wait for ever (jax 0.10, two cores).
+One matrix a call never enters that path, and the loop costs less than a microsecond for
+each matrix.
+
+Derivatives are products of the factors, so that no derivative of any order adds a
+factorization, and none goes through the rule for ``vmap``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxsteer._types import Array, Float
+from jaxsteer.linalg._matmul import matmul, symmetrize, transpose
+
+
+def _floor(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a factorization of stacks ``[n, ...]`` from one of ``[..., m, m]`` arrays.
+
+    Args:
+        kernel: LAPACK calls on arrays whose leading axes are a batch.
+
+    Returns:
+        A function of arrays without a batch, whose ``vmap`` never batches `kernel` on a
+        CPU.
+    """
+
+    def one_by_one(*stacks):
+        if stacks[0].shape[0] == 1:
+            alone = kernel(*(stack[0] for stack in stacks))
+            return jax.tree.map(lambda leaf: leaf[None], alone)
+        return jax.lax.map(lambda row: kernel(*row), stacks)
+
+    @jax.custom_batching.custom_vmap
+    @jax.jit
+    def of_stack(*stacks):
+        return jax.lax.platform_dependent(*stacks, cpu=one_by_one, default=kernel)
+
+    @of_stack.def_vmap
+    def _rule(size, batched, *stacks):
+        def join(stack, is_batched):
+            if not is_batched:
+                stack = jnp.broadcast_to(stack, (size, *stack.shape))
+            return stack.reshape(-1, *stack.shape[2:])
+
+        joined = of_stack(*map(join, stacks, batched))
+        found = jax.tree.map(
+            lambda leaf: leaf.reshape(size, leaf.shape[0] // size, *leaf.shape[1:]),
+            joined,
+        )
+        return found, jax.tree.map(lambda _: True, found)
+
+    def of_one(*arrays):
+        """Any leading axes count as a batch, as ``vmap``'s do."""
+        batch, dtype = arrays[0].shape[:-2], arrays[0].dtype
+        wide = _storage_dtype(dtype)
+        found = of_stack(*(a.reshape(-1, *a.shape[-2:]).astype(wide) for a in arrays))
+
+        def unfold(leaf):
+            leaf = leaf.reshape(*batch, *leaf.shape[1:])
+            return leaf.astype(dtype) if leaf.dtype == wide else leaf
+
+        return jax.tree.map(unfold, found)
+
+    return of_one
+
+
+def _storage_dtype(dtype: Any) -> Any:
+    """LAPACK knows no half precision: such matrices are factorized in float32."""
+    return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
+
+
+def _same_batch(*arrays: Array) -> list[Array]:
+    """Broadcast leading axes, which LAPACK does not."""
+    batch = jnp.broadcast_shapes(*(array.shape[:-2] for array in arrays))
+    return [jnp.broadcast_to(a, (*batch, *a.shape[-2:])) for a in arrays]
+
+
+@_floor
+def _cholesky(a):
+    return jax.lax.linalg.cholesky(a, symmetrize_input=False)
+
+
+@_floor
+def _cholesky_inverse(a):
+    factor = jax.lax.linalg.cholesky(a, symmetrize_input=False)
+    identity = jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)
+    inverse = jax.lax.linalg.triangular_solve(
+        factor, identity, left_side=True, lower=True
+    )
+    return factor, inverse
+
+
+def _solve_triangular(factor, b, transposed):
+    return jax.lax.linalg.triangular_solve(
+        factor, b, left_side=True, lower=True, transpose_a=transposed
+    )
+
+
+_solve_lower = _floor(partial(_solve_triangular, transposed=False))
+_solve_lower_transposed = _floor(partial(_solve_triangular, transposed=True))
+
+
+@_floor
+def _eigh(a):
+    vectors, values = jax.lax.linalg.eigh(a, symmetrize_input=False)
+    return values, vectors
+
+
+def _permuted(pivots: Array, b: Array) -> Array:
+    return jnp.take_along_axis(b, pivots[..., None], -2)
+
+
+@_floor
+def _solve(a, b):
+    lu, _, pivots = jax.lax.linalg.lu(a)
+    lower = jax.lax.linalg.triangular_solve(
+        lu, _permuted(pivots, b), left_side=True, lower=True, unit_diagonal=True
+    )
+    return jax.lax.linalg.triangular_solve(lu, lower, left_side=True, lower=False)
+
+
+def _parity(swaps: Array) -> Array:
+    """Sign of the row exchanges ``i <-> swaps[i]``."""
+    order = jax.lax.broadcasted_iota(swaps.dtype, swaps.shape, swaps.ndim - 1)
+    return 1 - 2 * (jnp.sum(swaps != order, -1) % 2)
+
+
+@_floor
+def _inverse_and_determinant(a):
+    lu, swaps, pivots = jax.lax.linalg.lu(a)
+    identity = jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)
+    lower = jax.lax.linalg.triangular_solve(
+        lu, _permuted(pivots, identity), left_side=True, lower=True, unit_diagonal=True
+    )
+    inverse = jax.lax.linalg.triangular_solve(lu, lower, left_side=True, lower=False)
+    diagonal = jnp.diagonal(lu, axis1=-2, axis2=-1)
+    sign = jnp.prod(jnp.sign(diagonal), -1) * _parity(swaps).astype(a.dtype)
+    return inverse, sign, jnp.sum(jnp.log(jnp.abs(diagonal)), -1)
+
+
+@_floor
+def _determinant(a):
+    lu, swaps, _ = jax.lax.linalg.lu(a)
+    diagonal = jnp.diagonal(lu, axis1=-2, axis2=-1)
+    sign = jnp.prod(jnp.sign(diagonal), -1) * _parity(swaps).astype(a.dtype)
+    return sign, jnp.sum(jnp.log(jnp.abs(diagonal)), -1)
+
+
+@_floor
+def _qr(a):
+    return jax.lax.linalg.qr(a, full_matrices=False)
+
+
+@_floor
+def _svd(a):
+    return jax.lax.linalg.svd(a, full_matrices=False, compute_uv=True)
+
+
+def _lower_half(a: Array) -> Array:
+    """The strictly lower triangle and half of the diagonal."""
+    size = a.shape[-1]
+    weight = jnp.tri(size, dtype=a.dtype) - 0.5 * jnp.eye(size, dtype=a.dtype)
+    return jnp.einsum("...ij,ij->...ij", a, weight)
+
+
+@jax.custom_jvp
+def cholesky_inverse(
+    a: Float[Array, "... d d"],
+) -> tuple[Float[Array, "... d d"], Float[Array, "... d d"]]:
+    """Lower Cholesky factor of the symmetric part of a matrix, and the factor's inverse.
+
+    Derivatives are products of the two. NaN where `a` is not positive definite. Cost
+    O(d^3).
+    """
+    return _cholesky_inverse(symmetrize(a))
+
+
+@cholesky_inverse.defjvp
+def _cholesky_inverse_jvp(primals, tangents):
+    (a,), (da,) = primals, tangents
+    factor, inverse = cholesky_inverse(a)
+    inner = matmul(inverse, matmul(symmetrize(da), transpose(inverse)))
+    step = _lower_half(inner)
+    return (factor, inverse), (matmul(factor, step), -matmul(step, inverse))
+
+
+@jax.custom_jvp
+def cholesky(a: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
+    """Lower Cholesky factor of the symmetric part of a matrix; NaN where there is none.
+
+    Cost O(d^3).
+    """
+    return _cholesky(symmetrize(a))
+
+
+@cholesky.defjvp
+def _cholesky_jvp(primals, tangents):
+    (a,), (da,) = primals, tangents
+    factor, inverse = cholesky_inverse(a)
+    inner = matmul(inverse, matmul(symmetrize(da), transpose(inverse)))
+    return factor, matmul(factor, _lower_half(inner))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def solve_lower(
+    factor: Float[Array, "... d d"],
+    b: Float[Array, "... d m"],
+    transposed: bool = False,
+) -> Float[Array, "... d m"]:
+    """Solve ``factor @ y = b`` for lower triangular `factor`, or with its transpose.
+
+    Leading axes broadcast. What stands above the diagonal of `factor` is not read.
+    """
+    solve = _solve_lower_transposed if transposed else _solve_lower
+    return solve(*_same_batch(factor, b))
+
+
+@solve_lower.defjvp
+def _solve_lower_jvp(transposed, primals, tangents):
+    (factor, b), (dfactor, db) = primals, tangents
+    found = solve_lower(factor, b, transposed)
+    dfactor = jnp.tril(dfactor)
+    turned = transpose(dfactor) if transposed else dfactor
+    return found, _solve_lower_linear(factor, db - matmul(turned, found), transposed)
+
+
+def _solve_lower_linear(factor, b, transposed):
+    """The solution as a linear function of `b`, which can be transposed."""
+    factor, b = _same_batch(factor, b)
+    triangle = jnp.tril(factor)
+    matrix = transpose(triangle) if transposed else triangle
+
+    return jax.lax.custom_linear_solve(
+        lambda x: matmul(matrix, x),
+        b,
+        lambda _, rhs: solve_lower(factor, rhs, transposed),
+        lambda _, rhs: solve_lower(factor, rhs, not transposed),
+    )
+
+
+@jax.custom_jvp
+def eigh(
+    a: Float[Array, "... d d"],
+) -> tuple[Float[Array, "... d"], Float[Array, "... d d"]]:
+    """Eigenvalues, ascending, and eigenvectors of the symmetric part of a matrix.
+
+    Where two eigenvalues are equal, the turn of their vectors into each other, which is
+    arbitrary, has the derivative 0. Cost O(d^3).
+    """
+    return _eigh(symmetrize(a))
+
+
+@eigh.defjvp
+def _eigh_jvp(primals, tangents):
+    (a,), (da,) = primals, tangents
+    values, vectors = eigh(a)
+    inner = matmul(transpose(vectors), matmul(symmetrize(da), vectors))
+    gaps = values[..., None, :] - values[..., :, None]
+    apart = gaps != 0
+    turn = inner * jnp.where(apart, 1 / jnp.where(apart, gaps, 1), 0)
+    dvalues = jnp.diagonal(inner, axis1=-2, axis2=-1)
+    return (values, vectors), (dvalues, matmul(vectors, turn))
+
+
+@jax.custom_jvp
+def solve(
+    a: Float[Array, "... d d"], b: Float[Array, "... d m"]
+) -> Float[Array, "... d m"]:
+    """Solve ``a @ x = b`` by an LU factorization; leading axes broadcast. O(d^3)."""
+    return _solve(*_same_batch(a, b))
+
+
+@solve.defjvp
+def _solve_jvp(primals, tangents):
+    (a, b), (da, db) = primals, tangents
+    found = solve(a, b)
+    a, rhs = _same_batch(a, db - matmul(da, found))
+    return found, jax.lax.custom_linear_solve(
+        lambda x: matmul(a, x),
+        rhs,
+        lambda _, rhs: solve(a, rhs),
+        lambda _, rhs: solve(transpose(a), rhs),
+    )
+
+
+@jax.custom_jvp
+def inverse_and_logdet(
+    a: Float[Array, "... d d"],
+) -> tuple[Float[Array, "... d d"], Float[Array, "..."], Float[Array, "..."]]:
+    """Inverse, sign of the determinant and logarithm of its size, by one factorization.
+
+    Derivatives are products with the inverse. Cost O(d^3).
+    """
+    return _inverse_and_determinant(a)
+
+
+@inverse_and_logdet.defjvp
+def _inverse_jvp(primals, tangents):
+    (a,), (da,) = primals, tangents
+    inverse, sign, size = inverse_and_logdet(a)
+    relative = matmul(inverse, da)
+    growth = jnp.trace(relative, axis1=-2, axis2=-1)
+    turned = -matmul(relative, inverse)
+    return (inverse, sign, size), (turned, jnp.zeros_like(sign), growth)
+
+
+@jax.custom_jvp
+def slogdet(
+    a: Float[Array, "... d d"],
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Sign of the determinant and logarithm of its size. Cost O(d^3)."""
+    return _determinant(a)
+
+
+@slogdet.defjvp
+def _slogdet_jvp(primals, tangents):
+    (a,), (da,) = primals, tangents
+    inverse, sign, size = inverse_and_logdet(a)
+    growth = jnp.einsum("...ij,...ji->...", inverse, da)
+    return (sign, size), (jnp.zeros_like(sign), growth)
+
+
+@jax.custom_jvp
+def qr(
+    a: Float[Array, "... m n"],
+) -> tuple[Float[Array, "... m k"], Float[Array, "... k n"]]:
+    """Thin QR factorization, ``k = min(m, n)``; differentiable where ``m >= n = rank``.
+
+    Cost O(m n^2).
+    """
+    return _qr(a)
+
+
+@qr.defjvp
+def _qr_jvp(primals, tangents):
+    (a,), (da,) = primals, tangents
+    q, r = qr(a)
+    if a.shape[-2] < a.shape[-1]:
+        raise NotImplementedError("the derivative of qr needs at least as many rows.")
+    # da r^-1, from r' y = da'.
+    relative = transpose(_solve_lower_linear(transpose(r), transpose(da), False))
+    inner = matmul(transpose(q), relative)
+    below = jnp.tril(inner, -1)
+    turn = below - transpose(below)
+    dq = matmul(q, turn - inner) + relative
+    return (q, r), (dq, matmul(inner - turn, r))
+
+
+@jax.custom_jvp
+def svd(
+    a: Float[Array, "... m n"],
+) -> tuple[Float[Array, "... m k"], Float[Array, "... k"], Float[Array, "... k n"]]:
+    """Thin singular value decomposition ``u, s, v'``, ``k = min(m, n)``.
+
+    As for :func:`eigh`, turns among equal singular values have the derivative 0. Cost
+    O(m n k).
+    """
+    return _svd(a)
+
+
+@svd.defjvp
+def _svd_jvp(primals, tangents):
+    (a,), (da,) = primals, tangents
+    u, s, vt = svd(a)
+    v = transpose(vt)
+    inner = matmul(transpose(u), matmul(da, v))
+    ds = jnp.diagonal(inner, axis1=-2, axis2=-1)
+    row, column = s[..., None, :], s[..., :, None]
+    squares = (row - column) * (row + column)
+    apart = squares != 0
+    gap = jnp.where(apart, 1 / jnp.where(apart, squares, 1), 0)
+    scaled = inner * row
+    du_inner = gap * (scaled + transpose(scaled))
+    scaled = column * inner
+    dv_inner = gap * (scaled + transpose(scaled))
+    inverse = jnp.where(s > 0, 1 / jnp.where(s > 0, s, 1), 0)[..., None, :]
+    du, dv = matmul(u, du_inner), matmul(v, dv_inner)
+    # What leaves the spaces of the vectors, where they are not everything.
+    if a.shape[-2] > a.shape[-1]:
+        moved = matmul(da, v) * inverse
+        du = du + moved - matmul(u, matmul(transpose(u), moved))
+    if a.shape[-2] < a.shape[-1]:
+        moved = matmul(transpose(da), u) * inverse
+        dv = dv + moved - matmul(v, matmul(transpose(v), moved))
+    return (u, s, vt), (du, ds, transpose(dv))
