@@ -120,7 +120,9 @@ def compare(d: int) -> dict:
     """One problem of two classes by every solver."""
     parts = unrelated(np.random.default_rng(d), 2, d)
     pop = population(parts)
-    solve = jax.jit(lambda pop: js.nearest_ideal(pop, maps="positive_definite"))
+    solve = jax.jit(
+        lambda pop: js.nearest_ideal(pop, maps="positive_definite", reference=1)
+    )
     compilation, seconds = first_and_median(lambda: solve(pop), 9)
     ours = float(solve(pop).feature_kl)
     figures = {"first_call_s": compilation, "seconds": seconds, "feature_kl": ours}
@@ -150,7 +152,9 @@ def batch(n: int, d: int, dtype: str) -> dict:
     pops = population(stacked, dtype)
     figures: dict = {"problems": n, "features": d}
     for maps in ("positive_definite", "pivot", "general"):
-        solve = jax.jit(lambda pops, maps=maps: js.nearest_ideal_batch(pops, maps=maps))
+        solve = jax.jit(
+            lambda pops, maps=maps: js.nearest_ideal_batch(pops, maps=maps, reference=1)
+        )
         compilation, seconds = first_and_median(lambda solve=solve: solve(pops), 5)
         found = solve(pops)
         figures[maps] = {
@@ -169,7 +173,9 @@ def gradient_cost(d: int) -> dict:
     pop = population(unrelated(np.random.default_rng(1), 2, d))
 
     def total(pop, maps, differentiate):
-        found = js.nearest_ideal(pop, maps=maps, differentiate=differentiate)
+        found = js.nearest_ideal(
+            pop, maps=maps, differentiate=differentiate, reference=1
+        )
         return found.kl + jnp.sum(jnp.sin(found.group_maps.weight))
 
     figures = {}

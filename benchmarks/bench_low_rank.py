@@ -48,7 +48,7 @@ def solved(pop, maps, repeats):
     found = []
 
     def run():
-        found[:] = [js.nearest_ideal(pop, maps=maps)]
+        found[:] = [js.nearest_ideal(pop, maps=maps, reference=1)]
         return found[0].kl
 
     first, median = first_and_median(run, repeats)

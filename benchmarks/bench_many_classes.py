@@ -49,7 +49,7 @@ def measure(
     solver = None if maps == "shared_covariance" else accurate
     solve = jax.jit(
         lambda pop: js.nearest_ideal(
-            pop, maps=maps, solver=solver, differentiate="none"
+            pop, maps=maps, solver=solver, differentiate="none", reference=1
         )
     )
     ends = []

@@ -76,7 +76,7 @@ def measure(kind: str, maps: str, dtype: str, n: int) -> dict:
     condition = np.median(np.linalg.cond(stacked[2]))
     priors, mean, cov = (jnp.asarray(part, dtype) for part in stacked)
     pops = js.Population(priors, js.MultivariateNormal(mean, cov))
-    found = js.nearest_ideal_batch(pops, maps=maps, differentiate="none")
+    found = js.nearest_ideal_batch(pops, maps=maps, differentiate="none", reference=1)
     codes = np.asarray(found.status)
     steps = np.asarray(found.steps)
     return {

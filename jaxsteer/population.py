@@ -150,8 +150,31 @@ def check_population(pop: Any, name: str = "pop", *, batch: bool = False) -> Non
         )
 
 
+def take_groups(cells: Any, groups: Any) -> Any:
+    """Cells ``[K, G]`` of the given groups, in the given order.
+
+    Args:
+        cells: Laws with batch ``[K, G]``.
+        groups: ``[g]`` integer indices, which may be traced.
+    """
+    if isinstance(cells, SharedBijection):
+        return cells.with_base(take_groups(cells.base, groups))
+    if isinstance(cells, Product):
+        return Product(tuple(take_groups(block, groups) for block in cells.blocks))
+    return jax.tree.map(lambda leaf: leaf[:, groups], cells)
+
+
+def choose_reference(
+    priors: Float[Array, "K G"], reference: int | Int[Array, ""] | None
+) -> Int[Array, ""]:
+    """The reference group's index: the one named, or the largest, the first of equals."""
+    if reference is None:
+        return jnp.argmax(jax.lax.stop_gradient(jnp.sum(priors, 0))).astype(jnp.int32)
+    return jnp.asarray(reference, jnp.int32)
+
+
 def fixed_priors(
-    priors: Float[Array, "K G"], mode: str, reference: int
+    priors: Float[Array, "K G"], mode: str, reference: int | Int[Array, ""]
 ) -> Float[Array, "K G"]:
     """Return the new priors of a mode that needs no search.
 

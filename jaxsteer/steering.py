@@ -39,6 +39,8 @@ class Steering:
         steps: ``[]`` iterations, int32.
         noise: ``[G, m, m]`` noise factors of a channel (noise ``factor @ e`` with ``e``
             standard normal), None for deterministic maps.
+        reference: ``[]`` int32, the group that stays or whose coordinates the template
+            uses; None for a channel without one.
         ideal: Whether the target is ideal for every cost; not so where the priors were
             kept, which leaves equalized odds of prior-free rules only.
     """
@@ -53,6 +55,7 @@ class Steering:
     residual: Float[Array, ""]
     steps: Int[Array, ""]
     noise: Float[Array, "G m m"] | None = None
+    reference: Int[Array, ""] | None = None
     ideal: bool = dataclasses.field(default=True, metadata={"static": True})
 
     @property

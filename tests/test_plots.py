@@ -119,7 +119,7 @@ def test_drawn_values_are_the_tables():
 def test_population_pictures():
     cells = js.Normal(jnp.array([[0.0, 0.0], [1.0, 2.0]]), jnp.ones((2, 2)))
     pop = js.Population(jnp.full((2, 2), 0.25), cells)
-    target = js.nearest_ideal(pop).target
+    target = js.nearest_ideal(pop, reference=1).target
     figure = js.plots.population_densities({"before": pop, "after": target})
     before, after = figure.axes
     assert [len(ax.lines) for ax in (before, after)] == [4, 4]

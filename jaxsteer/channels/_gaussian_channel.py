@@ -29,7 +29,7 @@ from jaxsteer.linalg import (
     whiten_transposed,
 )
 from jaxsteer.maps import AffineMap
-from jaxsteer.population import Population, fixed_priors
+from jaxsteer.population import Population, choose_reference, fixed_priors
 from jaxsteer.solvers import Status
 from jaxsteer.steering import Steering
 
@@ -38,7 +38,7 @@ COVARIANCES = ("pooled", "class")
 
 
 def _whole_space(
-    found: Discriminants, factors: Array, reference: int
+    found: Discriminants, factors: Array, reference: Array
 ) -> tuple[Array, Array]:
     """Extend the discriminant maps to all of the space, moving the rest the least.
 
@@ -73,7 +73,7 @@ def gaussian_channel(
     pop: Population,
     subspace: str = "discriminant",
     *,
-    reference: int = 1,
+    reference: int | None = None,
     covariances: str = "pooled",
 ) -> Steering:
     """Make the groups coincide without labels: a linear map and noise for each.
@@ -107,7 +107,7 @@ def gaussian_channel(
         subspace: "discriminant" keeps the ``K - 1`` coordinates that tell the classes
             apart, so that no learner can read the group off the others; "all" keeps
             the rest of the space too, in the reference group's coordinates.
-        reference: The group whose coordinates "all" uses.
+        reference: The group whose coordinates "all" uses; None takes the largest.
         covariances: "pooled" or "class" (two classes, the discriminant subspace).
 
     Returns:
@@ -146,13 +146,14 @@ def gaussian_channel(
         )
     _check_sizes(pop.priors.shape, cells.mean.shape[-1], subspace, covariances)
     n_groups = pop.priors.shape[1]
-    if reference not in range(n_groups):
+    if reference is not None and reference not in range(n_groups):
         codes = ", ".join(map(str, range(n_groups)))
         raise ValueError(f"reference={reference!r} is not one of the groups {codes}.")
+    home = choose_reference(pop.priors, reference)
     if covariances == "class":
         steering = _solve_class(pop.priors, cells)
     else:
-        steering = _solve(pop.priors, cells, subspace=subspace, reference=reference)
+        steering = _solve(pop.priors, cells, subspace=subspace, reference=home)
     return dataclasses.replace(steering, source=pop)
 
 
@@ -178,9 +179,9 @@ def _check_sizes(
         )
 
 
-@partial(jax.jit, static_argnames=("subspace", "reference"))
+@partial(jax.jit, static_argnames="subspace")
 def _solve(
-    priors: Array, cells: MultivariateNormal, *, subspace: str, reference: int
+    priors: Array, cells: MultivariateNormal, *, subspace: str, reference: Array
 ) -> Steering:
     """Build the channel: compiled once for each shape and choice of options."""
     n_classes, d = priors.shape[0], cells.mean.shape[-1]

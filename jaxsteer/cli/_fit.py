@@ -39,7 +39,9 @@ def _all_groups(x, label, group, reference, n_groups):
 
 def _channel(x, label, group, reference, n_groups):
     population = fit_population(x, label, group)
-    return gaussian_channel(population, "discriminant", reference=reference).require()
+    return gaussian_channel(
+        population, subspace="discriminant", reference=reference
+    ).require()
 
 
 def _mean_match(x, label, group, reference, n_groups):

@@ -77,7 +77,9 @@ def intervene(pop: Population, intervention: str) -> Population:
     if intervention == "mean matching":
         return Population(pop.priors, _with_equal_means(pop))
     name = intervention.replace(" ", "_")
-    return nearest_ideal(pop, name, reference=REFERENCE, differentiate="none").target
+    return nearest_ideal(
+        pop, intervention=name, reference=REFERENCE, differentiate="none"
+    ).target
 
 
 def _with_equal_means(pop: Population) -> Any:

@@ -33,7 +33,7 @@ from jaxsteer.solvers import Differentiate, Solution
 MANY_FEATURES = 128
 
 
-def reference_roots(cells: Cells, reference: int, pivot: int) -> Float[Array, "d d"]:
+def reference_roots(cells: Cells, reference: int, pivot: Any) -> Float[Array, "d d"]:
     """Inverse root of the reference group's covariance in the pivot class."""
     return inv_sqrtm_psd(at(cells, pivot, reference).cov)
 
@@ -144,7 +144,7 @@ def affirmative_definite(
     weights: Float[Array, "K G"],
     reference: int,
     *,
-    pivot: int | None,
+    pivot: Any,
     solver: Any,
     differentiate: Differentiate,
 ) -> Orbit:
@@ -173,7 +173,7 @@ def affirmative_general(
     weights: Float[Array, "K G"],
     reference: int,
     *,
-    pivot: int,
+    pivot: Any,
     allow_reflection: bool,
     solver: Any,
     differentiate: Differentiate,

@@ -57,7 +57,7 @@ def _definite(
     cells: MultivariateNormal,
     weights: Float[Array, "K G"],
     reference: int,
-    pivot: int | None,
+    pivot: Any,
     solver: Any,
     differentiate: Differentiate,
 ) -> tuple[Profile, Solution]:
@@ -84,7 +84,7 @@ def all_groups_definite(
     weights: Float[Array, "K G"],
     reference: int,
     *,
-    pivot: int | None,
+    pivot: Any,
     solver: Any,
     differentiate: Differentiate,
 ) -> Orbit:
@@ -105,7 +105,7 @@ def all_groups_general(
     weights: Float[Array, "K G"],
     reference: int,
     *,
-    pivot: int,
+    pivot: Any,
     allow_reflection: bool,
     solver: Any,
     differentiate: Differentiate,

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._chunks import map_in_chunks
+from jaxsteer._types import Array, Int
 from jaxsteer.ideal._nearest import solve
 from jaxsteer.ideal._options import Options, check_problem
 from jaxsteer.population import Population
@@ -22,15 +23,15 @@ CHUNK_NUMBERS = 2**14
 
 def nearest_ideal_batch(
     pops: Population | Sequence[Population],
+    *,
     intervention: str = "affirmative",
-    reference: int = 1,
+    reference: int | Int[Array, ""] | None = None,
     maps: str = "general",
     priors: str = "reweigh",
     allow_reflection: bool = False,
     solver: Any = None,
     differentiate: Differentiate = "implicit",
-    *,
-    pivot: int = 0,
+    pivot: int | Int[Array, ""] = 0,
     batch_size: int | None = None,
 ) -> Steering:
     """Solve many problems of one shape, a chunk at a time.
@@ -45,7 +46,8 @@ def nearest_ideal_batch(
             shape ``[N, K, G]``; or a sequence of populations of one family and shape.
         intervention: As for :func:`jaxsteer.nearest_ideal`, like all that follow but
             the last.
-        reference: The group that stays.
+        reference: The group that stays in every population; None takes the largest of
+            each.
         maps: Which maps are allowed.
         priors: How the new priors are chosen.
         allow_reflection: Allow maps that turn the orientation.
@@ -76,14 +78,12 @@ def nearest_ideal_batch(
     pops = pops if isinstance(pops, Population) else _stack(pops)
     options = Options(
         intervention=intervention,
-        reference=reference,
         maps=maps,
         allow_reflection=allow_reflection,
         solver=solver,
         differentiate=differentiate,
-        pivot=pivot,
     )
-    check_problem(pops, priors, options, batch=True)
+    check_problem(pops, priors, options, reference, pivot, batch=True)
     n = pops.priors.shape[0]
     if n == 0:
         raise ValueError("pops is empty; give at least one population.")
@@ -92,16 +92,22 @@ def nearest_ideal_batch(
         batch_size = min(n, max(1, CHUNK_NUMBERS // largest))
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"batch_size={batch_size!r} must be a whole number above 0.")
-    return _chunked(pops, priors, options, batch_size)
+    return _chunked(pops, reference, pivot, priors, options, batch_size)
 
 
 @partial(jax.jit, static_argnames=("priors", "options", "batch_size"))
 def _chunked(
-    pops: Population, priors: str, options: Options, batch_size: int
+    pops: Population,
+    reference: Any,
+    pivot: Any,
+    priors: str,
+    options: Options,
+    batch_size: int,
 ) -> Steering:
     def one(pop):
-        given = jax.lax.stop_gradient(pop) if options.differentiate == "none" else pop
-        return solve(given, priors, options)
+        if options.differentiate == "none":
+            pop = jax.lax.stop_gradient(pop)
+        return solve(pop, reference, pivot, priors=priors, options=options)
 
     return map_in_chunks(one, pops, batch_size)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array, Float, Int
 from jaxsteer.ideal._nearest import solve
 from jaxsteer.ideal._options import Options, check_problem
 from jaxsteer.population import Population
@@ -12,14 +12,14 @@ from jaxsteer.population import Population
 
 def ideality_gap(
     pop: Population,
+    *,
     intervention: str = "affirmative",
-    reference: int = 1,
+    reference: int | Int[Array, ""] | None = None,
     maps: str = "general",
     priors: str = "reweigh",
     allow_reflection: bool = False,
     solver: Any = None,
-    *,
-    pivot: int = 0,
+    pivot: int | Int[Array, ""] = 0,
 ) -> Float[Array, ""]:
     """KL divergence from the nearest ideal population to this one, in nats.
 
@@ -48,7 +48,8 @@ def ideality_gap(
         >>> import jax, jax.numpy as jnp, jaxsteer as js
         >>> def gap(loc):
         ...     cells = js.Normal(loc, jnp.ones((2, 2)))
-        ...     return js.ideality_gap(js.Population(jnp.full((2, 2), 0.25), cells))
+        ...     pop = js.Population(jnp.full((2, 2), 0.25), cells)
+        ...     return js.ideality_gap(pop, reference=1)
         >>> loc = jnp.array([[0.0, 0.0], [1.0, 2.0]])
         >>> slope = jax.grad(gap)(loc)[1]
         >>> round(float(gap(loc)), 4), [round(float(entry), 3) for entry in slope]
@@ -62,12 +63,10 @@ def ideality_gap(
     still = not (intervention == "all_groups" and maps == "shared_covariance")
     options = Options(
         intervention=intervention,
-        reference=reference,
         maps=maps,
         allow_reflection=allow_reflection,
         solver=solver,
         differentiate="none" if still else "implicit",
-        pivot=pivot,
     )
-    check_problem(pop, priors, options)
-    return solve(pop, priors, options).kl
+    check_problem(pop, priors, options, reference, pivot)
+    return solve(pop, reference, pivot, priors=priors, options=options).kl

@@ -9,28 +9,34 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._types import Array
+from jaxsteer._types import Array, Int
 from jaxsteer.ideal._options import Options, check_problem
 from jaxsteer.ideal._orbit import Orbit
 from jaxsteer.ideal._priors import joint_priors
-from jaxsteer.ideal._programs import choose_program
+from jaxsteer.ideal._programs import nearest_orbit
 from jaxsteer.linalg import all_after
-from jaxsteer.population import Population, fixed_priors, kl_parts
+from jaxsteer.population import (
+    Population,
+    choose_reference,
+    fixed_priors,
+    kl_parts,
+    take_groups,
+)
 from jaxsteer.solvers import Differentiate, Status, final_status
 from jaxsteer.steering import Steering
 
 
 def nearest_ideal(
     pop: Population,
+    *,
     intervention: str = "affirmative",
-    reference: int = 1,
+    reference: int | Int[Array, ""] | None = None,
     maps: str = "general",
     priors: str = "reweigh",
     allow_reflection: bool = False,
     solver: Any = None,
     differentiate: Differentiate = "implicit",
-    *,
-    pivot: int = 0,
+    pivot: int | Int[Array, ""] = 0,
 ) -> Steering:
     """Find the ideal population nearest in KL divergence, and the maps that lead there.
 
@@ -43,7 +49,9 @@ def nearest_ideal(
         pop: The population ``D``, ``K`` classes by ``G >= 2`` groups.
         intervention: "affirmative": the reference group stays and every other group
             moves; "all_groups": all move.
-        reference: The group that stays, or whose coordinates the template uses.
+        reference: The group that stays, or whose coordinates the template uses; None
+            takes the largest, the first among equals. The steering says which. May be
+            traced: another group is no other program. So may `pivot`.
         maps: Which maps are allowed, for multivariate normal populations. "general": any
             invertible matrix; nearest, not convex, tried from several starts.
             "positive_definite":
@@ -84,7 +92,8 @@ def nearest_ideal(
     Example:
         >>> import jax.numpy as jnp, jaxsteer as js
         >>> cells = js.Normal(jnp.array([[0.0, 0.0], [1.0, 2.0]]), jnp.ones((2, 2)))
-        >>> found = js.nearest_ideal(js.Population(jnp.full((2, 2), 0.25), cells))
+        >>> pop = js.Population(jnp.full((2, 2), 0.25), cells)
+        >>> found = js.nearest_ideal(pop, reference=1)
         >>> bool(found.converged), round(float(found.kl), 4)
         (True, 0.0425)
 
@@ -94,23 +103,43 @@ def nearest_ideal(
     """
     options = Options(
         intervention=intervention,
-        reference=reference,
         maps=maps,
         allow_reflection=allow_reflection,
         solver=solver,
         differentiate=differentiate,
-        pivot=pivot,
     )
-    check_problem(pop, priors, options)
+    check_problem(pop, priors, options, reference, pivot)
     given = jax.lax.stop_gradient(pop) if differentiate == "none" else pop
-    return dataclasses.replace(solve(given, priors, options), source=pop)
+    found = solve(given, reference, pivot, priors=priors, options=options)
+    return dataclasses.replace(found, source=pop)
 
 
-def solve(pop: Population, priors: str, options: Options) -> Steering:
-    """Solve one checked problem."""
-    new = _weights(pop.priors, pop.conditionals, priors, options)
-    orbit = _orbit(pop.conditionals, new.weights, options)
-    return _steering(pop, new, orbit, ideal=priors != "keep")
+@partial(jax.jit, static_argnames=("priors", "options"))
+def solve(
+    pop: Population, reference: Any, pivot: Any, *, priors: str, options: Options
+) -> Steering:
+    """Solve one checked problem.
+
+    Programs see the reference group in front: which one it is does not change them.
+    """
+    reference = choose_reference(pop.priors, reference)
+    groups = jnp.arange(pop.n_groups)
+    order = jnp.argsort(jnp.where(groups == reference, -1, groups))
+    cells, old = take_groups(pop.conditionals, order), pop.priors[:, order]
+    new = _weights(old, cells, pivot, priors, options)
+    orbit = nearest_orbit(cells, new.weights, pivot, options)
+    found = _steering(Population(old, cells), new, orbit, ideal=priors != "keep")
+    back = jnp.argsort(order)
+    target = Population(
+        found.target.priors[:, back], take_groups(found.target.conditionals, back)
+    )
+    return dataclasses.replace(
+        found,
+        source=pop,
+        target=target,
+        group_maps=jax.tree.map(lambda leaf: leaf[back], found.group_maps),
+        reference=reference,
+    )
 
 
 class NewPriors(NamedTuple):
@@ -121,27 +150,21 @@ class NewPriors(NamedTuple):
     steps: Array
 
 
-# Compiled apart, so that calls which differ in the priors alone share the program.
-@partial(jax.jit, static_argnames="options")
-def _orbit(cells: Any, weights: Array, options: Options) -> Orbit:
-    return choose_program(cells, options)(cells, weights)
-
-
-@partial(jax.jit, static_argnames=("mode", "options"))
-def _weights(priors: Array, cells: Any, mode: str, options: Options) -> NewPriors:
+def _weights(
+    priors: Array, cells: Any, pivot: Any, mode: str, options: Options
+) -> NewPriors:
     if mode != "joint":
-        weights = fixed_priors(priors, mode, options.reference)
+        weights = fixed_priors(priors, mode, 0)
         return NewPriors(weights, jnp.zeros((), priors.dtype), jnp.zeros((), jnp.int32))
 
     def cell_costs(weights, cells):
-        orbit = _orbit(cells, weights, options)
+        orbit = nearest_orbit(cells, weights, pivot, options)
         return orbit.divergences(orbit.conditionals(), cells)
 
     found = joint_priors(priors, cell_costs, cells, differentiate=options.differentiate)
     return NewPriors(found.weights, found.search.change, found.search.steps)
 
 
-@partial(jax.jit, static_argnames="ideal")
 def _steering(
     pop: Population, new: NewPriors, orbit: Orbit, *, ideal: bool
 ) -> Steering:

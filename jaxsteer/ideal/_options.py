@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxsteer._errors import check_choice
+from jaxsteer._errors import check_choice, is_concrete
 from jaxsteer.ideal._priors import PRIORS
 from jaxsteer.population import check_population
 from jaxsteer.solvers import DIFFERENTIATE, Differentiate, RelativeLBFGS, RelativeNewton
@@ -22,21 +24,29 @@ class Options:
     """What selects a program; hashable, so that each choice is compiled once."""
 
     intervention: str
-    reference: int
     maps: str
     allow_reflection: bool
     solver: Any
     differentiate: Differentiate
-    pivot: int
 
 
-def check_problem(pop: Any, priors: str, options: Options, *, batch: bool = False):
+def check_problem(
+    pop: Any,
+    priors: str,
+    options: Options,
+    reference: Any,
+    pivot: Any,
+    *,
+    batch: bool = False,
+) -> None:
     """Raise unless the options are known and fit the population's shapes.
 
     Args:
         pop: A population, with one more leading axis if `batch`.
         priors: The mode of the new priors.
         options: The other choices.
+        reference: The group that stays, or None.
+        pivot: The class that "pivot" maps are relative to.
         batch: Whether many populations are stacked.
 
     Raises:
@@ -52,16 +62,22 @@ def check_problem(pop: Any, priors: str, options: Options, *, batch: bool = Fals
         raise ValueError(
             "pop has one group; there is nothing to make equal with fewer than two."
         )
-    if not (isinstance(options.reference, int) and 0 <= options.reference < shape[1]):
-        raise ValueError(
-            f"reference={options.reference!r} is not one of the groups 0..{shape[1] - 1}."
-        )
-    if not (isinstance(options.pivot, int) and 0 <= options.pivot < shape[0]):
-        raise ValueError(
-            f"pivot={options.pivot!r} is not one of the classes 0..{shape[0] - 1}."
-        )
+    if reference is not None:
+        _check_index("reference", reference, shape[1], "groups")
+    _check_index("pivot", pivot, shape[0], "classes")
     if options.solver is not None and not isinstance(options.solver, SOLVERS):
         raise ValueError(
             f"solver must be a jaxsteer.solvers.RelativeNewton or RelativeLBFGS, got "
             f"{type(options.solver).__name__}; None takes the first."
         )
+
+
+def _check_index(name: str, value: Any, size: int, what: str) -> None:
+    """Raise unless a scalar integer, where its value is known, is below `size`."""
+    integer = (
+        isinstance(value, int | np.integer | jax.Array | np.ndarray)
+        and jnp.ndim(value) == 0
+        and jnp.issubdtype(jnp.result_type(value), jnp.integer)
+    )
+    if not integer or (is_concrete(value) and not 0 <= int(value) < size):
+        raise ValueError(f"{name}={value!r} is not one of the {what} 0..{size - 1}.")

@@ -11,7 +11,7 @@ gradients follow from the envelope theorem: the template counts as constant.
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -62,7 +62,7 @@ class Profile:
     mean: Float[Array, "K G d"]
     weight: Float[Array, "K G"]
     reference: int = dataclasses.field(metadata={"static": True})
-    pivot: int | None = dataclasses.field(default=None, metadata={"static": True})
+    pivot: Any = None
 
     @property
     def moving(self) -> list[int]:
@@ -178,7 +178,7 @@ def profile(
     cells: MultivariateNormal,
     weights: Float[Array, "K G"],
     reference: int,
-    pivot: int | None = None,
+    pivot: Any = None,
 ) -> Profile:
     """Prepare the objective: O(K G d^3)."""
     precision = weights[..., None, None] * precision_matrices(cells.cov)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 
-from jaxsteer._types import Array
+from jaxsteer._types import Array, Float
 from jaxsteer.families import (
     DiagonalNormal,
     LowRankNormal,
@@ -41,117 +39,115 @@ from jaxsteer.ideal._univariate import affirmative_univariate, all_groups_univar
 from jaxsteer.maps import ConjugatedMap, ProductMap
 from jaxsteer.solvers import RelativeNewton
 
-# From cells with batch [K, G] and weights [K, G] to an orbit.
-Program = Callable[[Any, Array], Orbit]
 
+def nearest_orbit(
+    cells: Any, weights: Float[Array, "K G"], pivot: Any, options: Options
+) -> Orbit:
+    """Solve the program of a family, kind of maps and intervention.
 
-def choose_program(cells: Any, options: Options) -> Program:
-    """From cells and weights to an orbit, for these options and this family."""
+    Args:
+        cells: The source's cells, batch ``[K, G]``, the reference group in front.
+        weights: ``[K, G]`` new priors.
+        pivot: The class that "pivot" maps are relative to, maybe traced.
+        options: The other choices.
+
+    Raises:
+        NotImplementedError: If the family has no program.
+    """
     if isinstance(cells, SharedBijection):
-        return _through(choose_program(cells.base, options))
+        return _through_bijection(cells, weights, pivot, options)
     if isinstance(cells, Product):
-        return _side_by_side([choose_program(one, options) for one in cells.blocks])
+        return _block_by_block(cells, weights, pivot, options)
     if isinstance(cells, MultivariateNormal | LowRankNormal):
-        return _multivariate(cells, options)
+        return _multivariate(cells, weights, pivot, options)
     all_groups = options.intervention == "all_groups"
     if isinstance(cells, tuple(NATURAL)):
-        return partial(common_orbit, reference=options.reference, all_groups=all_groups)
+        return common_orbit(cells, weights, reference=0, all_groups=all_groups)
     if isinstance(cells, (*LOCATION_SCALE, *SCALE, Weibull)):
-        return partial(
-            weibull_orbit if isinstance(cells, Weibull) else moved_orbit,
-            reference=options.reference,
+        program = weibull_orbit if isinstance(cells, Weibull) else moved_orbit
+        return program(
+            cells,
+            weights,
+            reference=0,
             all_groups=all_groups,
             allow_reflection=options.allow_reflection,
             differentiate=options.differentiate,
         )
     if isinstance(cells, Normal):
-        return _univariate(options)
+        return _univariate(cells, weights, options)
     if isinstance(cells, DiagonalNormal):
-        return _features(options)
+        return per_feature(lambda one: _univariate(one, weights, options), cells)
     raise NotImplementedError(
         f"no program for the family {type(cells).__name__}; see jaxsteer.nearest_ideal."
     )
 
 
-def _through(program: Program) -> Program:
-    """A program in base coordinates, carried to the data's."""
-
-    def solve(cells: SharedBijection, weights: Array) -> Orbit:
-        orbit = program(cells.base, weights)
-        return dataclasses.replace(
-            orbit,
-            template=cells.with_base(orbit.template),
-            to_group=ConjugatedMap.alike(
-                orbit.to_group, cells.bijection, weights.shape[1:]
-            ),
-            stays=None,  # a shared bijection has no groups to leave out
-        )
-
-    return solve
-
-
-def _side_by_side(programs: list[Program]) -> Program:
-    """Every block's own program: the divergence of a product is the sum of theirs."""
-
-    def solve(cells: Product, weights: Array) -> Orbit:
-        pairs = zip(programs, cells.blocks, strict=True)
-        orbits = [program(block, weights) for program, block in pairs]
-        return Orbit(
-            template=Product(tuple(orbit.template for orbit in orbits)),
-            to_group=ProductMap(
-                tuple(orbit.to_group for orbit in orbits), cells.widths
-            ),
-            residual=jnp.max(jnp.stack([orbit.residual for orbit in orbits])),
-            status=jnp.max(jnp.stack([orbit.status for orbit in orbits])),
-            steps=jnp.max(jnp.stack([orbit.steps for orbit in orbits])),
-        )
-
-    return solve
-
-
-def _univariate(options: Options) -> Program:
-    closed = {
-        "reference": options.reference,
-        "allow_reflection": options.allow_reflection,
-    }
-    if options.intervention == "affirmative":
-        return partial(affirmative_univariate, **closed)
-    return partial(all_groups_univariate, differentiate=options.differentiate, **closed)
-
-
-def _features(options: Options) -> Program:
-    univariate = _univariate(options)
-    return lambda cells, weights: per_feature(
-        lambda one: univariate(one, weights), cells
+def _through_bijection(
+    cells: SharedBijection, weights: Array, pivot: Any, options: Options
+) -> Orbit:
+    """The program in base coordinates, carried to the data's."""
+    orbit = nearest_orbit(cells.base, weights, pivot, options)
+    return dataclasses.replace(
+        orbit,
+        template=cells.with_base(orbit.template),
+        to_group=ConjugatedMap.alike(
+            orbit.to_group, cells.bijection, weights.shape[1:]
+        ),
+        stays=None,  # a shared bijection has no groups to leave out
     )
 
 
-def _multivariate(cells: Cells, options: Options) -> Program:
-    all_groups = options.intervention == "all_groups"
-    closed = {
-        "reference": options.reference,
-        "allow_reflection": options.allow_reflection,
-    }
+def _block_by_block(
+    cells: Product, weights: Array, pivot: Any, options: Options
+) -> Orbit:
+    """Every block's own program: the divergence of a product is the sum of theirs."""
+    orbits = [nearest_orbit(block, weights, pivot, options) for block in cells.blocks]
+    maps = tuple(orbit.to_group for orbit in orbits)
+    return Orbit(
+        template=Product(tuple(orbit.template for orbit in orbits)),
+        to_group=ProductMap(maps, cells.widths),
+        residual=jnp.max(jnp.stack([orbit.residual for orbit in orbits])),
+        status=jnp.max(jnp.stack([orbit.status for orbit in orbits])),
+        steps=jnp.max(jnp.stack([orbit.steps for orbit in orbits])),
+    )
+
+
+def _univariate(cells: Normal, weights: Array, options: Options) -> Orbit:
+    reflect = options.allow_reflection
+    if options.intervention == "affirmative":
+        return affirmative_univariate(cells, weights, 0, allow_reflection=reflect)
+    return all_groups_univariate(
+        cells,
+        weights,
+        0,
+        allow_reflection=reflect,
+        differentiate=options.differentiate,
+    )
+
+
+def _multivariate(cells: Cells, weights: Array, pivot: Any, options: Options) -> Orbit:
     if options.maps == "diagonal" or cells.mean.shape[-1] == 1:
-        return lambda cells, weights: with_reference_correlations(
-            _features(options)(cells, weights), cells, options.reference
-        )
+        marginal = per_feature(lambda one: _univariate(one, weights, options), cells)
+        return with_reference_correlations(marginal, cells, 0)
+    all_groups = options.intervention == "all_groups"
+    reflect = options.allow_reflection
     if options.maps == "shared_covariance" and not all_groups:
-        return partial(affirmative_tied, **closed)
+        return affirmative_tied(cells, weights, 0, allow_reflection=reflect)
     if all_groups and isinstance(cells, LowRankNormal):
         # The best template's precision is a sum over groups of turned ones: not of low
         # rank, so that its determinant takes a dense factorization at every step.
-        dense = _multivariate(cells.to_dense(), options)
-        return lambda cells, weights: dense(cells.to_dense(), weights)
+        cells = cells.to_dense()
     search = {
         "solver": RelativeNewton() if options.solver is None else options.solver,
         "differentiate": options.differentiate,
     }
     if options.maps == "shared_covariance":
-        return partial(all_groups_tied, **closed, **search)
+        return all_groups_tied(cells, weights, 0, allow_reflection=reflect, **search)
     if options.maps == "general":
         general = all_groups_general if all_groups else affirmative_general
-        return partial(general, pivot=options.pivot, **closed, **search)
+        return general(
+            cells, weights, 0, pivot=pivot, allow_reflection=reflect, **search
+        )
     definite = all_groups_definite if all_groups else affirmative_definite
-    pivot = None if options.maps == "positive_definite" else options.pivot
-    return partial(definite, reference=options.reference, pivot=pivot, **search)
+    pivot = None if options.maps == "positive_definite" else pivot
+    return definite(cells, weights, 0, pivot=pivot, **search)

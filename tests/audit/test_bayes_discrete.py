@@ -123,7 +123,9 @@ def test_simulation_is_reproducible_and_serves_any_family():
 @pytest.mark.parametrize("name", LAWS)
 def test_discrete_targets_are_exactly_fair(name, intervention):
     pop = js.Population(jnp.asarray(PRIORS), LAWS[name][0])
-    target = js.nearest_ideal(pop, intervention).require().target
+    target = (
+        js.nearest_ideal(pop, intervention=intervention, reference=1).require().target
+    )
     for ratio in (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1000.0):
         found = js.bayes_rates(target, jnp.array([[0.0, 1.0], [ratio, 0.0]]))
         assert float(found.rate_gaps.max()) < 1e-4

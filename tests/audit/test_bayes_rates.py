@@ -339,7 +339,9 @@ def test_one_feature_is_univariate(eps):
 @pytest.mark.parametrize("intervention", ["affirmative", "all_groups"])
 def test_outcomes_on_ideal_targets_are_equal(intervention):
     rng = np.random.default_rng(9)
-    solve = jax.jit(lambda pop: js.nearest_ideal(pop, intervention).target)
+    solve = jax.jit(
+        lambda pop: js.nearest_ideal(pop, intervention=intervention, reference=1).target
+    )
     for _ in range(5):
         pop = random_univariate(rng, 2, 3)
         source = _over_costs(pop, MATRICES, "exact")

@@ -52,7 +52,7 @@ def test_bounds_hold_on_two_thousand_problems(eps):
     @jax.jit
     def run(pops):
         def one(pop):
-            steering = js.nearest_ideal(pop)
+            steering = js.nearest_ideal(pop, reference=1)
             return js.certificate(steering), _measured(pop, steering.target)
 
         return jax.lax.map(one, pops, batch_size=100)
@@ -81,7 +81,7 @@ def _one_small_cell_moved(size, shift):
     loc = jnp.asarray([[0.0, 0.0], [4.0, 4.0]])
     target = js.Population(priors, js.Normal(loc, jnp.ones((2, 2))))
     moved = js.Normal(loc.at[1, 0].add(shift), jnp.ones((2, 2)))
-    found = js.nearest_ideal(target)
+    found = js.nearest_ideal(target, reference=1)
     return dataclasses.replace(
         found, source=js.Population(priors, moved), target=target
     )
@@ -105,7 +105,7 @@ def test_the_papers_bound_fails_for_a_small_cell(eps):
 
 def test_variations_equal_numerical_integrals(x64):
     pop = random_univariate(np.random.default_rng(1), 2, 2)
-    steering = js.nearest_ideal(pop, "all_groups")
+    steering = js.nearest_ideal(pop, intervention="all_groups", reference=1)
     bounds = js.certificate(steering)
     x = np.linspace(-25, 25, 1_000_001)
 
@@ -149,7 +149,7 @@ def test_variation_bound_is_above_that_of_normals(eps):
 
 def test_several_groups_take_the_worst_pair():
     pop = random_univariate(np.random.default_rng(2), 2, 3)
-    steering = js.nearest_ideal(pop)
+    steering = js.nearest_ideal(pop, reference=1)
     bounds = js.certificate(steering)
     cells = steering.target.conditionals.kl(pop.conditionals)
     by_pair = [
@@ -164,7 +164,7 @@ def test_several_groups_take_the_worst_pair():
 
 def test_several_features_have_safe_bounds_only():
     pop = random_multivariate(np.random.default_rng(3), 2, 2, 2, tied=True)
-    steering = js.nearest_ideal(pop, maps="shared_covariance")
+    steering = js.nearest_ideal(pop, maps="shared_covariance", reference=1)
     bounds = js.certificate(steering)
     assert bounds.exact_error is bounds.exact_rates is bounds.exact_selection is None
     np.testing.assert_allclose(bounds.kl, steering.kl, rtol=1e-4)
@@ -177,7 +177,7 @@ def test_several_features_have_safe_bounds_only():
 
 def test_the_summary_says_what_holds():
     pop = random_univariate(np.random.default_rng(4), 2, 2)
-    bounds = js.certificate(js.nearest_ideal(pop))
+    bounds = js.certificate(js.nearest_ideal(pop, reference=1))
     text = str(bounds)
     assert f"{float(bounds.exact_error):.4g} (exact): valid" in text
     assert "sqrt(8 KL)" in text.split("NOT valid for small cells")[0]
@@ -188,7 +188,7 @@ def test_the_summary_says_what_holds():
 
 def test_kept_priors_have_no_bound_on_gaps():
     pop = random_univariate(np.random.default_rng(5), 2, 2)
-    bounds = js.certificate(js.nearest_ideal(pop, priors="keep"))
+    bounds = js.certificate(js.nearest_ideal(pop, priors="keep", reference=1))
     assert jnp.isinf(bounds.safe_rates).all() and jnp.isinf(bounds.exact_selection)
     assert jnp.isfinite(bounds.exact_error)
 
@@ -196,6 +196,6 @@ def test_kept_priors_have_no_bound_on_gaps():
 def test_what_has_no_certificate_is_refused():
     pop = random_multivariate(np.random.default_rng(6), 2, 2, 2, tied=True)
     with pytest.raises(ValueError, match="a channel has no certificate"):
-        js.certificate(js.gaussian_channel(pop))
+        js.certificate(js.gaussian_channel(pop, reference=1))
     with pytest.raises(ValueError, match=r"steering must be a jaxsteer\.Steering"):
         js.certificate(pop)

@@ -20,7 +20,9 @@ from tests.ideal.problems import (
 @pytest.mark.parametrize("priors", ["reweigh", "reference", "joint"])
 def test_univariate_targets_are_ideal_and_sources_are_not(intervention, priors):
     pop = random_univariate(np.random.default_rng(0), 2, 2)
-    target = js.nearest_ideal(pop, intervention, priors=priors).target
+    target = js.nearest_ideal(
+        pop, intervention=intervention, priors=priors, reference=1
+    ).target
     assert js.is_ideal(target)
     assert not js.is_ideal(pop)
     found = js.ideal_residual(target)
@@ -30,7 +32,7 @@ def test_univariate_targets_are_ideal_and_sources_are_not(intervention, priors):
 
 def test_kept_priors_are_told():
     pop = random_univariate(np.random.default_rng(1), 2, 2)
-    target = js.nearest_ideal(pop, priors="keep").target
+    target = js.nearest_ideal(pop, priors="keep", reference=1).target
     found = js.ideal_residual(target)
     assert not js.is_ideal(target)
     assert abs(float(found.feature_kl)) < 1e-6 < float(found.prior_kl)
@@ -138,7 +140,7 @@ def test_multivariate_targets_are_ideal_and_maps_change_nothing():
     rng = np.random.default_rng(7)
     pop = random_multivariate(rng, 3, 2, 3, tied=False)
     for maps in ("general", "shared_covariance"):
-        target = js.nearest_ideal(pop, maps=maps).target
+        target = js.nearest_ideal(pop, maps=maps, reference=1).target
         assert js.is_ideal(target)
     found = js.ideal_residual(pop)
     assert not js.is_ideal(pop)

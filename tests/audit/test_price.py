@@ -16,7 +16,7 @@ POP = random_univariate(np.random.default_rng(0), 2, 2)
 
 
 def test_curves_equal_single_calls_and_the_oracle(eps):
-    steering = js.nearest_ideal(POP)
+    steering = js.nearest_ideal(POP, reference=1)
     curve = js.price_of_fairness(POP, np.array(COSTS), steering)
     for row, ratio in enumerate(COSTS):
         cost = jnp.asarray(ratio_cost(ratio))
@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"costs must have shape \[C, 2, 2\] or"):
         js.price_of_fairness(POP, np.ones((2, 3, 3)))
     with pytest.raises(ValueError, match="maps, priors: options are for the solve"):
-        steering = js.nearest_ideal(POP)
+        steering = js.nearest_ideal(POP, reference=1)
         js.price_of_fairness(POP, [1.0], steering, maps="general", priors="keep")
     cells = js.MultivariateNormal(
         jnp.asarray(np.arange(8.0).reshape(2, 2, 2) ** 0.5),
@@ -73,4 +73,4 @@ def test_what_does_not_fit_is_refused():
     )
     pop = js.Population(POP.priors, cells)
     with pytest.raises(ValueError, match="steering is a channel"):
-        js.price_of_fairness(pop, [1.0], js.gaussian_channel(pop))
+        js.price_of_fairness(pop, [1.0], js.gaussian_channel(pop, reference=1))

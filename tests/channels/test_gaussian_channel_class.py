@@ -26,7 +26,9 @@ BATCH = 12
 
 @lru_cache
 def compiled_class():
-    return jax.jit(jax.vmap(lambda pop: js.gaussian_channel(pop, covariances="class")))
+    return jax.jit(
+        jax.vmap(lambda pop: js.gaussian_channel(pop, covariances="class", reference=1))
+    )
 
 
 @lru_cache
@@ -145,7 +147,9 @@ def test_a_bend_across_the_mean_difference_is_used():
     )
     mean = np.zeros((2, 2, 2))
     mean[1, :, 0] = 1, 2
-    found = js.gaussian_channel(population_of(mean, cov), covariances="class")
+    found = js.gaussian_channel(
+        population_of(mean, cov), covariances="class", reference=1
+    )
     assert found.converged
     assert found.residual < 10 * EPS
     # Group 1 reads (1/2, u) for each unit of mean difference, with 2 u^2 = 1.
@@ -155,7 +159,7 @@ def test_a_bend_across_the_mean_difference_is_used():
 
 def test_a_group_without_a_mean_difference_leaves_noise():
     pop = population(2, 3, kind="blind", seed=1, tied=False)
-    found = js.gaussian_channel(pop, covariances="class")
+    found = js.gaussian_channel(pop, covariances="class", reference=1)
     assert found.converged
     np.testing.assert_array_equal(found.group_maps.weight, 0)
     np.testing.assert_array_equal(found.noise, 1)
@@ -174,7 +178,9 @@ def test_gradients_equal_finite_differences():
         cells = js.MultivariateNormal(
             pop.conditionals.mean + t * move, pop.conditionals.cov + t * bend
         )
-        s = js.gaussian_channel(js.Population(pop.priors, cells), covariances="class")
+        s = js.gaussian_channel(
+            js.Population(pop.priors, cells), covariances="class", reference=1
+        )
         spread = s.target.conditionals.cov[0, 0, 0, 0]
         read = jnp.sum(jnp.sin(s.group_maps.weight))
         values = jnp.stack([jnp.sum(s.noise), read, spread])

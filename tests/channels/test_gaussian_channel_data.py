@@ -111,7 +111,9 @@ def test_gradients_equal_finite_differences(subspace):
 
     def summary(mean):
         cells = js.MultivariateNormal(mean, pop.conditionals.cov)
-        s = js.gaussian_channel(js.Population(pop.priors, cells), subspace)
+        s = js.gaussian_channel(
+            js.Population(pop.priors, cells), subspace=subspace, reference=1
+        )
         moved = jax.vmap(lambda m, x: m(x))(s.group_maps, mean[0])
         # The factor of the group that binds is 0, where a plain root has no slope.
         return s.kl + jnp.sum(s.noise) + jnp.sum(jnp.cos(moved))

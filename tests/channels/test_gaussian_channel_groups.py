@@ -118,7 +118,7 @@ def test_a_group_below_all_others_gets_no_noise():
     more = rng.normal(size=(2, 2, 2))
     higher = np.stack([np.linalg.cholesky(least.T @ least + m.T @ m).T for m in more])
     pop = mean_population(contrast_means(np.stack([higher[0], least, higher[1]])))
-    found = js.gaussian_channel(pop)
+    found = js.gaussian_channel(pop, reference=1)
     np.testing.assert_array_equal(found.noise[1], 0)
     assert np.abs(found.noise[0]).max() > 0.1
     *own, meet = grams(found)
@@ -162,7 +162,7 @@ def test_only_the_directions_that_every_group_has_are_kept(subspace):
         [np.diag([0.0, 1, 1]), np.diag([1.0, 0, 1]), np.eye(3)]
     )
     pop = mean_population(contrast_means(roots))
-    found = js.gaussian_channel(pop, subspace, reference=2)
+    found = js.gaussian_channel(pop, subspace=subspace, reference=2)
     assert found.residual < 100 * EPS
     *_, meet = grams(found)
     basis = np.eye(3)[2]
@@ -185,7 +185,9 @@ def test_gradients_equal_finite_differences(subspace):
 
     def summary(mean):
         cells = js.MultivariateNormal(mean, pop.conditionals.cov)
-        s = js.gaussian_channel(js.Population(pop.priors, cells), subspace)
+        s = js.gaussian_channel(
+            js.Population(pop.priors, cells), subspace=subspace, reference=1
+        )
         moved = jax.vmap(lambda m, x: m(x))(s.group_maps, mean[0])
         return s.kl + jnp.sum(s.noise) + jnp.sum(jnp.cos(moved))
 
@@ -204,7 +206,9 @@ def test_equal_groups_are_left_alone_and_have_finite_gradients(groups):
 
     def solve(mean):
         cells = js.MultivariateNormal(mean, many(pop.conditionals.cov))
-        return js.gaussian_channel(js.Population(many(pop.priors), cells), "all")
+        return js.gaussian_channel(
+            js.Population(many(pop.priors), cells), subspace="all", reference=1
+        )
 
     def summary(mean):
         s = solve(mean)
@@ -223,7 +227,7 @@ def test_equal_groups_are_left_alone_and_have_finite_gradients(groups):
 
 def test_vmap_gives_each_problem_its_own_answer():
     batch = solved(3, 3, 4)
-    alone = js.gaussian_channel(row(batch.source, 4))
+    alone = js.gaussian_channel(row(batch.source, 4), reference=1)
     tolerance = 2e3 * EPS + SNAPPED
     pairs = zip(jax.tree.leaves(alone), jax.tree.leaves(row(batch, 4)), strict=True)
     for one, many in pairs:

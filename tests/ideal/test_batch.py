@@ -34,13 +34,15 @@ def with_mean(row, value):
 
 @pytest.fixture(scope="module")
 def solved():
-    return js.nearest_ideal_batch(STACKED, maps="positive_definite", batch_size=4)
+    return js.nearest_ideal_batch(
+        STACKED, maps="positive_definite", batch_size=4, reference=1
+    )
 
 
 def test_rows_equal_single_solves(solved, eps):
     assert solved.kl.shape == solved.status.shape == solved.steps.shape == (11,)
     for index in (0, 10):
-        alone = js.nearest_ideal(POPS[index], maps="positive_definite")
+        alone = js.nearest_ideal(POPS[index], maps="positive_definite", reference=1)
         assert jnp.allclose(solved.kl[index], alone.kl, rtol=1e3 * eps)
         assert jnp.allclose(
             solved.group_maps.weight[index], alone.group_maps.weight, atol=1e4 * eps
@@ -52,7 +54,7 @@ def test_rows_equal_single_solves(solved, eps):
 @pytest.mark.parametrize("value", [jnp.nan, jnp.inf, 1e30])
 def test_a_hopeless_row_changes_no_other_to_the_bit(solved, value):
     spoiled = js.nearest_ideal_batch(
-        with_mean(5, value), maps="positive_definite", batch_size=4
+        with_mean(5, value), maps="positive_definite", batch_size=4, reference=1
     )
     assert spoiled.status[5] != js.Status.CONVERGED
     for index in [0, 4, 6, 7, 10]:
@@ -63,7 +65,9 @@ def test_a_hopeless_row_changes_no_other_to_the_bit(solved, value):
 
 def test_a_row_is_the_same_to_the_bit_in_any_company(solved):
     few = jax.tree.map(lambda leaf: leaf[:2], STACKED)
-    alone = js.nearest_ideal_batch(few, maps="positive_definite", batch_size=4)
+    alone = js.nearest_ideal_batch(
+        few, maps="positive_definite", batch_size=4, reference=1
+    )
     assert identical(row(alone, 1), row(solved, 1))
 
 
@@ -72,23 +76,27 @@ def test_singular_covariances_and_empty_cells_say_so():
     flat = cells.cov.at[2, 0, 0].set(jnp.ones((3, 3), cells.cov.dtype))
     priors = STACKED.priors.at[7, 0, 0].set(0.0)
     pops = js.Population(priors, js.MultivariateNormal(cells.mean, flat))
-    found = js.nearest_ideal_batch(pops, maps="positive_definite", batch_size=4)
+    found = js.nearest_ideal_batch(
+        pops, maps="positive_definite", batch_size=4, reference=1
+    )
     assert found.status[2] in (js.Status.NONFINITE, js.Status.BAD_INPUT)
     assert found.status[7] == js.Status.BAD_INPUT
     assert int((found.status != js.Status.CONVERGED).sum()) == 2
 
 
 def test_a_sequence_is_stacked(solved):
-    listed = js.nearest_ideal_batch(POPS, maps="positive_definite", batch_size=4)
+    listed = js.nearest_ideal_batch(
+        POPS, maps="positive_definite", batch_size=4, reference=1
+    )
     assert identical(listed, solved)
 
 
 def test_univariate_cells_need_no_chunks(eps):
     rng = np.random.default_rng(1)
     pops = [random_univariate(rng, 3, 2) for _ in range(5)]
-    found = js.nearest_ideal_batch(pops)
+    found = js.nearest_ideal_batch(pops, reference=1)
     for index, pop in enumerate(pops):
-        alone = js.nearest_ideal(pop)
+        alone = js.nearest_ideal(pop, reference=1)
         assert jnp.allclose(found.kl[index], alone.kl, rtol=1e3 * eps)
 
 
@@ -99,13 +107,13 @@ def test_gradients_pass_through(eps):
             STACKED.priors, js.MultivariateNormal(mean, STACKED.conditionals.cov)
         )
         return js.nearest_ideal_batch(
-            pops, maps="shared_covariance", batch_size=4
+            pops, maps="shared_covariance", batch_size=4, reference=1
         ).kl.sum()
 
     def alone(mean):
         cells = js.MultivariateNormal(mean, POPS[9].conditionals.cov)
         return js.nearest_ideal(
-            js.Population(POPS[9].priors, cells), maps="shared_covariance"
+            js.Population(POPS[9].priors, cells), maps="shared_covariance", reference=1
         ).kl
 
     slope = jax.grad(total)(STACKED.conditionals.mean)
@@ -115,12 +123,12 @@ def test_gradients_pass_through(eps):
 
 def test_errors_name_the_argument():
     with pytest.raises(ValueError, match="pops is empty"):
-        js.nearest_ideal_batch([])
+        js.nearest_ideal_batch([], reference=1)
     with pytest.raises(ValueError, match="one family and shape"):
-        js.nearest_ideal_batch([POPS[0], random_univariate(RNG, 2, 2)])
+        js.nearest_ideal_batch([POPS[0], random_univariate(RNG, 2, 2)], reference=1)
     with pytest.raises(ValueError, match="batch_size=0"):
-        js.nearest_ideal_batch(STACKED, batch_size=0)
+        js.nearest_ideal_batch(STACKED, batch_size=0, reference=1)
     with pytest.raises(ValueError, match=r"\[N, K, G\]"):
-        js.nearest_ideal_batch(POPS[0])
+        js.nearest_ideal_batch(POPS[0], reference=1)
     with pytest.raises(ValueError, match=r"\[K, G\]"):
-        js.nearest_ideal(STACKED)
+        js.nearest_ideal(STACKED, reference=1)

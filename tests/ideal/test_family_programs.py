@@ -95,7 +95,9 @@ def brute_force_cost(family, all_groups, k):
 def test_equals_brute_force(family, intervention, x64):
     n = 100
     pops = stacked(family, n)
-    found = js.nearest_ideal_batch(pops, intervention).require()
+    found = js.nearest_ideal_batch(
+        pops, intervention=intervention, reference=1
+    ).require()
     rng = np.random.default_rng(0)
     cost, size = brute_force_cost(family, intervention == "all_groups", 2)
     for row in range(n):
@@ -120,7 +122,7 @@ def test_equals_brute_force(family, intervention, x64):
 
 def test_exponential_has_a_closed_form(eps):
     pop = random_population(js.Exponential, 3, (3, 2))
-    found = js.nearest_ideal(pop).require()
+    found = js.nearest_ideal(pop, reference=1).require()
     rate, w = pop.conditionals.rate, found.target.priors
     gain = w[:, 0].sum() / jnp.sum(w[:, 0] * rate[:, 0] / rate[:, 1])
     assert jnp.allclose(1 / found.group_maps.scale[0], gain, rtol=eps**0.5)
@@ -130,7 +132,7 @@ def test_exponential_has_a_closed_form(eps):
 @pytest.mark.parametrize("family", [js.Gumbel, js.Exponential, js.Gamma, js.Weibull])
 def test_the_target_is_an_orbit(family, intervention, eps):
     pop = random_population(family, 5, (3, 3))
-    found = js.nearest_ideal(pop, intervention, reference=2).require()
+    found = js.nearest_ideal(pop, intervention=intervention, reference=2).require()
     cells = found.target.conditionals
     for a in range(3):
         move = jax.tree.map(lambda leaf, a=a: leaf[a], found.group_maps)
@@ -148,8 +150,8 @@ def test_a_laplace_may_be_reflected(eps):
         jnp.array([[0.0, 0.0], [2.0, -2.0], [3.0, -3.0]]), jnp.ones((3, 2))
     )
     pop = js.Population(jnp.full((3, 2), 1 / 6), cells)
-    assert float(js.nearest_ideal(pop).kl) > 0.1
-    found = js.nearest_ideal(pop, allow_reflection=True).require()
+    assert float(js.nearest_ideal(pop, reference=1).kl) > 0.1
+    found = js.nearest_ideal(pop, allow_reflection=True, reference=1).require()
     assert abs(float(found.kl)) < 1e2 * eps
     assert jnp.allclose(found.group_maps.scale[0], -1.0, rtol=eps**0.5)
 
@@ -157,7 +159,7 @@ def test_a_laplace_may_be_reflected(eps):
 @pytest.mark.parametrize("family", COMMON)
 def test_the_barycentre_is_nearest(family, eps):
     pop = random_population(family, 7, (3, 3))
-    found = js.nearest_ideal(pop, "all_groups").require()
+    found = js.nearest_ideal(pop, intervention="all_groups", reference=1).require()
     cells = found.target.conditionals
     for a in range(3):
         same = jax.tree.map(lambda leaf, a=a: leaf[:, a], cells)
@@ -183,7 +185,7 @@ def test_the_categorical_barycentre_is_nearest(eps):
     rng = np.random.default_rng(0)
     cells = js.Categorical(jnp.asarray(rng.normal(size=(2, 3, 4))))
     pop = js.Population(jnp.full((2, 3), 1 / 6), cells)
-    found = js.nearest_ideal(pop, "all_groups").require()
+    found = js.nearest_ideal(pop, intervention="all_groups", reference=1).require()
 
     def total(logits):
         both = js.Categorical(jnp.broadcast_to(logits[:, None], (2, 3, 4)))
@@ -199,7 +201,7 @@ def test_jit_vmap_grad(family, eps):
 
     @jax.jit
     def kl(pop):
-        return js.nearest_ideal(pop, "all_groups").kl
+        return js.nearest_ideal(pop, intervention="all_groups", reference=1).kl
 
     values = jax.jit(jax.vmap(kl))(pops)
     first = jax.tree.map(lambda leaf: leaf[0], pops)
@@ -226,7 +228,9 @@ def test_implicit_derivative_equals_finite_differences(family, intervention, x64
     @jax.jit
     def total(t):
         moved = [leaf + t * step for leaf, step in zip(leaves, steps, strict=True)]
-        found = js.nearest_ideal(jax.tree.unflatten(tree, moved), intervention)
+        found = js.nearest_ideal(
+            jax.tree.unflatten(tree, moved), intervention=intervention, reference=1
+        )
         first = jax.tree.map(lambda leaf: leaf[0], found.group_maps)
         return jnp.sum(jnp.sin(first(probe))) + found.kl
 
@@ -250,9 +254,11 @@ def mixed_population(rng):
 @pytest.mark.parametrize("intervention", INTERVENTIONS)
 def test_a_product_is_solved_block_by_block(intervention, eps):
     pop = mixed_population(np.random.default_rng(2))
-    found = js.nearest_ideal(pop, intervention).require()
+    found = js.nearest_ideal(pop, intervention=intervention, reference=1).require()
     parts = [
-        js.nearest_ideal(js.Population(pop.priors, block), intervention).feature_kl
+        js.nearest_ideal(
+            js.Population(pop.priors, block), intervention=intervention, reference=1
+        ).feature_kl
         for block in pop.conditionals.blocks
     ]
     assert jnp.allclose(found.feature_kl, sum(parts), rtol=100 * eps)
@@ -270,4 +276,4 @@ def test_families_without_a_program_say_so():
     shape = (2, 2)
     pop = js.Population(jnp.full(shape, 0.25), js.Pareto(*(jnp.ones(shape),) * 2))
     with pytest.raises(NotImplementedError, match="no program for the family Pareto"):
-        js.nearest_ideal(pop)
+        js.nearest_ideal(pop, reference=1)

@@ -32,7 +32,9 @@ def test_envelope_gradient_equals_finite_differences(maps, intervention, x64):
 
     @jax.jit
     def gap(t):
-        return js.ideality_gap(along(pop, t, direction), intervention, maps=maps)
+        return js.ideality_gap(
+            along(pop, t, direction), intervention=intervention, maps=maps, reference=1
+        )
 
     step = 1e-5
     finite = (gap(step) - gap(-step)) / (2 * step)
@@ -52,10 +54,14 @@ def test_univariate_gap_has_the_gradient_of_the_divergence(intervention, priors,
         return js.Population(pop.priors, cells)
 
     def gap(loc):
-        return js.ideality_gap(moved(loc), intervention, priors=priors)
+        return js.ideality_gap(
+            moved(loc), intervention=intervention, priors=priors, reference=1
+        )
 
     def kl(loc):
-        return js.nearest_ideal(moved(loc), intervention, priors=priors).kl
+        return js.nearest_ideal(
+            moved(loc), intervention=intervention, priors=priors, reference=1
+        ).kl
 
     loc = pop.conditionals.loc
     (value, slope), (expected, other) = (
@@ -71,7 +77,7 @@ def test_descent_on_the_gap_makes_groups_alike():
     @jax.jit
     def gap(loc):
         cells = js.Normal(loc, pop.conditionals.scale)
-        return js.ideality_gap(js.Population(pop.priors, cells))
+        return js.ideality_gap(js.Population(pop.priors, cells), reference=1)
 
     loc = pop.conditionals.loc
     first = gap(loc)
@@ -81,10 +87,10 @@ def test_descent_on_the_gap_makes_groups_alike():
     scales = pop.conditionals.scale
     # What is left is what means cannot mend: the ratios of scales, and the priors.
     same = js.Normal(jnp.zeros_like(loc), scales)
-    floor = js.nearest_ideal(js.Population(pop.priors, same)).kl
+    floor = js.nearest_ideal(js.Population(pop.priors, same), reference=1).kl
     assert jnp.allclose(gap(loc), floor, atol=1e-3)
 
 
 def test_options_are_checked():
     with pytest.raises(ValueError, match="maps='round' is not known"):
-        js.ideality_gap(POP, maps="round")
+        js.ideality_gap(POP, maps="round", reference=1)

@@ -24,10 +24,11 @@ def total(t, intervention, maps, differentiate):
     """What the iterating kinds of maps make of the population `t` along the direction."""
     found = js.nearest_ideal(
         along(POP, t, DIRECTION),
-        intervention,
+        intervention=intervention,
         maps=maps,
         differentiate=differentiate,
         solver=ACCURATE,
+        reference=1,
     )
     return number(found, PROBE)
 
@@ -78,7 +79,11 @@ def test_other_gauges_equal_finite_differences(
     def of(t, differentiate):
         moved = along(pop, t, direction)
         found = js.nearest_ideal(
-            moved, intervention, maps=maps, differentiate=differentiate
+            moved,
+            intervention=intervention,
+            maps=maps,
+            differentiate=differentiate,
+            reference=1,
         )
         return number(found, probe)
 

@@ -23,7 +23,9 @@ POP = random_multivariate(np.random.default_rng(0), 2, 3, 3, tied=False)
 @pytest.mark.parametrize("intervention", INTERVENTIONS)
 @pytest.mark.parametrize("maps", MAPS)
 def test_the_target_is_an_orbit_and_full_is_nearest(maps, intervention, eps):
-    found = js.nearest_ideal(POP, intervention, maps=maps).require()
+    found = js.nearest_ideal(
+        POP, intervention=intervention, maps=maps, reference=1
+    ).require()
     template = found.target.conditionals.pushforward(
         jax.tree.map(lambda leaf: leaf[None], found.group_maps)
     )
@@ -35,19 +37,25 @@ def test_the_target_is_an_orbit_and_full_is_nearest(maps, intervention, eps):
         stays = found.target.conditionals
         assert jnp.allclose(stays.mean[:, 1], POP.conditionals.mean[:, 1], atol=eps)
         assert jnp.allclose(stays.cov[:, 1], POP.conditionals.cov[:, 1], atol=eps)
-    nearest = js.nearest_ideal(POP, intervention).kl
+    nearest = js.nearest_ideal(POP, intervention=intervention, reference=1).kl
     assert nearest <= found.kl * (1 + 100 * eps)
     if intervention == "all_groups":
-        assert found.kl <= js.nearest_ideal(POP, maps=maps).kl * (1 + 100 * eps)
+        assert found.kl <= js.nearest_ideal(POP, maps=maps, reference=1).kl * (
+            1 + 100 * eps
+        )
 
 
 def test_gauges_are_what_they_say(eps):
     cells = POP.conditionals
-    moves = js.nearest_ideal(POP, maps="positive_definite").group_maps.inverse().weight
+    moves = (
+        js.nearest_ideal(POP, maps="positive_definite", reference=1)
+        .group_maps.inverse()
+        .weight
+    )
     assert jnp.allclose(moves, jnp.swapaxes(moves, 1, 2), atol=1e3 * eps)
     assert (jnp.linalg.eigvalsh(moves) > 0).all()
     for pivot in (0, 1):
-        found = js.nearest_ideal(POP, maps="pivot", pivot=pivot)
+        found = js.nearest_ideal(POP, maps="pivot", pivot=pivot, reference=1)
         values, vectors = jnp.linalg.eigh(cells.cov[pivot, 1])
         root = (vectors * jnp.sqrt(values)) @ vectors.T
         inner = found.group_maps.inverse().weight[0] @ root
@@ -58,7 +66,7 @@ def test_gauges_are_what_they_say(eps):
 @pytest.mark.parametrize("k", [2, 3])
 def test_full_equals_brute_force(intervention, k, eps):
     pop = random_multivariate(np.random.default_rng(k), k, 2, 2, tied=False)
-    found = js.nearest_ideal(pop, intervention)
+    found = js.nearest_ideal(pop, intervention=intervention, reference=1)
     best = least_feature_kl(pop, intervention, starts=6, seed=k)
     assert abs(float(found.feature_kl) - best) < 1e-6 + 1e3 * eps
 
@@ -101,10 +109,10 @@ def relative_gradient(pop: js.Population, found: js.Steering) -> float:
 
 
 def test_full_is_stationary(x64):
-    found = js.nearest_ideal(POP)
+    found = js.nearest_ideal(POP, reference=1)
     assert relative_gradient(POP, found) < 1e-6
     assert found.residual < 1e-6
-    tied = js.nearest_ideal(POP, maps="shared_covariance")
+    tied = js.nearest_ideal(POP, maps="shared_covariance", reference=1)
     assert relative_gradient(POP, tied) > 1e-2  # the check can fail
 
 
@@ -115,10 +123,10 @@ def test_a_mirrored_group_needs_a_reflection(eps):
     mean = cells.mean.at[:, 0].set(cells.mean[:, 1] @ mirror)
     cov = cells.cov.at[:, 0].set(mirror @ cells.cov[:, 1] @ mirror)
     mirrored = js.Population(pop.priors, js.MultivariateNormal(mean, cov))
-    free = js.nearest_ideal(mirrored, allow_reflection=True)
+    free = js.nearest_ideal(mirrored, allow_reflection=True, reference=1)
     assert free.feature_kl < 1e3 * eps
     assert jnp.linalg.det(free.group_maps.weight[0]) < 0
-    turned = js.nearest_ideal(mirrored)
+    turned = js.nearest_ideal(mirrored, reference=1)
     assert turned.feature_kl > 1e-3
     assert jnp.linalg.det(turned.group_maps.weight[0]) > 0
 
@@ -130,8 +138,8 @@ def test_units_of_the_features_do_not_matter(scale, eps):
     other = js.MultivariateNormal(
         cells.mean * units, cells.cov * units * units[:, None]
     )
-    found = js.nearest_ideal(js.Population(POP.priors, other)).require()
-    assert jnp.allclose(found.kl, js.nearest_ideal(POP).kl, rtol=1e4 * eps)
+    found = js.nearest_ideal(js.Population(POP.priors, other), reference=1).require()
+    assert jnp.allclose(found.kl, js.nearest_ideal(POP, reference=1).kl, rtol=1e4 * eps)
 
 
 @pytest.mark.parametrize(
@@ -144,9 +152,13 @@ def test_units_of_the_features_do_not_matter(scale, eps):
 )
 def test_joint_priors_are_nearest(maps, intervention, eps):
     pop = random_multivariate(np.random.default_rng(5), 2, 2, 2, tied=False)
-    joint = js.nearest_ideal(pop, intervention, maps=maps, priors="joint").require()
+    joint = js.nearest_ideal(
+        pop, intervention=intervention, maps=maps, priors="joint", reference=1
+    ).require()
     for mode in ("reweigh", "reference"):
-        other = js.nearest_ideal(pop, intervention, maps=maps, priors=mode)
+        other = js.nearest_ideal(
+            pop, intervention=intervention, maps=maps, priors=mode, reference=1
+        )
         assert joint.kl <= other.kl + 100 * eps
     w = np.asarray(joint.target.priors, float)
     assert np.allclose(w, np.outer(w.sum(1), w.sum(0)), atol=100 * eps)
@@ -168,5 +180,5 @@ def test_an_affine_image_is_found(k, d, x64):
         cells = js.MultivariateNormal(jnp.asarray(mean), jnp.asarray(cov))
         pops.append(js.Population(jnp.asarray(priors), cells))
     # The answer is what counts here; some of these maps are badly conditioned.
-    found = js.nearest_ideal_batch(pops)
+    found = js.nearest_ideal_batch(pops, reference=1)
     assert float(jnp.max(found.kl)) < 1e-10

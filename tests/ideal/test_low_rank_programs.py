@@ -184,8 +184,10 @@ HEAVY = [
 @pytest.mark.parametrize(("intervention", "maps"), LIGHT + HEAVY)
 def test_equals_the_dense_program(intervention, maps, eps):
     pop = POP if intervention == "affirmative" else low_rank(4, 2, 2, 3, 1)
-    low = js.nearest_ideal(pop, intervention, maps=maps)
-    full = js.nearest_ideal(dense(pop), intervention, maps=maps)
+    low = js.nearest_ideal(pop, intervention=intervention, maps=maps, reference=1)
+    full = js.nearest_ideal(
+        dense(pop), intervention=intervention, maps=maps, reference=1
+    )
     assert low.converged and full.converged
     assert low.kl.dtype == pop.priors.dtype
     assert close(low.kl, full.kl, 1000 * eps)
@@ -200,7 +202,7 @@ def test_equals_the_dense_program(intervention, maps, eps):
 
 
 def test_a_dense_target_of_a_low_rank_source(eps):
-    found = js.nearest_ideal(POP, maps="positive_definite")
+    found = js.nearest_ideal(POP, maps="positive_definite", reference=1)
     assert isinstance(found.source.conditionals, js.LowRankNormal)
     assert isinstance(found.target.conditionals, js.MultivariateNormal)
     assert close(found.kl, found.target.kl(dense(POP)), 500 * eps)
@@ -212,7 +214,7 @@ def test_a_dense_target_of_a_low_rank_source(eps):
 
 
 def test_diagonal_maps_keep_the_rank():
-    found = js.nearest_ideal(POP, maps="diagonal")
+    found = js.nearest_ideal(POP, maps="diagonal", reference=1)
     assert isinstance(found.target.conditionals, js.LowRankNormal)
     assert found.target.conditionals.factor.shape == POP.conditionals.factor.shape
     assert isinstance(found.group_maps, DiagonalMap)
@@ -222,8 +224,10 @@ def test_diagonal_maps_keep_the_rank():
     "priors", ["reference", pytest.param("joint", marks=pytest.mark.slow)]
 )
 def test_other_priors_and_a_closed_form(priors, eps):
-    low = js.nearest_ideal(POP, maps="shared_covariance", priors=priors)
-    full = js.nearest_ideal(dense(POP), maps="shared_covariance", priors=priors)
+    low = js.nearest_ideal(POP, maps="shared_covariance", priors=priors, reference=1)
+    full = js.nearest_ideal(
+        dense(POP), maps="shared_covariance", priors=priors, reference=1
+    )
     assert low.converged
     assert close(low.target.priors, full.target.priors, 20 * eps**0.5)
     assert close(low.kl, full.kl, 20 * eps**0.5)
@@ -233,12 +237,14 @@ def test_a_batch_is_its_rows(eps):
     pops = [low_rank(seed, 3, 2, 4, 1) for seed in (0, 5)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *pops)
     solve = jax.jit(
-        jax.vmap(lambda pop: js.nearest_ideal(pop, maps="positive_definite"))
+        jax.vmap(
+            lambda pop: js.nearest_ideal(pop, maps="positive_definite", reference=1)
+        )
     )
     batch = solve(stacked)
     assert batch.converged.all()
     for row, pop in enumerate(pops):
-        alone = js.nearest_ideal(pop, maps="positive_definite")
+        alone = js.nearest_ideal(pop, maps="positive_definite", reference=1)
         assert close(batch.kl[row], alone.kl, 1000 * eps)
         near = 200 * eps**0.5
         assert close(batch.group_maps.weight[row], alone.group_maps.weight, near)
@@ -248,14 +254,16 @@ def test_singular_cells_end_as_a_status():
     cells = POP.conditionals
     diagonal = cells.diagonal.at[0, 0].set(-1.0)
     bad = js.LowRankNormal(cells.mean, cells.factor, diagonal)
-    found = js.nearest_ideal(js.Population(POP.priors, bad), maps="positive_definite")
+    found = js.nearest_ideal(
+        js.Population(POP.priors, bad), maps="positive_definite", reference=1
+    )
     assert found.status == js.Status.NONFINITE
 
 
 def test_many_features_converge_to_a_stationary_point_of_the_dense_objective(eps):
     n_classes, d = 6, 64
     pop = low_rank(6, n_classes, 2, d, 4)
-    found = js.nearest_ideal(pop, maps="positive_definite")
+    found = js.nearest_ideal(pop, maps="positive_definite", reference=1)
     assert found.converged
     weight = found.target.priors[:, 0]
     objective = mismatch_of(group(dense(pop), 0), group(dense(pop), 1), weight)
@@ -278,7 +286,9 @@ def test_derivatives_by_the_parameters_match_finite_differences(maps, x64):
 
     def total(cells, differentiate):
         moved = js.Population(pop.priors, cells)
-        found = js.nearest_ideal(moved, maps=maps, differentiate=differentiate)
+        found = js.nearest_ideal(
+            moved, maps=maps, differentiate=differentiate, reference=1
+        )
         return found.kl + jnp.sum(jnp.sin(found.target.conditionals.mean))
 
     value = jax.jit(lambda cells: total(cells, "none"))
@@ -304,7 +314,7 @@ def test_gap_is_a_loss_of_the_parameters(x64):
     @jax.value_and_grad
     def gap(cells):
         return js.ideality_gap(
-            js.Population(POP.priors, cells), maps="shared_covariance"
+            js.Population(POP.priors, cells), maps="shared_covariance", reference=1
         )
 
     low, slope = gap(POP.conditionals)

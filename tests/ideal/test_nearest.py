@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,16 +43,16 @@ def test_one_group_is_refused():
 
 def test_what_is_no_population_is_refused():
     with pytest.raises(ValueError, match="fit_population"):
-        js.nearest_ideal(np.zeros((2, 2)))
+        js.nearest_ideal(np.zeros((2, 2)), reference=1)
     cells = js.Normal(jnp.zeros((3, 2)), jnp.ones((3, 2)))
     with pytest.raises(ValueError, match=r"batch shape \(2, 2\)"):
-        js.nearest_ideal(js.Population(jnp.full((2, 2), 0.25), cells))
+        js.nearest_ideal(js.Population(jnp.full((2, 2), 0.25), cells), reference=1)
 
 
 @pytest.mark.parametrize("value", [jnp.nan, jnp.inf])
 def test_unusable_moments_end_as_bad_input(value):
     cells = js.Normal(UNIVARIATE.conditionals.loc.at[0, 0].set(value), jnp.ones((2, 2)))
-    found = js.nearest_ideal(js.Population(UNIVARIATE.priors, cells))
+    found = js.nearest_ideal(js.Population(UNIVARIATE.priors, cells), reference=1)
     assert found.status == js.Status.BAD_INPUT
     with pytest.raises(js.SolveError, match="BAD_INPUT"):
         found.require()
@@ -58,9 +60,9 @@ def test_unusable_moments_end_as_bad_input(value):
 
 def test_an_empty_cell_or_a_negative_scale_ends_as_bad_input():
     empty = js.Population(jnp.array([[0.0, 0.5], [0.2, 0.3]]), UNIVARIATE.conditionals)
-    assert js.nearest_ideal(empty).status == js.Status.BAD_INPUT
+    assert js.nearest_ideal(empty, reference=1).status == js.Status.BAD_INPUT
     cells = js.Normal(jnp.zeros((2, 2)), -jnp.ones((2, 2)))
-    found = js.nearest_ideal(js.Population(UNIVARIATE.priors, cells))
+    found = js.nearest_ideal(js.Population(UNIVARIATE.priors, cells), reference=1)
     assert found.status == js.Status.BAD_INPUT
 
 
@@ -68,7 +70,9 @@ def test_a_singular_covariance_ends_as_nonfinite():
     cells = MULTIVARIATE.conditionals
     singular = js.MultivariateNormal(cells.mean, cells.cov.at[0, 0].set(-jnp.eye(3)))
     found = js.nearest_ideal(
-        js.Population(MULTIVARIATE.priors, singular), maps="shared_covariance"
+        js.Population(MULTIVARIATE.priors, singular),
+        maps="shared_covariance",
+        reference=1,
     )
     assert found.status == js.Status.NONFINITE
 
@@ -82,7 +86,9 @@ def test_one_bad_row_leaves_the_batch_alone():
         js.Normal(batch.conditionals.loc.at[2].set(jnp.nan), batch.conditionals.scale),
     )
     for intervention in ("affirmative", "all_groups"):
-        solve = jax.jit(jax.vmap(lambda p: js.nearest_ideal(p, intervention)))  # noqa: B023
+        solve = jax.jit(
+            jax.vmap(partial(js.nearest_ideal, intervention=intervention, reference=1))
+        )
         good, mixed = solve(batch), solve(spoiled)
         rows = np.array([0, 1, 3])
         assert np.array_equal(np.asarray(good.kl)[rows], np.asarray(mixed.kl)[rows])
@@ -97,7 +103,7 @@ def test_nothing_is_traced_again_for_new_values():
     @jax.jit
     def solve(pop):
         traces.append(1)
-        return js.nearest_ideal(pop, "all_groups").kl
+        return js.nearest_ideal(pop, intervention="all_groups", reference=1).kl
 
     for seed in range(3):
         solve(random_univariate(np.random.default_rng(seed), 2, 2))
@@ -112,7 +118,11 @@ def test_implicit_unrolled_and_finite_differences_agree(intervention, priors, x6
     def total(loc, differentiate):
         moved = js.Population(pop.priors, js.Normal(loc, pop.conditionals.scale))
         found = js.nearest_ideal(
-            moved, intervention, priors=priors, differentiate=differentiate
+            moved,
+            intervention=intervention,
+            priors=priors,
+            differentiate=differentiate,
+            reference=1,
         )
         return jnp.sum(jnp.sin(found.target.conditionals.loc)) + found.kl
 
@@ -134,7 +144,7 @@ def test_hessian_and_vmapped_gradient_are_finite(x64):
         moved = js.Population(
             UNIVARIATE.priors, js.Normal(loc, UNIVARIATE.conditionals.scale)
         )
-        return js.nearest_ideal(moved, "all_groups").kl
+        return js.nearest_ideal(moved, intervention="all_groups", reference=1).kl
 
     loc = UNIVARIATE.conditionals.loc
     hessian = jax.hessian(kl)(loc).reshape(4, 4)
@@ -170,30 +180,37 @@ def test_the_group_that_stays_keeps_its_cells_at_no_cost(maps, reference, eps):
 
 
 def test_keep_does_not_claim_to_be_ideal():
-    found = js.nearest_ideal(UNIVARIATE, priors="keep")
+    found = js.nearest_ideal(UNIVARIATE, priors="keep", reference=1)
     assert not found.ideal
     assert found.prior_kl == 0
-    assert js.nearest_ideal(UNIVARIATE).ideal
+    assert js.nearest_ideal(UNIVARIATE, reference=1).ideal
 
 
 def test_priors_modes_do_what_they_say(eps):
     q = np.asarray(UNIVARIATE.priors, float)
-    reweighed = js.nearest_ideal(UNIVARIATE).target.priors
+    reweighed = js.nearest_ideal(UNIVARIATE, reference=1).target.priors
     assert np.allclose(reweighed, np.outer(q.sum(1), q.sum(0)), atol=10 * eps)
-    referred = js.nearest_ideal(UNIVARIATE, priors="reference").target.priors
+    referred = js.nearest_ideal(
+        UNIVARIATE, priors="reference", reference=1
+    ).target.priors
     assert np.allclose(referred[:, 1], q[:, 1], atol=10 * eps)
     assert np.allclose(referred.sum(0), q.sum(0), atol=10 * eps)
-    joint = js.nearest_ideal(UNIVARIATE, priors="joint")
-    assert joint.kl <= js.nearest_ideal(UNIVARIATE).kl + 10 * eps
-    assert joint.kl <= js.nearest_ideal(UNIVARIATE, priors="reference").kl + 10 * eps
+    joint = js.nearest_ideal(UNIVARIATE, priors="joint", reference=1)
+    assert joint.kl <= js.nearest_ideal(UNIVARIATE, reference=1).kl + 10 * eps
+    assert (
+        joint.kl
+        <= js.nearest_ideal(UNIVARIATE, priors="reference", reference=1).kl + 10 * eps
+    )
 
 
 @pytest.mark.slow
 def test_kl_is_the_populations_own(eps):
     for found in (
-        js.nearest_ideal(UNIVARIATE, "all_groups"),
-        js.nearest_ideal(MULTIVARIATE, maps="shared_covariance"),
-        js.nearest_ideal(MULTIVARIATE, "all_groups", maps="diagonal"),
+        js.nearest_ideal(UNIVARIATE, intervention="all_groups", reference=1),
+        js.nearest_ideal(MULTIVARIATE, maps="shared_covariance", reference=1),
+        js.nearest_ideal(
+            MULTIVARIATE, intervention="all_groups", maps="diagonal", reference=1
+        ),
     ):
         assert jnp.allclose(found.kl, found.target.kl(found.source), rtol=100 * eps)
         assert jnp.allclose(found.kl, found.prior_kl + found.feature_kl, rtol=10 * eps)
@@ -208,13 +225,16 @@ def test_diagonal_gauge_is_the_univariate_program_of_every_feature(eps):
     )
     priors = jnp.asarray(rng.dirichlet(np.ones(6)).reshape(3, 2))
     for intervention in ("affirmative", "all_groups"):
-        found = js.nearest_ideal(js.Population(priors, cells), intervention)
+        found = js.nearest_ideal(
+            js.Population(priors, cells), intervention=intervention, reference=1
+        )
         single = [
             js.nearest_ideal(
                 js.Population(
                     priors, js.Normal(cells.loc[..., j], cells.scale[..., j])
                 ),
-                intervention,
+                intervention=intervention,
+                reference=1,
             )
             for j in range(4)
         ]
@@ -226,7 +246,9 @@ def test_diagonal_gauge_is_the_univariate_program_of_every_feature(eps):
 
 def test_diagonal_gauge_of_full_covariances_is_an_orbit_too(eps):
     for intervention in ("affirmative", "all_groups"):
-        found = js.nearest_ideal(MULTIVARIATE, intervention, maps="diagonal")
+        found = js.nearest_ideal(
+            MULTIVARIATE, intervention=intervention, maps="diagonal", reference=1
+        )
         steered = found.target.conditionals.pushforward(
             jax.tree.map(lambda leaf: leaf[None], found.group_maps)
         )
@@ -240,15 +262,22 @@ def test_one_feature_needs_no_gauge(eps):
         cells.loc[..., None], jnp.square(cells.scale)[..., None, None]
     )
     for intervention in ("affirmative", "all_groups"):
-        found = js.nearest_ideal(js.Population(UNIVARIATE.priors, lifted), intervention)
-        plain = js.nearest_ideal(UNIVARIATE, intervention)
+        found = js.nearest_ideal(
+            js.Population(UNIVARIATE.priors, lifted),
+            intervention=intervention,
+            reference=1,
+        )
+        plain = js.nearest_ideal(UNIVARIATE, intervention=intervention, reference=1)
         assert jnp.allclose(found.kl, plain.kl, rtol=1e3 * eps)
 
 
 def test_log_normal_is_the_normal_of_the_logarithm(eps):
     cells = UNIVARIATE.conditionals
     logs = js.Population(UNIVARIATE.priors, js.LogNormal(cells.loc, cells.scale))
-    found, plain = js.nearest_ideal(logs), js.nearest_ideal(UNIVARIATE)
+    found, plain = (
+        js.nearest_ideal(logs, reference=1),
+        js.nearest_ideal(UNIVARIATE, reference=1),
+    )
     assert jnp.allclose(found.kl, plain.kl, rtol=10 * eps)
     x, group = jnp.array([0.5, 1.0, 3.0]), jnp.array([0, 1, 0])
     expected = jnp.exp(plain.transport(jnp.log(x), group))
@@ -257,14 +286,14 @@ def test_log_normal_is_the_normal_of_the_logarithm(eps):
 
 
 def test_cell_maps_carry_each_cell_onto_its_target(eps):
-    found = js.nearest_ideal(MULTIVARIATE, maps="shared_covariance")
+    found = js.nearest_ideal(MULTIVARIATE, maps="shared_covariance", reference=1)
     moved = MULTIVARIATE.conditionals.pushforward(found.cell_maps)
     assert jnp.allclose(moved.mean, found.target.conditionals.mean, atol=5e3 * eps)
     assert jnp.allclose(moved.cov, found.target.conditionals.cov, atol=5e3 * eps)
 
 
 def test_transport_uses_the_rows_own_map(eps):
-    found = js.nearest_ideal(MULTIVARIATE, maps="shared_covariance")
+    found = js.nearest_ideal(MULTIVARIATE, maps="shared_covariance", reference=1)
     x, label, group = MULTIVARIATE.sample(jax.random.key(0), 50)
     steered = found.transport(x, group)
     aware = found.transport(x, group, label)
@@ -281,7 +310,7 @@ def test_transport_uses_the_rows_own_map(eps):
 
 
 def test_transport_refuses_unknown_codes_and_wrong_shapes():
-    found = js.nearest_ideal(MULTIVARIATE, maps="shared_covariance")
+    found = js.nearest_ideal(MULTIVARIATE, maps="shared_covariance", reference=1)
     x, label, group = (np.asarray(a) for a in MULTIVARIATE.sample(jax.random.key(0), 5))
     with pytest.raises(ValueError, match="unknown value cannot be steered"):
         found.transport(x, group + 3)
@@ -298,7 +327,7 @@ def test_transport_refuses_unknown_codes_and_wrong_shapes():
 
 
 def test_weights_of_the_rows_make_class_and_group_independent(eps):
-    found = js.nearest_ideal(UNIVARIATE)
+    found = js.nearest_ideal(UNIVARIATE, reference=1)
     weighted = np.asarray(found.cell_weights * UNIVARIATE.priors, float)
     outer = np.outer(weighted.sum(1), weighted.sum(0))
     assert np.allclose(weighted, outer, atol=10 * eps)

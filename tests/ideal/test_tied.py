@@ -143,7 +143,9 @@ def test_equal_groups_are_left_alone(eps):
         jnp.repeat(pop.conditionals.mean[:, :1], 2, 1),
         jnp.repeat(pop.conditionals.cov[:, :1], 2, 1),
     )
-    found = js.nearest_ideal(js.Population(pop.priors, same), maps="shared_covariance")
+    found = js.nearest_ideal(
+        js.Population(pop.priors, same), maps="shared_covariance", reference=1
+    )
     assert jnp.allclose(found.group_maps.weight, jnp.eye(6), atol=2e3 * eps)
     assert float(found.feature_kl) < 2e3 * eps
 
@@ -152,7 +154,9 @@ def test_many_more_classes_than_features_and_the_reverse(eps):
     rng = np.random.default_rng(4)
     for k, d in [(12, 2), (2, 12)]:
         found = js.nearest_ideal(
-            random_multivariate(rng, k, 2, d, tied=True), maps="shared_covariance"
+            random_multivariate(rng, k, 2, d, tied=True),
+            maps="shared_covariance",
+            reference=1,
         )
         assert found.converged
         assert jnp.isfinite(found.group_maps.weight).all()
@@ -163,7 +167,9 @@ def test_collinear_class_means(eps):
     pop = random_multivariate(rng, 4, 2, 4, tied=True)
     line = jnp.arange(4.0)[:, None, None] * jnp.ones((1, 2, 4))
     cells = js.MultivariateNormal(line.astype(pop.priors.dtype), pop.conditionals.cov)
-    found = js.nearest_ideal(js.Population(pop.priors, cells), maps="shared_covariance")
+    found = js.nearest_ideal(
+        js.Population(pop.priors, cells), maps="shared_covariance", reference=1
+    )
     assert found.converged
     inverse = jnp.linalg.inv(found.group_maps.weight[0])
     assert jnp.isfinite(inverse).all()
@@ -177,7 +183,7 @@ def test_gradient_of_the_map_matches_finite_differences(x64):
         def total(mean, pop=pop):
             cells = js.MultivariateNormal(mean, pop.conditionals.cov)
             found = js.nearest_ideal(
-                js.Population(pop.priors, cells), maps="shared_covariance"
+                js.Population(pop.priors, cells), maps="shared_covariance", reference=1
             )
             return jnp.sum(jnp.sin(found.group_maps.weight)) + found.kl
 

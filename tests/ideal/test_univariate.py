@@ -29,8 +29,8 @@ def _solve(intervention, priors, reference, allow_reflection):
     return jax.jit(
         lambda pop: js.nearest_ideal(
             pop,
-            intervention,
-            reference,
+            intervention=intervention,
+            reference=reference,
             priors=priors,
             allow_reflection=allow_reflection,
         )
@@ -151,8 +151,8 @@ def test_no_point_of_a_fine_grid_is_below_the_search(eps):
 def test_reflection_lowers_the_kl_where_classes_are_reversed():
     cells = js.Normal(jnp.array([[0.0, 0.0], [-2.0, 2.0]]), jnp.ones((2, 2)))
     pop = js.Population(jnp.full((2, 2), 0.25), cells)
-    turned = js.nearest_ideal(pop, allow_reflection=True)
-    straight = js.nearest_ideal(pop)
+    turned = js.nearest_ideal(pop, allow_reflection=True, reference=1)
+    straight = js.nearest_ideal(pop, reference=1)
     assert turned.kl < 1e-6 < straight.kl
     assert turned.group_maps.scale[0] < 0 < straight.group_maps.scale[0]
 
@@ -160,7 +160,9 @@ def test_reflection_lowers_the_kl_where_classes_are_reversed():
 def test_reference_group_is_left_exactly_alone():
     rng = np.random.default_rng(5)
     for intervention in ("affirmative", "all_groups"):
-        found = js.nearest_ideal(random_univariate(rng, 3, 3), intervention, 2)
+        found = js.nearest_ideal(
+            random_univariate(rng, 3, 3), intervention=intervention, reference=2
+        )
         assert found.group_maps.scale[2] == 1
         assert found.group_maps.shift[2] == 0
 
@@ -169,14 +171,14 @@ def test_an_ideal_population_stays(eps):
     cells = js.Normal(jnp.array([[0.0, 1.0], [1.0, 3.0]]), jnp.array([[1.0, 2.0]] * 2))
     pop = js.Population(jnp.array([[0.2, 0.3], [0.2, 0.3]]), cells)
     for intervention in ("affirmative", "all_groups"):
-        found = js.nearest_ideal(pop, intervention)
+        found = js.nearest_ideal(pop, intervention=intervention, reference=1)
         assert abs(float(found.kl)) < 20 * eps
         assert jnp.allclose(found.target.conditionals.loc, cells.loc, atol=1e4 * eps)
 
 
 def test_one_class_is_the_transport_map(eps):
     cells = js.Normal(jnp.array([[0.0, 3.0]]), jnp.array([[1.0, 2.0]]))
-    found = js.nearest_ideal(js.Population(jnp.array([[0.4, 0.6]]), cells))
+    found = js.nearest_ideal(js.Population(jnp.array([[0.4, 0.6]]), cells), reference=1)
     assert abs(float(found.kl)) < 10 * eps
     assert jnp.allclose(found.group_maps.scale[0], 2.0, rtol=10 * eps)
     assert jnp.allclose(found.group_maps.shift[0], 3.0, rtol=10 * eps)
@@ -189,7 +191,9 @@ def test_extreme_scales_stay_finite_in_either_precision():
         )
         for intervention in ("affirmative", "all_groups"):
             found = js.nearest_ideal(
-                js.Population(jnp.full((2, 2), 0.25), cells), intervention
+                js.Population(jnp.full((2, 2), 0.25), cells),
+                intervention=intervention,
+                reference=1,
             )
             assert found.converged
             assert jnp.isfinite(found.kl)

@@ -93,7 +93,7 @@ def test_unusable_arguments(change, message):
 
 def test_certain_rows_go_where_their_group_goes():
     steering = js.nearest_ideal(
-        fit_soft_population(X, LABEL, SOFT), maps="positive_definite"
+        fit_soft_population(X, LABEL, SOFT), maps="positive_definite", reference=1
     )
     expected = steering.transport(X, GROUP)
     hot = np.eye(2)[GROUP]
@@ -111,7 +111,7 @@ def test_certain_rows_go_where_their_group_goes():
 
 
 def test_channels_keep_their_noise():
-    channel = js.gaussian_channel(fit_soft_population(X, LABEL, SOFT))
+    channel = js.gaussian_channel(fit_soft_population(X, LABEL, SOFT), reference=1)
     one, two = (
         np.asarray(soft_transport(channel, X, SOFT, key=jax.random.key(k)))
         for k in (0, 1)

@@ -68,7 +68,7 @@ def test_weights_stand_for_rows(eps):
 def test_from_rows_to_a_fair_population():
     x = sample("gamma", np.random.default_rng(2))
     pop = js.fit_population(x, LABEL, GROUP, "gamma")
-    found = js.nearest_ideal(pop).require()
+    found = js.nearest_ideal(pop, reference=1).require()
     moved = found.transport(x, GROUP)
     assert bool(jnp.all(jnp.isfinite(moved)))
     assert np.allclose(moved[GROUP == 1], x[GROUP == 1], rtol=1e-5)

@@ -74,7 +74,7 @@ def test_features_have_their_own_parameters():
     assert powers.shape == (2,) and powers[0] < 0.6 < 1.3 < powers[1]
     alone = js.fit_transformed_population(first, label, group, YeoJohnson(1.0))
     assert np.isclose(powers[0], alone.conditionals.bijection.power, atol=1e-4)
-    steering = js.nearest_ideal(pop, maps="shared_covariance").require()
+    steering = js.nearest_ideal(pop, maps="shared_covariance", reference=1).require()
     moved = steering.transport(x, group)
     assert moved.shape == x.shape and bool(jnp.all(jnp.isfinite(moved)))
     assert np.allclose(moved[group == 1], x[group == 1], atol=1e-3)

@@ -40,7 +40,9 @@ def population() -> js.Population:
 
 @functools.cache
 def steering(priors: str) -> js.Steering:
-    return js.nearest_ideal(population(), maps="shared_covariance", priors=priors)
+    return js.nearest_ideal(
+        population(), maps="shared_covariance", priors=priors, reference=1
+    )
 
 
 # JAX 0.7 has the switch under its older name only.
