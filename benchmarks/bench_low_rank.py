@@ -23,7 +23,7 @@ import numpy as np
 from _machine import describe, first_and_median, save
 
 import jaxsteer as js
-from jaxsteer.ideal._mismatch import mismatch_of
+from jaxsteer.ideal._affirmative_objective import affirmative_objective
 
 MAPS = ("positive_definite", "general")
 
@@ -67,7 +67,7 @@ def gradients(pop, x):
     """A hundred gradients of the objective, one after another."""
     own = jax.tree.map(lambda leaf: leaf[:, 0], pop.conditionals)
     home = jax.tree.map(lambda leaf: leaf[:, 1], pop.conditionals)
-    objective = mismatch_of(own, home, pop.priors[:, 0])
+    objective = affirmative_objective(own, home, pop.priors[:, 0])
 
     def step(x, _):
         return x - 1e-6 * objective.gradient(x), None

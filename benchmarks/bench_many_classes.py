@@ -33,7 +33,7 @@ from _machine import describe, first_and_median, save  # noqa: E402
 
 import jaxsteer as js  # noqa: E402
 from jaxsteer.ideal._tied import affirmative_tied  # noqa: E402
-from jaxsteer.solvers import RelativeNewton  # noqa: E402
+from jaxsteer.solvers import MatrixNewton  # noqa: E402
 
 
 def measure(
@@ -45,7 +45,7 @@ def measure(
 ) -> dict:
     """Seconds, steps and residual of one problem."""
     pop = population(parts, dtype)
-    accurate = RelativeNewton(tolerance=1e-7, product_dtype=product_dtype)
+    accurate = MatrixNewton(tolerance=1e-7, product_dtype=product_dtype)
     solver = None if maps == "shared_covariance" else accurate
     solve = jax.jit(
         lambda pop: js.nearest_ideal(

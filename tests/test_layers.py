@@ -14,6 +14,7 @@ ROOT = Path(jaxsteer.__file__).parent
 LAYERS = {
     "_types": 0,
     "_chunks": 0,
+    "_compilation": 0,
     "_errors": 0,
     "_labels": 0,
     "_pytrees": 0,

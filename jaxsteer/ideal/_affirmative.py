@@ -1,201 +1,219 @@
-"""The affirmative intervention on multivariate cells: one group moves at a time.
+"""The affirmative intervention on multivariate cells: the reference group stays.
 
-The template is the reference group, so every other group is a problem of its own.
+The template is the reference group, so every other group is a problem of its own, and
+all of them are solved side by side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxsteer._types import Array, Float
 from jaxsteer.families import MultivariateNormal
-from jaxsteer.ideal._diagonalization import diagonalizing_matrix
-from jaxsteer.ideal._gauges import (
-    monge_frame,
-    roughly,
-    solve_definite,
-    solve_general,
+from jaxsteer.ideal._affirmative_objective import (
+    AffirmativeObjective,
+    affirmative_objective,
 )
-from jaxsteer.ideal._mismatch import Mismatch, mismatch_of
-from jaxsteer.ideal._orbit import Orbit, for_each_group, join_maps
-from jaxsteer.ideal._stacks import Cells, at, group_first, pooled_cov
+from jaxsteer.ideal._diagonalization import diagonalizing_matrix
+from jaxsteer.ideal._matrix_programs import (
+    MANY_FEATURES,
+    MatrixSolution,
+    SearchOptions,
+    definite_frame,
+    solve_matrices,
+    trial_steps,
+)
+from jaxsteer.ideal._orbit import Orbit, join_maps
+from jaxsteer.ideal._stacks import Cells, at, groups_in_front, pooled_cov
 from jaxsteer.ideal._tied import tied_map
-from jaxsteer.linalg import after, all_after, inv_sqrtm_psd, matmul, transpose
-from jaxsteer.solvers import Differentiate, Solution
-
-# Above this many features the general kind of maps starts from the tied closed form alone:
-# every further start would cost as much as the solve.
-MANY_FEATURES = 128
+from jaxsteer.linalg import inv_sqrtm_psd, matmul, transpose
+from jaxsteer.solvers import Job
 
 
-def reference_roots(cells: Cells, reference: int, pivot: Any) -> Float[Array, "d d"]:
+class Group(NamedTuple):
+    """One group that moves: its cells, batch ``[K]``, and their weights ``[K]``."""
+
+    cells: Cells
+    weight: Array
+
+
+def reference_root(cells: Cells, pivot: Any) -> Float[Array, "d d"]:
     """Inverse root of the reference group's covariance in the pivot class."""
-    return inv_sqrtm_psd(at(cells, pivot, reference).cov)
+    return inv_sqrtm_psd(at(cells, pivot, 0).cov)
 
 
-def first_frame(objective: Mismatch, right: Array | None) -> Float[Array, "1 d d"]:
-    """Frame of the definite maps' solution, were the classes' covariances equal."""
-    objective = jax.lax.stop_gradient(objective)
-    second = objective.columns(objective.rows)  # the same whatever the matrix
-    second = after(second, objective.inverse_factor)
-    if right is not None:
-        right = jax.lax.stop_gradient(right)
-        second = matmul(right, matmul(second, transpose(right)))
-    return monge_frame(objective.rows / objective.log_weight[0], second)
-
-
-def definite(
-    objective: Mismatch, right: Array | None, solver: Any, differentiate: Differentiate
-) -> Solution:
-    """Solve one group's problem over ``s @ right``; convex."""
-    frame = first_frame(objective, right)
-    side = None if right is None else right[None]
-    return solve_definite(objective, frame, side, solver, differentiate)
-
-
-def starting_matrices(
-    group: tuple[Cells, Array],
-    template: Cells,
-    objective: Mismatch,
-    root: Array,
-    solver: Any,
-    *,
-    allow_reflection: bool,
-) -> Float[Array, "s d d"]:
-    """Matrices to start the search for general maps from; the definite answers too."""
-    own, weight = all_after(group, objective.inverse_factor)
-    share = weight / jnp.sum(weight)
-    pooled, within = pooled_cov(own, share), pooled_cov(template, share)
-
-    def tied(reflect):
-        return tied_map(
-            own.mean,
-            pooled,
-            template.mean,
-            within,
-            weight,
-            allow_reflection=reflect,
-        ).weight
-
-    starts = [tied(False)]
-    if allow_reflection:
-        pooled = after(pooled, starts[0])
-        starts.append(tied(True))
-    if own.mean.shape[-1] <= MANY_FEATURES:
-        # Both definite kinds of maps by one compiled search.
-        rights = jnp.stack([jnp.eye(len(root), dtype=root.dtype), root])
-        rights = after(rights, starts[-1])
-        ends = jax.lax.map(
-            lambda right: definite(objective, right, roughly(solver), "none").x[0],
-            rights,
-        )
-        starts.extend(ends)
-        if isinstance(own, MultivariateNormal):
-            own = all_after(own, ends)
-            paired = diagonalizing_matrix(
-                own.mean,
-                own.cov,
-                template.mean,
-                template.cov,
-                weight,
-                allow_reflection=allow_reflection,
-            )
-            starts.append(paired)
-    return jnp.stack(starts)
+def first_frame(
+    objective: AffirmativeObjective, right: Float[Array, "d d"]
+) -> Float[Array, "1 d d"]:
+    """Frame of the solution ``s @ right``, were the classes' covariances equal."""
+    moment = matmul(right, matmul(objective.input_moment, transpose(right)))
+    return definite_frame(objective.output_metric / objective.log_weight[0], moment)
 
 
 def _by_group(
     cells: Cells,
     weights: Float[Array, "K G"],
-    reference: int,
-    solve: Callable[[Any, Mismatch], Solution],
+    solve: Callable[[Group, AffirmativeObjective], MatrixSolution],
 ) -> Orbit:
     """Solve every moving group's problem and join the maps."""
-    n_groups = weights.shape[1]
-    others = np.array([a for a in range(n_groups) if a != reference])
-    template = at(cells, slice(None), reference)
+    template = at(cells, slice(None), 0)
 
-    def one(group):
-        objective = mismatch_of(group[0], template, group[1])
+    def one(group: Group):
+        objective = affirmative_objective(group.cells, template, group.weight)
         found = solve(group, objective)
         move = objective.best_map(found.x[0])
         return move, found.residual, found.status, found.steps
 
-    moved, residual, status, steps = for_each_group(
-        one, (group_first(cells, others), weights.T[others])
-    )
+    others = Group(groups_in_front(cells, slice(1, None)), weights.T[1:])
+    moved, residual, status, steps = jax.vmap(one)(others)
     return Orbit(
         template=template,
-        to_group=join_maps(moved, n_groups, reference),
+        to_group=join_maps(moved),
         residual=jnp.max(residual),
         status=jnp.max(status),
         steps=jnp.max(steps),
-        stays=reference,
+        reference_stays=True,
     )
 
 
 def affirmative_definite(
     cells: Cells,
     weights: Float[Array, "K G"],
-    reference: int,
     *,
     pivot: Any,
-    solver: Any,
-    differentiate: Differentiate,
+    options: SearchOptions,
 ) -> Orbit:
     """Maps ``x -> S x + b``, or with a pivot class ``r`` ``S Sigma_r^-1/2 x + b``.
 
     ``S`` positive definite, ``Sigma_r`` the reference group's covariance. Convex: the
     global optimum, certified by the residual.
 
+    Args:
+        cells: Batch ``[K, G]``, the reference group in front.
+        weights: ``[K, G]`` new priors.
+        pivot: The pivot class, or None.
+        options: How to search.
+
     References:
         "On Optimal Steering to Achieve Exact Fairness", Theorem 4.1.
     """
-    root = None
+    d = cells.mean.shape[-1]
+    root = jnp.eye(d, dtype=cells.mean.dtype)
     if pivot is not None:
-        root = reference_roots(cells, reference, pivot)
-        cells = all_after(cells, root)
+        root = reference_root(cells, pivot)
 
-    def solve(group, objective):
+    def solve(group: Group, objective: AffirmativeObjective) -> MatrixSolution:
         del group
-        return definite(objective, root, solver, differentiate)
+        fixed, right = jax.lax.stop_gradient((objective, root))
+        frame = first_frame(fixed, right)
+        points = matmul(frame, matmul(transpose(frame), right))[None]
+        return solve_matrices(
+            objective,
+            points,
+            frame[None],
+            root[None, None],
+            [Job(source=None)],
+            options,
+        )
 
-    return _by_group(cells, weights, reference, solve)
+    return _by_group(cells, weights, solve)
+
+
+def _closed_forms(
+    group: Group, template: Cells, *, reflect: bool
+) -> list[Float[Array, "d d"]]:
+    """Starts that take no search: pooled covariances, and paired axes."""
+    own, weight = group
+    share = weight / jnp.sum(weight)
+    pooled, within = pooled_cov(own, share), pooled_cov(template, share)
+    starts = [
+        tied_map(
+            own.mean, pooled, template.mean, within, weight, allow_reflection=reflect
+        ).weight
+    ]
+    few = own.mean.shape[-1] <= MANY_FEATURES
+    if few and isinstance(own, MultivariateNormal):
+        paired = diagonalizing_matrix(
+            own.mean,
+            own.cov,
+            template.mean,
+            template.cov,
+            weight,
+            allow_reflection=reflect,
+        )
+        starts.append(paired)
+    return starts
 
 
 def affirmative_general(
     cells: Cells,
     weights: Float[Array, "K G"],
-    reference: int,
     *,
     pivot: Any,
     allow_reflection: bool,
-    solver: Any,
-    differentiate: Differentiate,
+    options: SearchOptions,
 ) -> Orbit:
     """Maps ``x -> T x + b`` with any invertible ``T``: not convex, from several starts.
 
-    Never above the definite kinds of maps, whose answers are among the starts up to
-    ``MANY_FEATURES`` features.
+    Never above the definite maps, whose answers are among the starts up to
+    ``MANY_FEATURES`` features, nor, with reflections, above what is found without: the
+    best start of either kind is followed to its end.
     """
-    root = jax.lax.stop_gradient(reference_roots(cells, reference, pivot))
-    cells = all_after(cells, root)
-    template = jax.lax.stop_gradient(at(cells, slice(None), reference))
+    fixed_cells = jax.lax.stop_gradient(cells)
+    root = reference_root(fixed_cells, pivot)
+    template = at(fixed_cells, slice(None), 0)
 
-    def solve(group, objective):
-        starts = starting_matrices(
-            jax.lax.stop_gradient(group),
-            template,
-            jax.lax.stop_gradient(objective),
-            root,
-            solver,
-            allow_reflection=allow_reflection,
-        )
-        return solve_general(objective, starts[:, None], solver, differentiate)
+    def solve(group: Group, objective: AffirmativeObjective) -> MatrixSolution:
+        group, fixed = jax.lax.stop_gradient((group, objective))
+        starts = _closed_forms(group, template, reflect=False)
+        n_plain = len(starts)
+        if allow_reflection:
+            starts += _closed_forms(group, template, reflect=True)
+        return _search_general(objective, fixed, starts, n_plain, root, options)
 
-    return _by_group(cells, weights, reference, solve)
+    return _by_group(cells, weights, solve)
+
+
+def _search_general(
+    objective: AffirmativeObjective,
+    fixed: AffirmativeObjective,
+    starts: list[Array],
+    n_plain: int,
+    root: Array,
+    options: SearchOptions,
+) -> MatrixSolution:
+    """Try every start and the definite maps' answers; follow the best to the end."""
+    d = root.shape[-1]
+    identity = jnp.eye(d, dtype=root.dtype)
+    few = d <= MANY_FEATURES
+    rights = jnp.stack([identity, root])[:, None]
+    frames = jax.vmap(lambda right: first_frame(fixed, right[0]))(rights)
+    jobs, plain = [], list(range(n_plain))
+    if few:
+        ends = [len(starts), len(starts) + 1]
+        starts = [*starts, starts[0], starts[0]]
+        jobs += [
+            Job(source=None, frame=f, target=end, loose=True)
+            for f, end in enumerate(ends)
+        ]
+        plain += ends
+    mirrored = [s for s in range(len(starts)) if s not in plain]
+    trial = trial_steps(d)
+    for group in (plain, mirrored):
+        if len(group) > 1:
+            jobs += [Job(source=s, target=s, steps=trial) for s in group]
+        if group:
+            jobs.append(Job(source=tuple(group)))
+    return solve_matrices(
+        objective,
+        jnp.stack(starts)[:, None],
+        frames,
+        rights,
+        jobs,
+        options,
+        moment=fixed.input_moment,
+    )

@@ -2,168 +2,210 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxsteer._types import Array, Float
 from jaxsteer.families import MultivariateNormal
 from jaxsteer.ideal._affirmative import (
-    MANY_FEATURES,
+    Group,
     affirmative_general,
     first_frame,
-    reference_roots,
+    reference_root,
 )
-from jaxsteer.ideal._gauges import roughly, solve_definite, solve_general
-from jaxsteer.ideal._mismatch import mismatch_of
+from jaxsteer.ideal._affirmative_objective import affirmative_objective
+from jaxsteer.ideal._all_groups_objective import (
+    AllGroupsObjective,
+    all_groups_objective,
+)
+from jaxsteer.ideal._matrix_programs import (
+    LOOSE,
+    MANY_FEATURES,
+    MatrixSolution,
+    SearchOptions,
+    solve_matrices,
+    trial_steps,
+)
 from jaxsteer.ideal._orbit import Orbit
-from jaxsteer.ideal._profile import Profile, profile
-from jaxsteer.ideal._stacks import at, group_first
+from jaxsteer.ideal._stacks import at, groups_in_front
 from jaxsteer.ideal._tied import affirmative_tied
-from jaxsteer.linalg import after, all_after, einsum, matmul, transpose
+from jaxsteer.linalg import einsum, matmul, transpose
 from jaxsteer.maps import AffineMap
-from jaxsteer.solvers import Differentiate, Solution
+from jaxsteer.solvers import Job
 
 
-def _orbit(objective: Profile, found: Solution) -> Orbit:
+def _orbit(objective: AllGroupsObjective, found: MatrixSolution) -> Orbit:
     """The template in the reference group's coordinates, and the maps from it."""
-    template = objective.template(found.x)
-    matrix, home = after(objective.matrices(found.x), template.cov), objective.reference
-    mean, cov = template.mean, template.cov
-    if objective.pivot is not None:
-        to_home = matrix[home]
-        mean = matmul(mean, transpose(to_home))
-        cov = matmul(to_home, matmul(cov, transpose(to_home)))
-        # T_a T_home^-1
-        matrix = transpose(
-            jnp.linalg.solve(
-                jnp.broadcast_to(transpose(to_home), matrix.shape), transpose(matrix)
-            )
-        )
-        identity = jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
-        matrix = matrix.at[home].set(identity)
+    template, matrix, shift = objective.in_reference_coordinates(found.x)
     return Orbit(
-        template=MultivariateNormal(mean, cov),
-        to_group=AffineMap(matrix, template.shift),
+        template=template,
+        to_group=AffineMap(matrix, shift),
         residual=found.residual,
         status=found.status,
         steps=found.steps,
     )
 
 
-def _definite(
+def _frames(
     cells: MultivariateNormal,
     weights: Float[Array, "K G"],
-    reference: int,
-    pivot: Any,
-    solver: Any,
-    differentiate: Differentiate,
-) -> tuple[Profile, Solution]:
-    root = None
-    if pivot is not None:
-        root = reference_roots(cells, reference, pivot)
-        cells = all_after(cells, root)
-    objective = profile(cells, weights, reference, pivot)
-    cells = all_after(cells, objective.precision)
-    # First frames: every group brought to the reference group as template.
-    home = at(cells, slice(None), reference)
+    rights: Float[Array, "f d d"],
+) -> Float[Array, "f G d d"]:
+    """First frames: every group brought to the reference group as template."""
+    home = at(cells, slice(None), 0)
 
-    def frame(group):
-        return first_frame(mismatch_of(group[0], home, group[1]), root)[0]
+    def frames(group: Group):
+        objective = affirmative_objective(group.cells, home, group.weight)
+        return jax.vmap(lambda right: first_frame(objective, right)[0])(rights)
 
-    moving = np.array(objective.moving)
-    groups = (group_first(cells, moving), weights.T[moving])
-    frames = jax.lax.map(frame, jax.lax.stop_gradient(groups))
-    return objective, solve_definite(objective, frames, None, solver, differentiate)
+    groups = Group(groups_in_front(cells, slice(None)), weights.T)
+    return jnp.moveaxis(jax.vmap(frames)(groups), 0, 1)
+
+
+def _all_but_first(n_groups: int) -> Array:
+    return jnp.arange(n_groups) > 0
+
+
+def _with_identity_first(frames: Float[Array, "G d d"]) -> Float[Array, "G d d"]:
+    identity = jnp.eye(frames.shape[-1], dtype=frames.dtype)
+    return frames.at[0].set(identity)
+
+
+def _definite_starts(
+    cells: MultivariateNormal, weights: Float[Array, "K G"], pivot: Any
+) -> tuple[Array, Array]:
+    """Frames ``[2, G, d, d]`` without and with a pinned template, and their rights."""
+    d = cells.mean.shape[-1]
+    identity = jnp.eye(d, dtype=cells.mean.dtype)
+    rights = jnp.stack([identity, reference_root(cells, pivot)])
+    frames = _frames(cells, weights, rights)
+    frames = frames.at[0].set(_with_identity_first(frames[0]))
+    # The template itself is mapped by positive definite matrices.
+    ones = jnp.broadcast_to(identity, frames.shape)
+    return frames, ones
 
 
 def all_groups_definite(
     cells: MultivariateNormal,
     weights: Float[Array, "K G"],
-    reference: int,
     *,
     pivot: Any,
-    solver: Any,
-    differentiate: Differentiate,
+    options: SearchOptions,
 ) -> Orbit:
     """Positive definite maps from the template to each group.
 
-    "positive_definite" (no pivot): the template has the reference group's coordinates.
-    "pivot":
-    it has the identity as covariance of the pivot class, so that group ``a`` ends with
-    ``T_a^2`` there (the paper's form); the result is given in the reference group's
-    coordinates all the same.
+    Without a pivot the template has the reference group's coordinates. With one it has
+    the identity as covariance of the pivot class, so that group ``a`` ends with ``T_a^2``
+    there (the paper's form); the result is given in the reference group's coordinates
+    all the same.
     """
-    found = _definite(cells, weights, reference, pivot, solver, differentiate)
-    return _orbit(*found)
+    pinned = pivot is not None
+    objective = all_groups_objective(cells, weights, pivot if pinned else 0)
+    frames, rights = jax.lax.stop_gradient(
+        _definite_starts(cells, weights, pivot if pinned else 0)
+    )
+    pick = slice(1, 2) if pinned else slice(0, 1)
+    frames, rights = frames[pick], rights[pick]
+    objective = dataclasses.replace(objective, pinned=jnp.asarray(pinned))
+    found = solve_matrices(
+        objective,
+        matmul(frames, transpose(frames)),
+        frames,
+        rights,
+        [Job(source=None, pinned=pinned)],
+        options,
+        free=_all_but_first(weights.shape[1]),
+    )
+    return _orbit(objective, found)
 
 
 def all_groups_general(
     cells: MultivariateNormal,
     weights: Float[Array, "K G"],
-    reference: int,
     *,
     pivot: Any,
     allow_reflection: bool,
-    solver: Any,
-    differentiate: Differentiate,
+    options: SearchOptions,
 ) -> Orbit:
     """Any invertible maps: not convex, from several starts.
 
-    Started from the affirmative answer, hence never above it, and, up to
-    ``MANY_FEATURES`` features, from the definite kinds of maps' answers.
+    Started from the affirmative answer, and, up to ``MANY_FEATURES`` features, from the
+    definite maps' answers, hence not above any of them.
     """
     fixed_cells, fixed_weights = jax.lax.stop_gradient((cells, weights))
-    others = np.array([a for a in range(weights.shape[1]) if a != reference])
+    rough = dataclasses.replace(
+        options,
+        tolerance=jnp.maximum(options.tolerance, LOOSE),
+        differentiate="none",
+    )
     affirmative = affirmative_general(
         fixed_cells,
         fixed_weights,
-        reference,
         pivot=pivot,
         allow_reflection=allow_reflection,
-        solver=solver,
-        differentiate="none",
+        options=rough,
     )
-    starts = [affirmative.to_group.weight[others]]
-    if cells.mean.shape[-1] <= MANY_FEATURES:
-        for kind in (None, pivot):
-            fixed_cells = all_after(fixed_cells, starts[-1])
-            found = _definite(
-                fixed_cells, fixed_weights, reference, kind, roughly(solver), "none"
-            )
-            starts.append(_orbit(*found).to_group.weight[others])
-    objective = profile(all_after(cells, starts[-1]), weights, reference)
-    found = solve_general(objective, jnp.stack(starts), solver, differentiate)
+    starts = [affirmative.to_group.weight]
+    frames, rights = _definite_starts(fixed_cells, fixed_weights, pivot)
+    jobs = []
+    d = cells.mean.shape[-1]
+    if d <= MANY_FEATURES:
+        jobs = [
+            Job(source=None, frame=0, target=1, loose=True),
+            Job(source=None, frame=1, pinned=True, target=2, loose=True),
+            *(Job(source=s, target=s, steps=trial_steps(d)) for s in range(3)),
+        ]
+        starts = [*starts, *starts, *starts]
+    jobs.append(Job(source=tuple(range(len(starts)))))
+    objective = all_groups_objective(cells, weights, pivot)
+    points = jnp.stack(starts)
+    found = solve_matrices(
+        objective,
+        points,
+        frames,
+        rights,
+        jobs,
+        options,
+        free=_all_but_first(weights.shape[1]),
+        moment=jax.lax.stop_gradient(objective).input_moment(points[0]),
+    )
     return _orbit(objective, found)
 
 
 def all_groups_tied(
     cells: MultivariateNormal,
     weights: Float[Array, "K G"],
-    reference: int,
     *,
     allow_reflection: bool,
-    solver: Any,
-    differentiate: Differentiate,
+    options: SearchOptions,
 ) -> Orbit:
     """The maps of the population whose groups have one pooled covariance each.
 
     Nearest where each group's classes share one covariance; elsewhere ideal all the
     same, with the template that is best for these maps.
     """
-    share = weights / jnp.sum(weights, 0)
+    share = weights / jnp.sum(weights, 0)[None]
     pooled = einsum("ka,kaij->aij", share, cells.cov)
     tied = MultivariateNormal(
         cells.mean, jnp.broadcast_to(pooled, (len(weights), *pooled.shape))
     )
     fixed_cells, fixed_weights = jax.lax.stop_gradient((tied, weights))
     start = affirmative_tied(
-        fixed_cells, fixed_weights, reference, allow_reflection=allow_reflection
+        fixed_cells, fixed_weights, allow_reflection=allow_reflection
     )
-    others = np.array([a for a in range(weights.shape[1]) if a != reference])
-    first = start.to_group.weight[others][None]
-    model = profile(all_after(tied, first), weights, reference)
-    found = solve_general(model, first, solver, differentiate)
-    return _orbit(profile(all_after(cells, found.x), weights, reference), found)
+    points = start.to_group.weight[None]
+    model = all_groups_objective(tied, weights, 0)
+    found = solve_matrices(
+        model,
+        points,
+        points,
+        points,
+        [Job(source=0)],
+        options,
+        free=_all_but_first(weights.shape[1]),
+        moment=jax.lax.stop_gradient(model).input_moment(points[0]),
+    )
+    return _orbit(all_groups_objective(cells, weights, 0), found)

@@ -8,17 +8,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
 
 from jaxsteer._chunks import map_in_chunks
 from jaxsteer._types import Array, Int
-from jaxsteer.ideal._nearest import solve
-from jaxsteer.ideal._options import Options, check_problem
+from jaxsteer.ideal._nearest import solve, working_dtype
+from jaxsteer.ideal._options import Options, check_problem, choose
 from jaxsteer.population import Population
 from jaxsteer.solvers import Differentiate
 from jaxsteer.steering import Steering
 
-# Numbers per leaf in one chunk: more would leave the cache, fewer waste the vector units.
-CHUNK_NUMBERS = 2**14
+# Numbers per leaf in one chunk. Within a chunk the searches run a few at a time, and the
+# hard ones last, so that chunks need only be small enough for the memory.
+CHUNK_NUMBERS = 2**18
+FILLED = 1024  # problems up to which a chunk of the size asked for is filled up
 
 
 def nearest_ideal_batch(
@@ -33,8 +36,9 @@ def nearest_ideal_batch(
     differentiate: Differentiate = "implicit",
     pivot: int | Int[Array, ""] = 0,
     batch_size: int | None = None,
+    mesh: Mesh | None = None,
 ) -> Steering:
-    """Solve many problems of one shape, a chunk at a time.
+    """Solve many problems of one shape, a chunk at a time, on one device or several.
 
     A problem that is unusable (NaN, a prior of 0, a singular covariance) or does not
     converge says so in its own row and changes no other: every chunk runs one compiled
@@ -55,8 +59,13 @@ def nearest_ideal_batch(
         differentiate: How derivatives pass through, first ones only; for higher ones
             take ``vmap`` of :func:`jaxsteer.nearest_ideal`.
         pivot: The class that "pivot" is relative to.
-        batch_size: Problems solved side by side, which share every step until the
-            slowest of them is done; None chooses by size.
+        batch_size: Problems in one chunk, whose closed forms are computed side by side;
+            None chooses by size. Searches run a few at a time whatever the chunk, and a
+            hard one does not hold the easy ones.
+        mesh: Devices to spread the problems over, every axis of it; None: where `pops`
+            are. Each device solves its own share without a word to the others; the
+            steering comes back sharded along its leading axis. A number of problems
+            that the devices do not divide is filled up and cut off again.
 
     Returns:
         A steering whose leaves have a leading axis ``N``: `status`, `residual`,
@@ -76,23 +85,65 @@ def nearest_ideal_batch(
         ['CONVERGED', 'BAD_INPUT']
     """
     pops = pops if isinstance(pops, Population) else _stack(pops)
-    options = Options(
+    options, tolerance = choose(
+        solver,
+        working_dtype(pops),
         intervention=intervention,
         maps=maps,
         allow_reflection=allow_reflection,
-        solver=solver,
         differentiate=differentiate,
     )
     check_problem(pops, priors, options, reference, pivot, batch=True)
     n = pops.priors.shape[0]
     if n == 0:
         raise ValueError("pops is empty; give at least one population.")
+    devices = 1 if mesh is None else mesh.size
+    share = -(-n // devices)
     if batch_size is None:
         largest = max(leaf.size for leaf in jax.tree.leaves(pops)) // n
-        batch_size = min(n, max(1, CHUNK_NUMBERS // largest))
+        batch_size = min(share, max(1, CHUNK_NUMBERS // largest))
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"batch_size={batch_size!r} must be a whole number above 0.")
-    return _chunked(pops, reference, pivot, priors, options, batch_size)
+    # A chunk is filled up, so that a row's answer does not depend on how many there are;
+    # beyond reason that would only take memory.
+    fixed = {
+        "priors": priors,
+        "options": options,
+        "batch_size": min(batch_size, max(share, FILLED)),
+    }
+    if mesh is None:
+        return _chunked(pops, reference, pivot, tolerance, **fixed)
+    return _spread(pops, reference, pivot, tolerance, mesh=mesh, **fixed)
+
+
+@partial(jax.jit, static_argnames=("mesh", "priors", "options", "batch_size"))
+def _spread(
+    pops: Population,
+    reference: Any,
+    pivot: Any,
+    tolerance: Any,
+    *,
+    mesh: Mesh,
+    **fixed: Any,
+) -> Steering:
+    """Every device's share by :func:`_chunked`, without a collective."""
+    n = pops.priors.shape[0]
+    missing = -n % mesh.size
+
+    def fill(leaf):
+        rest = jnp.broadcast_to(leaf[:1], (missing, *leaf.shape[1:]))
+        return jnp.concatenate([leaf, rest]) if missing else leaf
+
+    along = PartitionSpec(mesh.axis_names)
+    solve_share = jax.shard_map(
+        partial(_chunked, **fixed),
+        mesh=mesh,
+        in_specs=(along, PartitionSpec(), PartitionSpec(), PartitionSpec()),
+        out_specs=along,
+        check_vma=False,
+    )
+    found = solve_share(jax.tree.map(fill, pops), reference, pivot, tolerance)
+    return jax.tree.map(lambda leaf: leaf[:n], found) if missing else found
 
 
 @partial(jax.jit, static_argnames=("priors", "options", "batch_size"))
@@ -100,6 +151,7 @@ def _chunked(
     pops: Population,
     reference: Any,
     pivot: Any,
+    tolerance: Any,
     priors: str,
     options: Options,
     batch_size: int,
@@ -107,7 +159,7 @@ def _chunked(
     def one(pop):
         if options.differentiate == "none":
             pop = jax.lax.stop_gradient(pop)
-        return solve(pop, reference, pivot, priors=priors, options=options)
+        return solve(pop, reference, pivot, tolerance, priors=priors, options=options)
 
     return map_in_chunks(one, pops, batch_size)
 

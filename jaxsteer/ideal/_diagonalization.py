@@ -6,7 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._types import Array, Float
-from jaxsteer.linalg import einsum, matmul, symmetrize, transpose, whiten
+from jaxsteer.linalg import (
+    cholesky,
+    eigh,
+    einsum,
+    matmul,
+    slogdet,
+    transpose,
+    whiten,
+)
 from jaxsteer.linalg import whiten_transposed as back
 
 
@@ -43,12 +51,12 @@ def diagonalizing_matrix(
     covs = jnp.stack([target_cov, cov])
     means = jnp.stack([target_mean, mean])
     share = weight / jnp.sum(weight)
-    factor = jnp.linalg.cholesky(einsum("k,gkij->gij", share, covs))
+    factor = cholesky(einsum("k,gkij->gij", share, covs))
     center = means - einsum("k,gkj->gj", share, means)[:, None]
     # With two classes any combination has the axes that make both diagonal.
     mixed = covs[:, 0] if len(weight) == 2 else generic_mixture(covs, center)
     inner = whiten(factor, transpose(whiten(factor, mixed)))
-    _, vectors = jnp.linalg.eigh(symmetrize(inner))
+    _, vectors = eigh(inner)
     basis = back(factor, vectors)  # in its coordinates the mean covariance is 1
     means = einsum("gkj,gji->gki", means, basis)
     variance = jnp.sum(einsum("gkij,gjl->gkil", covs, basis) * basis[:, None], -2)
@@ -60,7 +68,7 @@ def diagonalizing_matrix(
     sign = jnp.where(pull < 0, -1.0, 1.0).astype(pull.dtype)
     left = matmul(factor[0], vectors[0])  # the inverse transpose of its basis
     if not allow_reflection:
-        turned = jnp.linalg.slogdet(jnp.stack([left, basis[1]]))[0]
+        turned = slogdet(jnp.stack([left, basis[1]]))[0]
         negative = jnp.prod(turned) * jnp.prod(sign) < 0
         least = jnp.argmin(jnp.abs(pull) / size)
         sign = sign.at[least].multiply(jnp.where(negative, -1.0, 1.0))

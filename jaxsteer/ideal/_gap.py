@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from jaxsteer._types import Array, Float, Int
-from jaxsteer.ideal._nearest import solve
-from jaxsteer.ideal._options import Options, check_problem
+from jaxsteer.ideal._nearest import solve, working_dtype
+from jaxsteer.ideal._options import check_problem, choose
 from jaxsteer.population import Population
 
 
@@ -61,12 +61,14 @@ def ideality_gap(
     # The tied model's maps minimize another divergence than the one reported, unless
     # the covariances are equal: there nothing may be held still.
     still = not (intervention == "all_groups" and maps == "shared_covariance")
-    options = Options(
+    options, tolerance = choose(
+        solver,
+        working_dtype(pop),
         intervention=intervention,
         maps=maps,
         allow_reflection=allow_reflection,
-        solver=solver,
-        differentiate="none" if still else "implicit",
+        differentiate="held" if still else "implicit",
     )
     check_problem(pop, priors, options, reference, pivot)
-    return solve(pop, reference, pivot, priors=priors, options=options).kl
+    found = solve(pop, reference, pivot, tolerance, priors=priors, options=options)
+    return found.kl

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._compilation import jit_for_few_calls
 from jaxsteer._types import Array, Int
-from jaxsteer.ideal._options import Options, check_problem
+from jaxsteer.ideal._options import Options, check_problem, choose
 from jaxsteer.ideal._orbit import Orbit
 from jaxsteer.ideal._priors import joint_priors
 from jaxsteer.ideal._programs import nearest_orbit
-from jaxsteer.linalg import all_after
 from jaxsteer.population import (
     Population,
     choose_reference,
@@ -69,10 +69,8 @@ def nearest_ideal(
         priors: "reweigh", "reference", "joint" (minimized over as well) or "keep" (then
             the result is not ideal: equalized odds of prior-free rules only).
         allow_reflection: Allow maps that turn the orientation.
-        solver: A :class:`jaxsteer.solvers.RelativeNewton` (the default) or
-            :class:`jaxsteer.solvers.RelativeLBFGS` with its limits, for the kinds of
-            maps that
-            iterate on multivariate cells; None where the answer is a closed form.
+        solver: A :class:`jaxsteer.solvers.MatrixNewton` with its limits, for maps that
+            are searched for; None takes it with its defaults.
         differentiate: "implicit" (implicit function theorem, right at convergence),
             "unroll" (through the last steps) or "none"; where the answer is a closed
             form the first two are the same. Along directions that the divergence does
@@ -101,33 +99,54 @@ def nearest_ideal(
         "On Optimal Steering to Achieve Exact Fairness" (NeurIPS 2025, arXiv 2509.15759),
         sections 3 and 4.
     """
-    options = Options(
+    options, tolerance = choose(
+        solver,
+        working_dtype(pop),
         intervention=intervention,
         maps=maps,
         allow_reflection=allow_reflection,
-        solver=solver,
         differentiate=differentiate,
     )
     check_problem(pop, priors, options, reference, pivot)
     given = jax.lax.stop_gradient(pop) if differentiate == "none" else pop
-    found = solve(given, reference, pivot, priors=priors, options=options)
+    found = solve(given, reference, pivot, tolerance, priors=priors, options=options)
     return dataclasses.replace(found, source=pop)
 
 
-@partial(jax.jit, static_argnames=("priors", "options"))
+def working_dtype(pop: Any) -> Any:
+    """The one precision that a population is solved in: float32 at least."""
+    leaves = [leaf for leaf in jax.tree.leaves(pop) if jnp.size(leaf)]
+    dtype = jnp.result_type(jnp.float32, *(jnp.result_type(leaf) for leaf in leaves))
+    return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.float32
+
+
+def in_one_precision(pop: Population) -> Population:
+    """The population with all its numbers in :func:`working_dtype`."""
+    dtype = working_dtype(pop)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), pop)
+
+
+@partial(jit_for_few_calls, static_argnames=("priors", "options"))
 def solve(
-    pop: Population, reference: Any, pivot: Any, *, priors: str, options: Options
+    pop: Population,
+    reference: Any,
+    pivot: Any,
+    tolerance: Any,
+    *,
+    priors: str,
+    options: Options,
 ) -> Steering:
     """Solve one checked problem.
 
     Programs see the reference group in front: which one it is does not change them.
     """
+    given, pop = pop, in_one_precision(pop)
     reference = choose_reference(pop.priors, reference)
     groups = jnp.arange(pop.n_groups)
     order = jnp.argsort(jnp.where(groups == reference, -1, groups))
     cells, old = take_groups(pop.conditionals, order), pop.priors[:, order]
-    new = _weights(old, cells, pivot, priors, options)
-    orbit = nearest_orbit(cells, new.weights, pivot, options)
+    new = _weights(old, cells, pivot, tolerance, priors, options)
+    orbit = nearest_orbit(cells, new.weights, pivot, tolerance, options)
     found = _steering(Population(old, cells), new, orbit, ideal=priors != "keep")
     back = jnp.argsort(order)
     target = Population(
@@ -135,7 +154,7 @@ def solve(
     )
     return dataclasses.replace(
         found,
-        source=pop,
+        source=given,
         target=target,
         group_maps=jax.tree.map(lambda leaf: leaf[back], found.group_maps),
         reference=reference,
@@ -151,14 +170,19 @@ class NewPriors(NamedTuple):
 
 
 def _weights(
-    priors: Array, cells: Any, pivot: Any, mode: str, options: Options
+    priors: Array,
+    cells: Any,
+    pivot: Any,
+    tolerance: Any,
+    mode: str,
+    options: Options,
 ) -> NewPriors:
     if mode != "joint":
         weights = fixed_priors(priors, mode, 0)
         return NewPriors(weights, jnp.zeros((), priors.dtype), jnp.zeros((), jnp.int32))
 
     def cell_costs(weights, cells):
-        orbit = nearest_orbit(cells, weights, pivot, options)
+        orbit = nearest_orbit(cells, weights, pivot, tolerance, options)
         return orbit.divergences(orbit.conditionals(), cells)
 
     found = joint_priors(priors, cell_costs, cells, differentiate=options.differentiate)
@@ -171,7 +195,7 @@ def _steering(
     target = Population(new.weights, orbit.conditionals())
     costs = orbit.divergences(target.conditionals, pop.conditionals)
     prior_kl, feature_kl = kl_parts(target, pop, costs)
-    group_maps = all_after(orbit.to_group, feature_kl).inverse()
+    group_maps = orbit.to_group.inverse()
     prior_limit = 200 * float(jnp.finfo(new.weights.dtype).eps)
     prior_status = final_status(new.residual, prior_limit, new.steps, 0)
     kl = prior_kl + feature_kl

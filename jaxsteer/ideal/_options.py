@@ -10,13 +10,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._errors import check_choice, is_concrete
+from jaxsteer._types import Array, Float
 from jaxsteer.ideal._priors import PRIORS
 from jaxsteer.population import check_population
-from jaxsteer.solvers import DIFFERENTIATE, Differentiate, RelativeLBFGS, RelativeNewton
+from jaxsteer.solvers import (
+    DIFFERENTIATE,
+    ConeProjectedGradient,
+    Differentiate,
+    MatrixNewton,
+    Optax,
+    ProjectedGradient,
+)
 
 INTERVENTIONS = ("affirmative", "all_groups")
 MAPS = ("general", "pivot", "positive_definite", "shared_covariance", "diagonal")
-SOLVERS = (RelativeNewton, RelativeLBFGS)
+DEFINITE = ("positive_definite", "pivot")
+SOLVERS = (MatrixNewton, Optax, ProjectedGradient)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +37,34 @@ class Options:
     allow_reflection: bool
     solver: Any
     differentiate: Differentiate
+
+
+def choose(solver: Any, dtype: Any, **options: Any) -> tuple[Options, Float[Array, ""]]:
+    """The static options, and the tolerance, which is a value like any other.
+
+    Args:
+        solver: None takes :class:`jaxsteer.solvers.MatrixNewton`.
+        dtype: Of the population.
+        **options: The fields of :class:`Options`.
+    """
+    solver = MatrixNewton() if solver is None else solver
+    if not isinstance(solver, SOLVERS):
+        raise ValueError(
+            f"solver must be a jaxsteer.solvers.MatrixNewton, Optax or "
+            f"ProjectedGradient, got {type(solver).__name__}; None takes the first with "
+            "its defaults."
+        )
+    if isinstance(solver, ProjectedGradient):
+        if options["maps"] not in DEFINITE:
+            raise ValueError(
+                f"solver=ProjectedGradient searches the cone of positive definite "
+                f"matrices and maps={options['maps']!r} are not in it; take maps of "
+                f"{' or '.join(map(repr, DEFINITE))}, or another solver."
+            )
+        solver = ConeProjectedGradient.of(solver)
+    tolerance = jnp.asarray(solver.accuracy(dtype), dtype)
+    solver = dataclasses.replace(solver, tolerance=None)
+    return Options(solver=solver, **options), tolerance
 
 
 def check_problem(
@@ -55,7 +92,7 @@ def check_problem(
     check_choice("intervention", options.intervention, INTERVENTIONS)
     check_choice("maps", options.maps, MAPS)
     check_choice("priors", priors, PRIORS)
-    check_choice("differentiate", options.differentiate, DIFFERENTIATE)
+    check_choice("differentiate", options.differentiate, (*DIFFERENTIATE, "held"))
     check_population(pop, batch=batch)
     shape = jnp.shape(pop.priors)[-2:]
     if shape[1] < 2:
@@ -65,11 +102,6 @@ def check_problem(
     if reference is not None:
         _check_index("reference", reference, shape[1], "groups")
     _check_index("pivot", pivot, shape[0], "classes")
-    if options.solver is not None and not isinstance(options.solver, SOLVERS):
-        raise ValueError(
-            f"solver must be a jaxsteer.solvers.RelativeNewton or RelativeLBFGS, got "
-            f"{type(options.solver).__name__}; None takes the first."
-        )
 
 
 def _check_index(name: str, value: Any, size: int, what: str) -> None:

@@ -8,17 +8,14 @@ the group, so neither does the Bayes rule). A program chooses ``f_i`` and ``T_a`
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Int
 from jaxsteer.families import Product, SharedBijection
-from jaxsteer.linalg import all_after
 from jaxsteer.maps import AffineMap, IdentityMap
 
 
@@ -34,8 +31,8 @@ class Orbit:
             for a closed form.
         status: ``[]`` int32 :class:`jaxsteer.Status` of the solve.
         steps: ``[]`` iterations, int32; 0 for a closed form.
-        stays: The group whose cells are the template, at no cost; None where all move
-            or moving them costs nothing worth saving.
+        reference_stays: Whether the reference group's cells, the first ones, are the
+            template, at no cost.
     """
 
     template: Any
@@ -43,20 +40,18 @@ class Orbit:
     residual: Float[Array, ""]
     status: Int[Array, ""]
     steps: Int[Array, ""]
-    stays: int | None = dataclasses.field(default=None, metadata={"static": True})
+    reference_stays: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def conditionals(self) -> Any:
         """The ideal class-conditionals, batch ``[K, G]``."""
-        stays = self.stays
-        if stays is None:
+        if not self.reference_stays:
             return _pushed(self.template, self.to_group)
-        moving = self._all_but(stays)
-        maps = jax.tree.map(lambda leaf: leaf[moving], self.to_group)
+        maps = jax.tree.map(lambda leaf: leaf[1:], self.to_group)
         moved = _pushed(self.template, maps)
         dense = type(moved) is type(self.template)
         own = self.template if dense else self.template.to_dense()
         return jax.tree.map(
-            lambda leaf, one: jnp.insert(leaf, stays, one, axis=1), moved, own
+            lambda one, rest: jnp.concatenate([one[:, None], rest], 1), own, moved
         )
 
     def divergences(self, conditionals: Any, cells: Any) -> Float[Array, "K G"]:
@@ -66,18 +61,11 @@ class Orbit:
             conditionals: What :meth:`conditionals` returned.
             cells: The cells that the orbit was found for.
         """
-        stays = self.stays
-        if stays is None:
+        if not self.reference_stays:
             return conditionals.kl(cells)
-        moving = self._all_but(stays)
-        moved, before = jax.tree.map(
-            lambda leaf: leaf[:, moving], (conditionals, cells)
-        )
-        return jnp.insert(moved.kl(before), stays, 0.0, axis=1)
-
-    def _all_but(self, group: int) -> np.ndarray:
-        n_groups = jax.tree.leaves(self.to_group)[0].shape[0]
-        return np.delete(np.arange(n_groups), group)
+        moved, before = jax.tree.map(lambda leaf: leaf[:, 1:], (conditionals, cells))
+        costs = moved.kl(before)
+        return jnp.concatenate([jnp.zeros_like(costs[:, :1]), costs], 1)
 
 
 def _pushed(template: Any, maps: Any) -> Any:
@@ -95,7 +83,7 @@ def _pushed(template: Any, maps: Any) -> Any:
 
 
 def closed_form_orbit(
-    template: Any, to_group: Any, dtype: Any, stays: int | None = None
+    template: Any, to_group: Any, dtype: Any, *, reference_stays: bool = False
 ) -> Orbit:
     """An orbit that no iteration produced."""
     zero = jnp.zeros((), dtype)
@@ -105,51 +93,24 @@ def closed_form_orbit(
         residual=zero,
         status=jnp.zeros((), jnp.int32),
         steps=jnp.zeros((), jnp.int32),
-        stays=stays,
+        reference_stays=reference_stays,
     )
 
 
-def join_maps(moved: AffineMap, n_groups: int, reference: int) -> AffineMap:
-    """Put the identity in the reference group's place among the others' maps.
+def join_maps(moved: AffineMap) -> AffineMap:
+    """Put the identity, the reference group's map, in front of the others' maps.
 
     Args:
         moved: Maps of the other groups, leading axis ``G - 1``.
-        n_groups: ``G``.
-        reference: The group that stays.
 
     Returns:
         Maps with leading axis ``G``.
     """
     dtype, d = moved.bias.dtype, moved.bias.shape[-1]
-    others = np.array([a for a in range(n_groups) if a != reference])
-    maps = AffineMap(
-        jnp.broadcast_to(jnp.eye(d, dtype=dtype), (n_groups, d, d)),
-        jnp.zeros((n_groups, d), dtype),
+    return AffineMap(
+        jnp.concatenate([jnp.eye(d, dtype=dtype)[None], moved.weight]),
+        jnp.concatenate([jnp.zeros((1, d), dtype), moved.bias]),
     )
-    return jax.tree.map(lambda leaf, new: leaf.at[others].set(new), maps, moved)
-
-
-def for_each_group(solve: Callable[[Any], Any], groups: Any) -> Any:
-    """Solve every group's own problem, one after the other.
-
-    Unrolled, not scanned: with jax 0.10.2 forward over reverse derivatives of an
-    implicit solve inside a scan come out wrong.
-
-    Args:
-        solve: From one group's problem to a pytree of arrays.
-        groups: The problems, stacked along a leading axis.
-
-    Returns:
-        What `solve` returns, stacked.
-    """
-    n = jax.tree.leaves(groups)[0].shape[0]
-    found = []
-    for row in range(n):
-        problem = jax.tree.map(lambda leaf, row=row: leaf[row], groups)
-        if found:
-            problem = all_after(problem, jax.tree.leaves(found[-1])[0])
-        found.append(solve(problem))
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
 
 
 def pin_identity(maps: Any, reference: int, identity: Any) -> Any:

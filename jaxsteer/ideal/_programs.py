@@ -31,17 +31,21 @@ from jaxsteer.ideal._gains_and_shifts import (
     moved_orbit,
     weibull_orbit,
 )
+from jaxsteer.ideal._matrix_programs import SearchOptions
 from jaxsteer.ideal._options import Options
 from jaxsteer.ideal._orbit import Orbit
 from jaxsteer.ideal._stacks import Cells
 from jaxsteer.ideal._tied import affirmative_tied
 from jaxsteer.ideal._univariate import affirmative_univariate, all_groups_univariate
 from jaxsteer.maps import ConjugatedMap, ProductMap
-from jaxsteer.solvers import RelativeNewton
 
 
 def nearest_orbit(
-    cells: Any, weights: Float[Array, "K G"], pivot: Any, options: Options
+    cells: Any,
+    weights: Float[Array, "K G"],
+    pivot: Any,
+    tolerance: Any,
+    options: Options,
 ) -> Orbit:
     """Solve the program of a family, kind of maps and intervention.
 
@@ -49,18 +53,22 @@ def nearest_orbit(
         cells: The source's cells, batch ``[K, G]``, the reference group in front.
         weights: ``[K, G]`` new priors.
         pivot: The class that "pivot" maps are relative to, maybe traced.
+        tolerance: ``[]`` residual that counts as converged, maybe traced.
         options: The other choices.
 
     Raises:
         NotImplementedError: If the family has no program.
     """
     if isinstance(cells, SharedBijection):
-        return _through_bijection(cells, weights, pivot, options)
+        return _through_bijection(cells, weights, pivot, tolerance, options)
     if isinstance(cells, Product):
-        return _block_by_block(cells, weights, pivot, options)
+        return _block_by_block(cells, weights, pivot, tolerance, options)
     if isinstance(cells, MultivariateNormal | LowRankNormal):
-        return _multivariate(cells, weights, pivot, options)
+        return _multivariate(cells, weights, pivot, tolerance, options)
     all_groups = options.intervention == "all_groups"
+    # Few variables: a dense solve is no dearer than knowing that it is not needed.
+    held = options.differentiate == "held"
+    differentiate = "none" if held else options.differentiate
     if isinstance(cells, tuple(NATURAL)):
         return common_orbit(cells, weights, reference=0, all_groups=all_groups)
     if isinstance(cells, (*LOCATION_SCALE, *SCALE, Weibull)):
@@ -71,7 +79,7 @@ def nearest_orbit(
             reference=0,
             all_groups=all_groups,
             allow_reflection=options.allow_reflection,
-            differentiate=options.differentiate,
+            differentiate=differentiate,
         )
     if isinstance(cells, Normal):
         return _univariate(cells, weights, options)
@@ -83,25 +91,32 @@ def nearest_orbit(
 
 
 def _through_bijection(
-    cells: SharedBijection, weights: Array, pivot: Any, options: Options
+    cells: SharedBijection,
+    weights: Array,
+    pivot: Any,
+    tolerance: Any,
+    options: Options,
 ) -> Orbit:
     """The program in base coordinates, carried to the data's."""
-    orbit = nearest_orbit(cells.base, weights, pivot, options)
+    orbit = nearest_orbit(cells.base, weights, pivot, tolerance, options)
     return dataclasses.replace(
         orbit,
         template=cells.with_base(orbit.template),
         to_group=ConjugatedMap.alike(
             orbit.to_group, cells.bijection, weights.shape[1:]
         ),
-        stays=None,  # a shared bijection has no groups to leave out
+        reference_stays=False,  # a shared bijection has no groups to leave out
     )
 
 
 def _block_by_block(
-    cells: Product, weights: Array, pivot: Any, options: Options
+    cells: Product, weights: Array, pivot: Any, tolerance: Any, options: Options
 ) -> Orbit:
     """Every block's own program: the divergence of a product is the sum of theirs."""
-    orbits = [nearest_orbit(block, weights, pivot, options) for block in cells.blocks]
+    orbits = [
+        nearest_orbit(block, weights, pivot, tolerance, options)
+        for block in cells.blocks
+    ]
     maps = tuple(orbit.to_group for orbit in orbits)
     return Orbit(
         template=Product(tuple(orbit.template for orbit in orbits)),
@@ -121,33 +136,38 @@ def _univariate(cells: Normal, weights: Array, options: Options) -> Orbit:
         weights,
         0,
         allow_reflection=reflect,
-        differentiate=options.differentiate,
+        differentiate="none"
+        if options.differentiate == "held"
+        else options.differentiate,
     )
 
 
-def _multivariate(cells: Cells, weights: Array, pivot: Any, options: Options) -> Orbit:
+def _multivariate(
+    cells: Cells, weights: Array, pivot: Any, tolerance: Any, options: Options
+) -> Orbit:
     if options.maps == "diagonal" or cells.mean.shape[-1] == 1:
         marginal = per_feature(lambda one: _univariate(one, weights, options), cells)
         return with_reference_correlations(marginal, cells, 0)
     all_groups = options.intervention == "all_groups"
     reflect = options.allow_reflection
     if options.maps == "shared_covariance" and not all_groups:
-        return affirmative_tied(cells, weights, 0, allow_reflection=reflect)
+        return affirmative_tied(cells, weights, allow_reflection=reflect)
     if all_groups and isinstance(cells, LowRankNormal):
         # The best template's precision is a sum over groups of turned ones: not of low
         # rank, so that its determinant takes a dense factorization at every step.
         cells = cells.to_dense()
-    search = {
-        "solver": RelativeNewton() if options.solver is None else options.solver,
-        "differentiate": options.differentiate,
-    }
+    how = SearchOptions(
+        solver=options.solver,
+        tolerance=tolerance,
+        differentiate=options.differentiate,
+    )
     if options.maps == "shared_covariance":
-        return all_groups_tied(cells, weights, 0, allow_reflection=reflect, **search)
+        return all_groups_tied(cells, weights, allow_reflection=reflect, options=how)
     if options.maps == "general":
         general = all_groups_general if all_groups else affirmative_general
         return general(
-            cells, weights, 0, pivot=pivot, allow_reflection=reflect, **search
+            cells, weights, pivot=pivot, allow_reflection=reflect, options=how
         )
     definite = all_groups_definite if all_groups else affirmative_definite
     pivot = None if options.maps == "positive_definite" else pivot
-    return definite(cells, weights, 0, pivot=pivot, **search)
+    return definite(cells, weights, pivot=pivot, options=how)

@@ -12,12 +12,11 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float
 from jaxsteer.families import LowRankNormal, MultivariateNormal
-from jaxsteer.linalg import einsum, matmul
+from jaxsteer.linalg import einsum, matmul, transpose
 
 # The families of cells that the multivariate programs take.
 Cells: TypeAlias = MultivariateNormal | LowRankNormal
@@ -55,9 +54,15 @@ class DenseStack:
         # As a product: under vmap XLA adds strided columns, twenty times as slowly.
         return einsum("k,kij->ij", weight, self.matrices)
 
-    def quadratic(self, x: Float[Array, "m d"]) -> Float[Array, "K m"]:
-        """``x_j' S_k x_j`` for rows ``x_j``."""
-        return jnp.sum(einsum("ij,kjl->kil", x, self.matrices) * x, -1)
+    def between(self, x: Float[Array, "d d"]) -> DenseStack:
+        """``x S_k x'``."""
+        half = einsum("ij,kjl->kil", x, self.matrices)
+        return DenseStack(einsum("kil,jl->kij", half, x))
+
+    @property
+    def diagonals(self) -> Float[Array, "K d"]:
+        """The diagonals."""
+        return jnp.diagonal(self.matrices, axis1=-2, axis2=-1)
 
 
 @register_dataclass
@@ -102,23 +107,44 @@ class LowRankStack:
         """``sum_k weight_k S_k``, in O(K d^2 r)."""
         return self.scaled(weight).total()
 
-    def quadratic(self, x: Float[Array, "m d"]) -> Float[Array, "K m"]:
-        """``x_j' S_k x_j`` for rows ``x_j``."""
-        inner = einsum("ji,kir->kjr", x, self.factor)
-        across = self.gain[:, None] * jnp.sum(inner * inner, -1)
-        return einsum("ki,ji->kj", self.diagonal, x * x) + across
+    def between(self, x: Float[Array, "d d"]) -> TurnedStack:
+        """``x S_k x'``."""
+        return TurnedStack(self, x)
 
     def _gained(self) -> Array:
         return self.gain[:, None, None] * self.factor
 
 
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TurnedStack:
+    """Matrices ``x S_k x'`` of low rank beside what was a diagonal.
+
+    Attributes:
+        inner: The ``S_k``.
+        turn: ``[d, d]`` the ``x``.
+    """
+
+    inner: LowRankStack
+    turn: Float[Array, "d d"]
+
+    @property
+    def diagonals(self) -> Float[Array, "K d"]:
+        """The diagonals, in O(K d^2 r)."""
+        inner = einsum("ji,kir->kjr", self.turn, self.inner.factor)
+        across = self.inner.gain[:, None] * jnp.sum(inner * inner, -1)
+        return einsum("ki,ji->kj", self.inner.diagonal, self.turn * self.turn) + across
+
+
 Stack: TypeAlias = DenseStack | LowRankStack
 
 
-def sum_between(
-    left: Stack, x: Float[Array, "d d"], right: Stack
-) -> Float[Array, "d d"]:
+def sum_between(left: Any, x: Float[Array, "d d"], right: Any) -> Float[Array, "d d"]:
     """``sum_k L_k X R_k``: two large products, or four narrow ones for low ranks."""
+    if isinstance(left, TurnedStack):
+        inner = matmul(transpose(left.turn), matmul(x, right.turn))
+        inner = sum_between(left.inner, inner, right.inner)
+        return matmul(left.turn, matmul(inner, transpose(right.turn)))
     if not (isinstance(left, LowRankStack) and isinstance(right, LowRankStack)):
         pairs = (left.matrices, right.matrices)
         if x.shape[-1] < LARGE:
@@ -158,6 +184,6 @@ def at(cells: Any, *index: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[index], cells)
 
 
-def group_first(cells: Cells, groups: np.ndarray) -> Any:
-    """Cells ``[K, G]`` of the given groups, their axis in front."""
+def groups_in_front(cells: Cells, groups: slice) -> Any:
+    """Cells ``[K, G]`` of some groups, their axis in front."""
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0)[groups], cells)

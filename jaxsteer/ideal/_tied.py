@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxsteer._types import Array, Float
-from jaxsteer.ideal._orbit import Orbit, closed_form_orbit, for_each_group, join_maps
-from jaxsteer.ideal._stacks import Cells, at, pooled_cov
+from jaxsteer.ideal._orbit import Orbit, closed_form_orbit, join_maps
+from jaxsteer.ideal._stacks import Cells, at, groups_in_front, pooled_cov
 from jaxsteer.linalg import (
-    after,
+    cholesky,
     matmul,
     polar_orthogonal,
+    qr,
     sqrtm_psd,
+    svd,
     transpose,
     whiten,
     whiten_transposed,
@@ -28,11 +29,11 @@ from jaxsteer.maps import AffineMap
 
 def _significant(core: Array) -> tuple[Array, Array]:
     """Return ``u v'`` and ``v v'`` over the singular values that are not rounding."""
-    _, s, vt = jnp.linalg.svd(jax.lax.stop_gradient(core))
+    _, s, vt = svd(jax.lax.stop_gradient(core))
     floor = 100 * jnp.finfo(core.dtype).eps * jnp.max(s)
     keep = ((s > floor) & (s > 0)).astype(core.dtype)
     projector = matmul(transpose(vt) * keep, vt)
-    return matmul(polar_orthogonal(after(core, s)), projector), projector
+    return matmul(polar_orthogonal(core), projector), projector
 
 
 def tied_map(
@@ -75,12 +76,12 @@ def tied_map(
     template_side = roots * (template_mean - center)
     second = total * template_cov + matmul(transpose(template_side), template_side)
 
-    factors = jnp.linalg.cholesky(jnp.stack([source_cov, second]))
+    factors = cholesky(jnp.stack([source_cov, second]))
     sides = jnp.stack([source_side.T, template_side.T])
     left, right = factors[0], factors[1]
     # C = p q' has low rank; an orthonormal basis of each side keeps the SVD small.
-    bases, cores = jnp.linalg.qr(whiten(factors, sides))
-    core = after(matmul(cores[0], transpose(cores[1])), bases)
+    bases, cores = qr(whiten(factors, sides))
+    core = matmul(cores[0], transpose(cores[1]))
     small_isometry, small_projector = _significant(core)
     isometry = matmul(bases[0], matmul(small_isometry, transpose(bases[1])))
     cross = matmul(bases[0], matmul(core, transpose(bases[1])))
@@ -88,7 +89,7 @@ def tied_map(
     image = matmul(isometry, transpose(isometry))
 
     identity = jnp.eye(source_cov.shape[0], dtype=source_cov.dtype)
-    pull = matmul(transpose(left), transpose(whiten(right, after(template_cov, image))))
+    pull = matmul(transpose(left), transpose(whiten(right, template_cov)))
     free = matmul(identity - image, matmul(pull, identity - fixed))
     # Far above the free part, so that a turn that KL sees is never the cheapest.
     scale = 1 + jnp.linalg.norm(jax.lax.stop_gradient(free))
@@ -97,7 +98,6 @@ def tied_map(
     rotation = polar_orthogonal(free + scale * (isometry + bound), not allow_reflection)
 
     lift = 2 * jnp.sqrt(total)
-    core = after(core, rotation)
     small = sqrtm_psd(
         matmul(core, transpose(core)) + lift**2 * jnp.eye(len(core), dtype=core.dtype)
     )
@@ -113,42 +113,33 @@ def tied_map(
 def affirmative_tied(
     cells: Cells,
     weights: Float[Array, "K G"],
-    reference: int,
     *,
     allow_reflection: bool = False,
 ) -> Orbit:
     """Every other group is brought to the shape of the reference group, which stays.
 
     Args:
-        cells: Cells with batch ``[K, G]``; the covariances of a group that moves are
-            pooled over classes with the given weights.
+        cells: Cells with batch ``[K, G]``, the reference group in front; the covariances
+            of a group that moves are pooled over classes with the given weights.
         weights: ``[K, G]`` new priors.
-        reference: The group that stays.
         allow_reflection: Allow maps with a negative determinant.
 
     Returns:
         The orbit, with affine maps.
     """
-    n_groups = weights.shape[1]
-    share = weights / jnp.sum(weights, 0)
-    pooled = jax.vmap(pooled_cov, in_axes=1)(cells, share)
-    template = at(cells, slice(None), reference)
-    others = np.array([a for a in range(n_groups) if a != reference])
+    template = at(cells, slice(None), 0)
 
-    def solve(group):
-        mean, cov, mass = group
+    def solve(own: Cells, weight: Array) -> AffineMap:
+        share = weight / jnp.sum(weight)
         return tied_map(
-            mean,
-            cov,
+            own.mean,
+            pooled_cov(own, share),
             template.mean,
-            pooled_cov(template, mass / jnp.sum(mass)),
-            mass,
+            pooled_cov(template, share),
+            weight,
             allow_reflection=allow_reflection,
         )
 
-    moved = for_each_group(
-        solve,
-        (jnp.moveaxis(cells.mean, 1, 0)[others], pooled[others], weights.T[others]),
-    )
-    maps = join_maps(moved, n_groups, reference)
-    return closed_form_orbit(template, maps, cells.mean.dtype, stays=reference)
+    moved = jax.vmap(solve)(groups_in_front(cells, slice(1, None)), weights.T[1:])
+    dtype = cells.mean.dtype
+    return closed_form_orbit(template, join_maps(moved), dtype, reference_stays=True)

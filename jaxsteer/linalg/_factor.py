@@ -159,6 +159,12 @@ def _determinant(a):
 
 
 @_floor
+def _log_size_of_determinant(a):
+    lu, _, _ = jax.lax.linalg.lu(a)
+    return jnp.sum(jnp.log(jnp.abs(jnp.diagonal(lu, axis1=-2, axis2=-1))), -1)
+
+
+@_floor
 def _qr(a):
     return jax.lax.linalg.qr(a, full_matrices=False)
 
@@ -333,6 +339,19 @@ def _slogdet_jvp(primals, tangents):
 
 
 @jax.custom_jvp
+def log_abs_det(a: Float[Array, "... d d"]) -> Float[Array, "..."]:
+    """Logarithm of the size of the determinant. Cost O(d^3)."""
+    return _log_size_of_determinant(a)
+
+
+@log_abs_det.defjvp
+def _log_abs_det_jvp(primals, tangents):
+    (a,), (da,) = primals, tangents
+    inverse, _, size = inverse_and_logdet(a)
+    return size, jnp.einsum("...ij,...ji->...", inverse, da)
+
+
+@jax.custom_jvp
 def qr(
     a: Float[Array, "... m n"],
 ) -> tuple[Float[Array, "... m k"], Float[Array, "... k n"]]:
@@ -395,3 +414,59 @@ def _svd_jvp(primals, tangents):
         moved = matmul(transpose(da), u) * inverse
         dv = dv + moved - matmul(v, matmul(transpose(v), moved))
     return (u, s, vt), (du, ds, transpose(dv))
+
+
+@jax.custom_jvp
+def inverse_and_logdet_psd(
+    a: Float[Array, "... d d"],
+) -> tuple[Float[Array, "... d d"], Float[Array, "..."]]:
+    """Inverse and log-determinant of a positive definite matrix, by one Cholesky factor.
+
+    Derivatives are products with the inverse. NaN where `a` is not positive definite.
+    Cost O(d^3).
+    """
+    factor, half = _cholesky_inverse(symmetrize(a))
+    diagonal = jnp.diagonal(factor, axis1=-2, axis2=-1)
+    return matmul(transpose(half), half), 2 * jnp.sum(jnp.log(diagonal), -1)
+
+
+@inverse_and_logdet_psd.defjvp
+def _inverse_psd_jvp(primals, tangents):
+    (a,), (da,) = primals, tangents
+    inverse, size = inverse_and_logdet_psd(a)
+    da = symmetrize(da)
+    turned = -matmul(inverse, matmul(da, inverse))
+    return (inverse, size), (turned, jnp.sum(inverse * da, (-2, -1)))
+
+
+@jax.custom_jvp
+def _solve_definite(a, b):
+    _, half = _cholesky_inverse(symmetrize(a))
+    return matmul(transpose(half), matmul(half, b)), half
+
+
+# The factor only serves to solve with: as the solution does not depend on how it is
+# found, the factor's own derivative counts as zero, and no derivative factorizes again.
+@_solve_definite.defjvp
+def _solve_definite_jvp(primals, tangents):
+    (a, b), (da, db) = primals, tangents
+    found, half = _solve_definite(a, b)
+    rhs = db - matmul(symmetrize(da), found)
+    moved = jax.lax.custom_linear_solve(
+        lambda x: matmul(symmetrize(a), x),
+        rhs,
+        lambda _, rhs: matmul(transpose(half), matmul(half, rhs)),
+        symmetric=True,
+    )
+    return (found, half), (moved, jnp.zeros_like(half))
+
+
+def solve_definite(
+    a: Float[Array, "... d d"], b: Float[Array, "... d m"]
+) -> Float[Array, "... d m"]:
+    """Solve ``a @ x = b`` for positive definite `a`; leading axes broadcast.
+
+    One Cholesky factorization, which derivatives of any order use again. NaN where `a`
+    is not positive definite.
+    """
+    return _solve_definite(*_same_batch(a, b))[0]

@@ -1,5 +1,6 @@
 """Solvers that know nothing of fairness, and how they say how they ended."""
 
+from jaxsteer.solvers._chart import Chart, Expansion, MatrixObjective
 from jaxsteer.solvers._fixed_point import (
     DIFFERENTIATE,
     Differentiate,
@@ -8,15 +9,16 @@ from jaxsteer.solvers._fixed_point import (
     fixed_point,
 )
 from jaxsteer.solvers._lattice_search import search_lattice
-from jaxsteer.solvers._matrix_groups import GeneralLinear, PositiveDefinite
+from jaxsteer.solvers._matrix_newton import MatrixNewton
+from jaxsteer.solvers._matrix_optax import Optax
+from jaxsteer.solvers._matrix_projected_gradient import ConeProjectedGradient
+from jaxsteer.solvers._matrix_search import Job, SearchEnd, Starts, search
 from jaxsteer.solvers._optax import (
     Reparametrized,
     from_log_cholesky,
     log_cholesky,
 )
 from jaxsteer.solvers._projected_gradient import ProjectedGradient
-from jaxsteer.solvers._relative_lbfgs import RelativeLBFGS
-from jaxsteer.solvers._relative_newton import RelativeNewton
 from jaxsteer.solvers._scalar import minimize_scalar
 from jaxsteer.solvers._simplex import (
     minimize_on_simplex,
@@ -25,22 +27,29 @@ from jaxsteer.solvers._simplex import (
 )
 from jaxsteer.solvers._small_newton import LocalMinimum, minimize_newton
 from jaxsteer.solvers._solution import Solution, final_status
+from jaxsteer.solvers._stationary import attach_derivative
 from jaxsteer.solvers._status import SolveError, Status, require_converged
 
 __all__ = [
+    "Chart",
+    "ConeProjectedGradient",
     "DIFFERENTIATE",
     "Differentiate",
+    "Expansion",
     "FixedPoint",
-    "GeneralLinear",
+    "Job",
     "LocalMinimum",
-    "PositiveDefinite",
+    "MatrixNewton",
+    "MatrixObjective",
+    "Optax",
     "ProjectedGradient",
-    "RelativeLBFGS",
-    "RelativeNewton",
     "Reparametrized",
+    "SearchEnd",
     "Solution",
     "SolveError",
+    "Starts",
     "Status",
+    "attach_derivative",
     "dense_tangent_solve",
     "final_status",
     "fixed_point",
@@ -52,5 +61,6 @@ __all__ = [
     "project_simplex",
     "project_simplex_ball",
     "require_converged",
+    "search",
     "search_lattice",
 ]

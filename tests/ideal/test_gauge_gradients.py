@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxsteer as js
-from jaxsteer.solvers import RelativeNewton
+from jaxsteer.solvers import MatrixNewton
 from tests.ideal.problems import along, random_direction, random_multivariate
 
 pytestmark = pytest.mark.slow
@@ -17,7 +17,7 @@ POP = random_multivariate(np.random.default_rng(0), 2, 2, 3, tied=False)
 RNG = np.random.default_rng(5)
 PROBE = jnp.asarray(RNG.normal(size=(5, 3)))
 DIRECTION = random_direction(RNG, POP)
-ACCURATE = RelativeNewton(tolerance=1e-12)
+ACCURATE = MatrixNewton(tolerance=1e-12)
 
 
 def total(t, intervention, maps, differentiate):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxsteer as js
-from jaxsteer.ideal._mismatch import mismatch_of, precisions
+from jaxsteer.ideal._affirmative_objective import affirmative_objective, precisions
 from jaxsteer.ideal._stacks import DenseStack, covariances, pooled_cov, sum_between
 from jaxsteer.maps import DiagonalMap
 
@@ -88,7 +88,7 @@ def test_stacks_are_the_matrices_they_stand_for(eps):
             stack.matrices,
             stack.times(vectors),
             stack.total(),
-            stack.quadratic(x),
+            stack.between(x).diagonals,
         )
 
     for low, full in (lefts, rights):
@@ -121,12 +121,16 @@ def test_objective_is_the_dense_one(eps):
 
     @jax.jit
     def evaluated(pop):
-        objective = mismatch_of(group(pop, 0), group(pop, 1), weight)
+        objective = affirmative_objective(group(pop, 0), group(pop, 1), weight)
+        seen = objective.expand(frame, x)
         return {
             "value": objective.value(x),
             "gradient": objective.gradient(x),
-            "curvature": objective.curvature(frame, x, x),
-            "rows": objective.rows,
+            "curvature": seen.curvature,
+            "pulled": seen.gradient,
+            "second": seen.second(frame),
+            "metric": objective.output_metric,
+            "moment": objective.input_moment,
             "shift": objective.best_map(x[0]).bias,
             "slope": jax.grad(objective.value)(x),
         }
@@ -140,16 +144,16 @@ def test_objective_is_the_dense_one(eps):
 def test_an_evaluation_factors_nothing_and_holds_no_matrix_of_a_class():
     n_classes, d = 6, 64
     pop = low_rank(3, n_classes, 2, d, 4)
-    objective = mismatch_of(group(pop, 0), group(pop, 1), pop.priors[:, 0])
+    objective = affirmative_objective(group(pop, 0), group(pop, 1), pop.priors[:, 0])
     x = jnp.eye(d)[None]
 
     def second(objective, x):
-        return jax.linearize(objective.gradient, x)[1](x)
+        return objective.expand(x, x).second(x)
 
     programs = [
         jax.make_jaxpr(lambda o, x: o.value(x))(objective, x),
         jax.make_jaxpr(lambda o, x: o.gradient(x))(objective, x),
-        jax.make_jaxpr(lambda o, x: o.curvature(x, x, x))(objective, x),
+        jax.make_jaxpr(lambda o, x: o.expand(x, x).curvature)(objective, x),
         jax.make_jaxpr(second)(objective, x),
     ]
     for program in programs:
@@ -161,7 +165,9 @@ def test_an_evaluation_factors_nothing_and_holds_no_matrix_of_a_class():
         assert not names & FACTORIZATIONS
         assert d * d <= max(sizes) < n_classes * d * d
     # The same walk does find what a preparation factors.
-    setup = jax.make_jaxpr(mismatch_of)(group(pop, 0), group(pop, 1), pop.priors[:, 0])
+    setup = jax.make_jaxpr(affirmative_objective)(
+        group(pop, 0), group(pop, 1), pop.priors[:, 0]
+    )
     names = {equation.primitive.name for equation in equations(setup.jaxpr)}
     assert {"cholesky", "triangular_solve"} <= names
 
@@ -266,7 +272,9 @@ def test_many_features_converge_to_a_stationary_point_of_the_dense_objective(eps
     found = js.nearest_ideal(pop, maps="positive_definite", reference=1)
     assert found.converged
     weight = found.target.priors[:, 0]
-    objective = mismatch_of(group(dense(pop), 0), group(dense(pop), 1), weight)
+    objective = affirmative_objective(
+        group(dense(pop), 0), group(dense(pop), 1), weight
+    )
     x = jnp.linalg.inv(found.group_maps.weight[0])
     slope = objective.gradient(x[None])[0]
     relative = 0.5 * (slope + slope.T) @ x / jnp.sum(weight) - jnp.eye(d)

@@ -24,13 +24,14 @@ from jaxsteer.ideal._stacks import (
     covariances,
     sum_between,
 )
-from jaxsteer.linalg import matmul, solve_psd, transpose, whiten
+from jaxsteer.linalg import cholesky_inverse, matmul, transpose
 from jaxsteer.maps import AffineMap
+from jaxsteer.solvers import Expansion
 
 
 @register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Mismatch:
+class AffirmativeObjective:
     """Cells, their targets and the weights, ready for evaluation.
 
     Attributes:
@@ -57,22 +58,29 @@ class Mismatch:
         return jnp.sum(self.weight)[None]
 
     @property
-    def rows(self) -> Float[Array, "1 d d"]:
-        """Sum of the weighted precisions."""
+    def output_metric(self) -> Float[Array, "1 d d"]:
+        """Sum of the weighted precisions: the metric of the space mapped into."""
         return self.total[None]
 
-    def columns(self, x: Float[Array, "1 d d"]) -> Float[Array, "1 d d"]:
+    @property
+    def input_moment(self) -> Float[Array, "1 d d"]:
         """Weighted mean of the cells' covariances and of their means' products."""
-        del x
         share = self.weight / jnp.sum(self.weight)
         centered = self.mean - share @ self.mean
-        between = matmul(transpose(centered) * share, centered)
+        between = matmul(transpose(centered) * share[None, :], centered)
         return (self.cov.mixture(share) + between)[None]
+
+    def pinned_if(self, flag: Array) -> AffirmativeObjective:
+        """The objective itself: the template is given."""
+        del flag
+        return self
 
     def shift(self, weight: Float[Array, "m d"]) -> Float[Array, " d"]:
         """The best ``b`` for a matrix: least squares with weights `precision`."""
         gap = self.target - matmul(self.mean, transpose(weight))
-        pull = jnp.sum(self.precision.times(gap), 0)
+        return self._solve_total(jnp.sum(self.precision.times(gap), 0))
+
+    def _solve_total(self, pull: Float[Array, " d"]) -> Float[Array, " d"]:
         inner = matmul(self.inverse_factor, pull)
         return matmul(transpose(self.inverse_factor), inner)
 
@@ -98,29 +106,44 @@ class Mismatch:
         _, pull = self._pulls(x[0])
         return (self._spread(x[0]) + matmul(transpose(pull), self.mean))[None]
 
-    def curvature(
-        self, left: Float[Array, "1 d d"], right: Float[Array, "1 d d"], x: Array
-    ) -> Float[Array, "1 d d"]:
-        """About the second derivative along ``T + left e right`` by each entry of `e`.
+    def expand(
+        self, left: Float[Array, "1 d d"], right: Float[Array, "1 d d"]
+    ) -> Expansion:
+        """The objective around ``left @ right``; its second derivative is constant.
 
-        Exact on the diagonal of the Hessian but for the shift, which is taken as the
-        weighted mean's.
+        The curvature along single entries is exact but for the shift, which is taken as
+        the weighted mean's.
         """
-        del x
         left, right = left[0], right[0]
+        seen = transpose(left)
+        precision = self.precision.between(seen)
+        cov = self.cov.between(right)
+        mean = matmul(self.mean, transpose(right))
+
+        def pulled(gap: Float[Array, "K d"], spread: Array) -> Array:
+            pull = matmul(self.precision.times(gap), left)
+            return (spread + matmul(transpose(pull), mean))[None]
+
+        def second(e: Float[Array, "1 d d"]) -> Float[Array, "1 d d"]:
+            moved = matmul(mean, transpose(matmul(left, e[0])))
+            away = self._solve_total(jnp.sum(self.precision.times(moved), 0))
+            return pulled(moved - away[None], sum_between(precision, e[0], cov))
+
+        gap, _ = self._pulls(matmul(left, right))
+        identity = jnp.eye(left.shape[-1], dtype=left.dtype)
         share = self.weight / jnp.sum(self.weight)
-        centered = self.mean - share @ self.mean
-        moved = matmul(centered, transpose(right))
-        rows = self.cov.quadratic(right) + moved**2
-        columns = self.precision.quadratic(transpose(left))
-        return matmul(transpose(columns), rows)[None]
+        spread = cov.diagonals + (mean - (share @ mean)[None]) ** 2
+        return Expansion(
+            gradient=pulled(gap, sum_between(precision, identity, cov)),
+            second=second,
+            curvature=matmul(transpose(precision.diagonals), spread)[None],
+        )
 
 
 def precision_matrices(cov: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
     """Inverses of covariances, symmetric; NaN where one is not positive definite."""
-    factor = jnp.linalg.cholesky(cov)
-    identity = jnp.broadcast_to(jnp.eye(cov.shape[-1], dtype=cov.dtype), cov.shape)
-    return solve_psd(factor, identity)
+    _, inverse = cholesky_inverse(cov)
+    return matmul(transpose(inverse), inverse)
 
 
 def precisions(law: Cells) -> Stack:
@@ -131,7 +154,9 @@ def precisions(law: Cells) -> Stack:
     return DenseStack(precision_matrices(law.cov))
 
 
-def mismatch_of(target: Cells, cells: Cells, weight: Float[Array, " K"]) -> Mismatch:
+def affirmative_objective(
+    target: Cells, cells: Cells, weight: Float[Array, " K"]
+) -> AffirmativeObjective:
     """Prepare the objective: O(K d^3), or O(K d^2 r + d^3) for low ranks.
 
     Args:
@@ -141,13 +166,12 @@ def mismatch_of(target: Cells, cells: Cells, weight: Float[Array, " K"]) -> Mism
     """
     precision = precisions(target).scaled(weight)
     total = precision.total()
-    identity = jnp.eye(total.shape[-1], dtype=total.dtype)
-    return Mismatch(
+    return AffirmativeObjective(
         precision=precision,
         target=target.mean,
         cov=covariances(cells),
         mean=cells.mean,
         total=total,
-        inverse_factor=whiten(jnp.linalg.cholesky(total), identity),
+        inverse_factor=cholesky_inverse(total)[1],
         weight=weight,
     )

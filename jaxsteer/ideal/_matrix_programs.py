@@ -1,0 +1,143 @@
+"""What the multivariate programs share: coordinates, frames, and the solve itself.
+
+Everything is solved in coordinates in which the weighted precisions of the space mapped
+into are multiples of the identity, so that units and correlations of the features cost
+no iterations, and in which the second moments of what is mapped, once mapped, are
+diagonal, so that the diagonal of the Hessian tells most of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxsteer._types import Array, Bool, Float, Int
+from jaxsteer.linalg import (
+    cholesky,
+    cholesky_inverse,
+    eigh,
+    matmul,
+    transpose,
+    whiten_transposed,
+)
+from jaxsteer.solvers import Job, Starts, attach_derivative, search
+
+# Steps from every start: few where a step is dear, and the starts are told apart early.
+TRIAL_STEPS, TRIAL_FEATURES = 8, 256
+LOOSE = 1e-3  # residual of an answer that only serves as a start
+# Above this many features the search for general maps starts from closed forms alone:
+# every further start would cost as much as the solve.
+MANY_FEATURES = 128
+
+
+class MatrixSolution(NamedTuple):
+    """Matrices ``[g, d, d]`` of a program, and how the search for them ended."""
+
+    x: Float[Array, "g d d"]
+    residual: Float[Array, ""]
+    status: Int[Array, ""]
+    steps: Int[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """How a program searches.
+
+    Attributes:
+        solver: Proposes and judges steps; see :class:`jaxsteer.solvers.MatrixNewton`.
+        tolerance: ``[]`` residual that counts as converged, maybe traced.
+        differentiate: How derivatives pass through.
+    """
+
+    solver: Any
+    tolerance: Float[Array, ""]
+    differentiate: str
+
+
+def trial_steps(d: int) -> int:
+    """Steps from each start, in `d` features."""
+    return max(1, min(TRIAL_STEPS, TRIAL_FEATURES // d))
+
+
+def definite_frame(
+    metric: Float[Array, "g d d"], moment: Float[Array, "g d d"]
+) -> Float[Array, "g d d"]:
+    """Return ``f`` such that ``s = f f'`` solves ``s moment s = metric^-1``.
+
+    The definite maps' solution, were the classes' covariances equal. In its coordinates
+    both matrices are diagonal and inverse to each other.
+    """
+    factor = cholesky(moment)
+    values, vectors = eigh(matmul(transpose(factor), matmul(metric, factor)))
+    # Rounding must not make the frame singular.
+    floor = metric.shape[-1] * jnp.finfo(metric.dtype).eps * values[..., -1:]
+    root = jnp.maximum(values, floor) ** -0.25
+    return whiten_transposed(factor, vectors * root[..., None, :])
+
+
+def coordinates(
+    metric: Float[Array, "g d d"],
+    first: Float[Array, "g d d"],
+    moment: Float[Array, "g d d"],
+) -> Float[Array, "g d d"]:
+    """Matrices ``A_a`` with ``A_a' metric_a A_a = I``, at the principal axes of images.
+
+    The axes are those of the second moments as the matrices `first` map them. Without,
+    classes that are far apart couple the entries of the Hessian, and conjugate gradients
+    take three times as many products.
+    """
+    factor, inverse = cholesky_inverse(metric)
+    seen = matmul(transpose(factor), first)
+    _, axes = eigh(matmul(seen, matmul(moment, transpose(seen))))
+    return matmul(transpose(inverse), axes)
+
+
+def solve_matrices(
+    objective: Any,
+    points: Float[Array, "m g d d"],
+    frames: Float[Array, "f g d d"],
+    rights: Float[Array, "f g d d"],
+    jobs: Sequence[Job],
+    options: SearchOptions,
+    *,
+    free: Bool[Array, " g"] | None = None,
+    moment: Float[Array, "g d d"] | None = None,
+) -> MatrixSolution:
+    """Minimize over matrices by a list of jobs, differentiably.
+
+    Args:
+        objective: See :class:`jaxsteer.solvers.MatrixObjective`.
+        points: Starts of general matrices; the derivative by them is zero.
+        frames: Frames of definite matrices.
+        rights: The fixed factors behind them.
+        jobs: What is run.
+        options: How.
+        free: Which matrices move unless the template is pinned; None: all.
+        moment: Second moments of what is mapped, for the coordinates of general
+            matrices; None where no job searches these.
+
+    Returns:
+        The lowest answer. No general answer is above its start.
+    """
+    fixed = jax.lax.stop_gradient(objective)
+    weight = fixed.log_weight[:, None, None]
+    left = frames[0] if moment is None else points[0]
+    if moment is not None:
+        left = coordinates(fixed.output_metric / weight, points[0], moment)
+    if free is None:
+        free = jnp.ones(points.shape[1], bool)
+    starts = Starts(points, left, frames, matmul(transpose(frames), rights), free)
+    end = search(
+        options.solver,
+        fixed,
+        jax.lax.stop_gradient(starts),
+        jobs,
+        options.tolerance,
+        jnp.maximum(options.tolerance, LOOSE),
+    )
+    x = attach_derivative(end.chart, objective, options.differentiate)
+    return MatrixSolution(x, end.residual, end.status, end.steps)

@@ -1,0 +1,182 @@
+"""Matrices seen from a current point: one chart for invertible and for definite ones.
+
+Objectives ``fn(x) - sum_g weight_g log|det x_g|`` are natural around a point ``x = left
+right`` in the chart ``e -> left r(e) right`` with ``r(e) = (I + e/2 + e^2/8)^2``, the
+exponential to second order. At ``e = 0`` the log-determinant has gradient ``I`` and no
+curvature whatever the matrix, so that no inverse is ever formed; ``det r(e) > 0`` for
+every real ``e``, so that no step leaves the matrices of one orientation; and for
+symmetric ``e`` the middle stays positive definite: with ``right = left' R`` that is the
+family ``S R`` of positive definite ``S``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from jaxsteer._pytrees import register_dataclass
+from jaxsteer._types import Array, Bool, Float
+from jaxsteer.linalg import matmul, symmetrize, transpose
+
+
+class Expansion(NamedTuple):
+    """An objective around ``left @ right``, as a function of ``left (I + e) right``.
+
+    Attributes:
+        gradient: ``[g, d, d]`` by ``e`` at 0.
+        second: Its derivative, a linear map of ``[g, d, d]``.
+        curvature: ``[g, d, d]`` about the second derivative along each entry of ``e``.
+    """
+
+    gradient: Float[Array, "g d d"]
+    second: Callable[[Array], Array]
+    curvature: Float[Array, "g d d"]
+
+
+class MatrixObjective(Protocol):
+    """What a search over matrices ``x [g, d, d]`` needs: a pytree with these methods."""
+
+    @property
+    def log_weight(self) -> Float[Array, " g"]:
+        """Positive weights of the log-determinants that are subtracted."""
+        ...
+
+    def pinned_if(self, flag: Bool[Array, ""]) -> Any:
+        """The objective of searches that pin their template; most have none."""
+        ...
+
+    def value(self, x: Float[Array, "g d d"]) -> Float[Array, ""]:
+        """The objective without its log-determinants."""
+        ...
+
+    def expand(
+        self, left: Float[Array, "g d d"], right: Float[Array, "g d d"]
+    ) -> Expansion:
+        """How it changes around ``left @ right``."""
+        ...
+
+    def gradient(self, x: Float[Array, "g d d"]) -> Float[Array, "g d d"]:
+        """Its gradient."""
+        ...
+
+
+def _identity_like(x: Array) -> Array:
+    return jnp.broadcast_to(jnp.eye(x.shape[-1], dtype=x.dtype), x.shape)
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chart:
+    """The chart ``e -> left r(e) right`` around ``left right``.
+
+    Attributes:
+        left: ``[g, d, d]``.
+        right: ``[g, d, d]``.
+        symmetric: ``[]`` whether only symmetric ``e`` are allowed.
+        free: ``[g]`` which matrices move at all.
+    """
+
+    left: Float[Array, "g d d"]
+    right: Float[Array, "g d d"]
+    symmetric: Bool[Array, ""]
+    free: Bool[Array, " g"]
+
+    @property
+    def point(self) -> Float[Array, "g d d"]:
+        """The matrices at the center."""
+        return matmul(self.left, self.right)
+
+    def restrict(self, e: Float[Array, "g d d"]) -> Float[Array, "g d d"]:
+        """The part of a direction, or of a gradient, that the chart allows."""
+        allowed = jnp.where(self.symmetric, symmetrize(e), e)
+        return jnp.where(self.free[:, None, None], allowed, jnp.zeros_like(e))
+
+    def push(self, e: Float[Array, "g d d"]) -> Float[Array, "g d d"]:
+        """The change of the matrices, to first order."""
+        return matmul(self.left, matmul(e, self.right))
+
+    def pull(self, gradient: Float[Array, "g d d"]) -> Float[Array, "g d d"]:
+        """Gradient by ``e`` at the center from the gradient by the matrices."""
+        inner = matmul(gradient, transpose(self.right))
+        return matmul(transpose(self.left), inner)
+
+    def move(self, e: Float[Array, "g d d"]) -> Chart:
+        """The chart around the point at an allowed `e`."""
+        half = _identity_like(e) + 0.5 * e + 0.125 * matmul(e, e)
+        moved = matmul(half, self.right)
+        return dataclasses.replace(
+            self,
+            left=jnp.where(self.symmetric, matmul(self.left, half), self.left),
+            right=jnp.where(self.symmetric, moved, matmul(half, moved)),
+        )
+
+    def expand(self, objective: MatrixObjective, floor: float = 0.1) -> Model:
+        """The quadratic model of an objective with its log-determinants.
+
+        The preconditioner is read off the curvature along single entries. For general
+        directions the blocks ``[h_jk, w; w, h_kj]`` of each pair ``j, k`` are inverted;
+        those whose least eigenvalue is below ``floor * w`` are lifted to it. For
+        symmetric ones the diagonal is positive.
+        """
+        near = objective.expand(self.left, self.right)
+        weight = objective.log_weight[:, None, None]
+        pulled = near.gradient
+        identity = _identity_like(pulled)
+
+        def hessian(e: Array) -> Array:
+            turned = transpose(e)
+            # The second order of r(e), which the gradient sees.
+            bend = 0.5 * (matmul(pulled, turned) + matmul(turned, pulled))
+            return self.restrict(near.second(e) + bend)
+
+        across = transpose(near.curvature)
+        middle = 0.5 * (near.curvature + across)
+        half = 0.5 * (near.curvature - across)
+        least = middle - jnp.sqrt(half**2 + weight**2)
+        lift = jnp.maximum(floor * weight - least, 0.0)
+        own, other = near.curvature + lift, across + lift
+        alone = self.symmetric | (identity > 0)
+        determinant = jnp.where(alone, middle + weight, own * other - weight**2)
+        straight = jnp.where(alone, 1.0, other) / determinant
+        crossed = jnp.where(alone, 0.0, weight) / determinant
+
+        def precondition(g: Array) -> Array:
+            return straight * g - crossed * transpose(g)
+
+        slope = self.restrict(pulled - weight * identity)
+        return Model(slope, hessian, precondition)
+
+
+class Model(NamedTuple):
+    """A quadratic model at the center of a chart.
+
+    Attributes:
+        slope: ``[g, d, d]`` gradient by ``e``.
+        hessian: Symmetric linear map.
+        precondition: Positive definite linear map near the inverse of `hessian`.
+    """
+
+    slope: Float[Array, "g d d"]
+    hessian: Callable[[Array], Array]
+    precondition: Callable[[Array], Array]
+
+
+def relative_residual(
+    slope: Float[Array, "g d d"], weight: Float[Array, " g"]
+) -> Float[Array, ""]:
+    """Largest Frobenius norm of a matrix's relative gradient, per unit of its weight."""
+    return jnp.max(jnp.sqrt(jnp.sum(slope**2, (-2, -1))) / weight)
+
+
+def cast_floating(tree: Any, dtype: Any) -> Any:
+    """Floating-point leaves in another precision."""
+
+    def cast(leaf):
+        floating = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+        return jnp.asarray(leaf, dtype) if floating else leaf
+
+    return jax.tree.map(cast, tree)

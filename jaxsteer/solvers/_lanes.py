@@ -1,0 +1,180 @@
+"""Batches of iterative searches: hard problems do not hold the easy ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsteer._types import Array
+
+NUMBERS = 2**11  # numbers of the largest leaf that are worked on side by side
+WIDEST = 16
+FIRST_ROUND = 32  # iterations of each lane before the unfinished are gathered again
+
+
+def lane_width(rows: Any, n: int) -> int:
+    """How many of `n` problems run side by side.
+
+    Small problems share the cost of each operation; large ones only wait for the
+    slowest of them.
+    """
+    largest = max(leaf.size for leaf in jax.tree.leaves(rows)) // n
+    return max(1, min(n, WIDEST, NUMBERS // max(largest, 1)))
+
+
+class Packing(NamedTuple):
+    """A pytree as few arrays: loops carry, select and gather these at once.
+
+    Compilers make a kernel of every array that a loop carries: with some thirty leaves
+    these are most of a program.
+    """
+
+    tree: Any
+    shapes: tuple
+    dtypes: tuple
+
+    @classmethod
+    def of(cls, example: Any) -> Packing:
+        leaves, tree = jax.tree.flatten(example)
+        return cls(
+            tree, tuple(jnp.shape(x) for x in leaves), tuple(x.dtype for x in leaves)
+        )
+
+    def pack(self, value: Any) -> dict[str, Array]:
+        """One vector for each dtype; truth values count as integers."""
+        parts: dict[str, list[Array]] = {}
+        for leaf, dtype in zip(jax.tree.leaves(value), self.dtypes, strict=True):
+            wide = jnp.int32 if dtype == jnp.bool_ else dtype
+            parts.setdefault(str(wide), []).append(leaf.astype(wide).ravel())
+        return {name: jnp.concatenate(part) for name, part in parts.items()}
+
+    def unpack(self, packed: dict[str, Array]) -> Any:
+        """The pytree again."""
+        used = dict.fromkeys(packed, 0)
+        leaves = []
+        for shape, dtype in zip(self.shapes, self.dtypes, strict=True):
+            name = str(jnp.int32 if dtype == jnp.bool_ else dtype)
+            size = int(np.prod(shape))
+            part = jax.lax.slice_in_dim(packed[name], used[name], used[name] + size)
+            used[name] += size
+            leaves.append(part.reshape(shape).astype(dtype))
+        return jax.tree.unflatten(self.tree, leaves)
+
+
+def run_in_lanes(
+    begin: Callable[[Any], Any],
+    advance: Callable[[Any, Any], Any],
+    finish: Callable[[Any], Any],
+    problem: Any,
+) -> Any:
+    """Iterate ``state = advance(state, problem)`` until ``state.done``.
+
+    Under ``vmap``, however deeply nested, the problems run a few at a time side by
+    side, for a number of iterations that grows from round to round; in each round only
+    the unfinished ones take part. One compiled body serves all of them, and a problem's
+    answer does not depend on the others. Not differentiable.
+
+    Args:
+        begin: From a problem to its first state, a pytree with an entry ``done`` ``[]``.
+        advance: One iteration.
+        finish: From the last state to the result.
+        problem: Pytree of arrays.
+    """
+    packing = Packing.of(jax.eval_shape(begin, problem))
+
+    def iterate(packed, done, rows, limit):
+        """Advance rows until each is done, or `limit` times."""
+
+        def unfinished(carry):
+            _, done, count = carry
+            return jnp.any(~done) & (count < limit)
+
+        def one(packed, problem):
+            state = advance(packing.unpack(packed), problem)
+            return packing.pack(state), state.done
+
+        def body(carry):
+            packed, done, count = carry
+            moved, ended = jax.vmap(one)(packed, rows)
+            return _select(done, packed, moved), done | ended, count + 1
+
+        carry = (packed, done, jnp.zeros_like(limit))
+        return jax.lax.while_loop(unfinished, body, carry)[:2]
+
+    def in_rounds(packed, done, rows, width):
+        """Rounds over the unfinished rows, `width` at a time."""
+        n = done.shape[0]
+
+        def arrange(done):
+            return jnp.argsort(done, stable=True), jnp.sum(~done, dtype=jnp.int32)
+
+        def body(carry):
+            packed, done, (order, left), position, limit = carry
+            lanes = position + jnp.arange(width)
+            index = order[jnp.minimum(lanes, n - 1)]
+            idle = done[index] | (lanes >= left)
+            taken, own = jax.tree.map(lambda leaf: leaf[index], (packed, rows))
+            moved, ended = iterate(taken, idle, own, limit)
+            # A lane without a problem of its own writes nowhere.
+            index = jnp.where(idle, n, index)
+            packed = jax.tree.map(
+                lambda leaf, new: leaf.at[index].set(new, mode="drop"), packed, moved
+            )
+            done = done.at[index].set(ended, mode="drop")
+            position = position + width
+            again = position >= left
+            arranged = _choose(again, arrange(done), (order, left))
+            position = jnp.where(again, 0, position)
+            return packed, done, arranged, position, jnp.where(again, 2 * limit, limit)
+
+        arranged = arrange(done)
+        zero = jnp.zeros_like(arranged[1])
+        carry = (packed, done, arranged, zero, zero + FIRST_ROUND)
+        return jax.lax.while_loop(lambda carry: carry[2][1] > 0, body, carry)[0]
+
+    def run_rows(rows):
+        n = jax.tree.leaves(rows)[0].shape[0]
+        packed = jax.vmap(lambda row: packing.pack(begin(row)))(rows)
+        done = jax.vmap(lambda packed: packing.unpack(packed).done)(packed)
+        if n == 1:
+            most = jnp.sum(done, dtype=jnp.int32) * 0 + np.iinfo(np.int32).max
+            packed, _ = iterate(packed, done, rows, most)
+        else:
+            packed = in_rounds(packed, done, rows, lane_width(rows, n))
+        return jax.vmap(lambda packed: finish(packing.unpack(packed)))(packed)
+
+    many = jax.custom_batching.custom_vmap(run_rows)
+
+    @many.def_vmap
+    def _rule(size, batched, rows):
+        def join(leaf, is_batched):
+            if not is_batched:
+                leaf = jnp.broadcast_to(leaf, (size, *leaf.shape))
+            return leaf.reshape(-1, *leaf.shape[2:])
+
+        found = many(jax.tree.map(join, rows, batched[0]))
+        found = jax.tree.map(
+            lambda leaf: leaf.reshape(size, leaf.shape[0] // size, *leaf.shape[1:]),
+            found,
+        )
+        return found, jax.tree.map(lambda _: True, found)
+
+    alone = many(jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], problem))
+    return jax.tree.map(lambda leaf: leaf[0], alone)
+
+
+def _choose(flag: Array, one: Any, other: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(flag, a, b), one, other)
+
+
+def _select(flags: Array, new: Any, old: Any) -> Any:
+    """Rows of `new` where the flag holds, of `old` elsewhere."""
+
+    def pick(a, b):
+        return jnp.where(flags.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(pick, new, old)

@@ -1,0 +1,162 @@
+"""Newton's method on matrices: conjugate gradients in a trust region."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from jaxsteer._types import Array
+from jaxsteer.solvers._chart import (
+    Chart,
+    MatrixObjective,
+    cast_floating,
+    relative_residual,
+)
+from jaxsteer.solvers._conjugate_gradient import trust_region_step
+from jaxsteer.solvers._solution import default_tolerance
+
+# Rounding of the objective is about ``eps ** NOISE`` of its size: its terms cancel, more
+# so where covariances are ill-conditioned. Too small a power here shrinks the region
+# to nothing short of the solution.
+NOISE = 2 / 3
+PATIENCE = 3  # steps within rounding error that do not help, before giving up
+
+
+class NewtonMemory(NamedTuple):
+    """What is carried from step to step: the region's radius, and idle steps."""
+
+    radius: Array
+    idle: Array
+    lowest: Array
+
+
+class NewtonProposal(NamedTuple):
+    """A step before its value is known; `sides` are those of the chart after it."""
+
+    sides: Array
+    residual: Array
+    predicted: Array
+    bound: Array
+    length: Array
+
+
+class Verdict(NamedTuple):
+    """What a solver makes of a step whose value is known.
+
+    Attributes:
+        accepted: Whether the point moves.
+        record: Whether the point before the step counts as the best so far.
+        hopeless: Whether there is no use in going on.
+        memory: What is carried on.
+    """
+
+    accepted: Array
+    record: Array
+    hopeless: Array
+    memory: NamedTuple
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MatrixNewton:
+    """Trust-region Newton steps in the chart around the current matrices.
+
+    Follows directions of negative curvature, so that saddle points do not hold it, and
+    converges quadratically. Each step costs one gradient, one value and some Hessian
+    products, each about as dear as a gradient.
+
+    Attributes:
+        max_steps: Limit on steps from the best start.
+        max_products: Limit on Hessian products in one step.
+        tolerance: Residual (relative gradient per unit of weight, Frobenius norm) that
+            counts as converged; None takes the root of the rounding unit.
+        product_dtype: Narrower precision for the Hessian products, such as "float32"
+            where everything else is float64; None is that of the start. Gradients and
+            values keep theirs, and so does the answer: a step that is a little off
+            costs at most a step more, while products are most of the work in many
+            dimensions.
+
+    References:
+        Steihaug 1983, "The conjugate gradient method and trust regions".
+    """
+
+    max_steps: int = 500
+    max_products: int = 200
+    tolerance: float | None = None
+    product_dtype: str | None = None
+
+    def accuracy(self, dtype) -> float:
+        """The residual that counts as converged."""
+        if self.tolerance is None:
+            return default_tolerance(dtype)
+        return self.tolerance
+
+    def begin(self, sides: Array) -> NewtonMemory:
+        """Memory at a new start."""
+        dtype, d = sides.dtype, sides.shape[-1]
+        return NewtonMemory(
+            radius=jnp.asarray(d**0.5, dtype),
+            idle=jnp.zeros((), jnp.int32),
+            lowest=jnp.asarray(jnp.inf, dtype),
+        )
+
+    def propose(
+        self,
+        objective: MatrixObjective,
+        chart: Chart,
+        memory: NewtonMemory,
+        active: Array,
+    ) -> NewtonProposal:
+        """The step that a quadratic model promises most of, within the region."""
+        dtype = chart.left.dtype
+        narrow = dtype if self.product_dtype is None else jnp.dtype(self.product_dtype)
+        model = near = chart.expand(objective)
+        residual = relative_residual(model.slope, objective.log_weight)
+        if narrow != dtype:
+            seen_from, seen = cast_floating((chart, objective), narrow)
+            near = seen_from.expand(seen)
+        slope = jnp.where(active, model.slope, jnp.zeros_like(model.slope))
+        step = trust_region_step(
+            near.hessian,
+            slope.astype(narrow),
+            near.precondition,
+            memory.radius.astype(narrow),
+            accuracy=jnp.minimum(0.3, jnp.sqrt(residual)).astype(narrow),
+            max_products=self.max_products,
+        )
+        e, predicted = cast_floating((step.step, step.predicted), dtype)
+        length = jnp.sqrt(jnp.sum(e**2))
+        moved = chart.move(e)
+        sides = jnp.stack([moved.left, moved.right])
+        return NewtonProposal(sides, residual, predicted, step.bound, length)
+
+    def judge(
+        self,
+        proposal: NewtonProposal,
+        memory: NewtonMemory,
+        value: Array,
+        new_value: Array,
+        scale: Array,
+    ) -> Verdict:
+        """Accept the step or not, by what it promised and what it brought."""
+        eps = float(jnp.finfo(value.dtype).eps)
+        residual, length = proposal.residual, proposal.length
+        change = new_value - value
+        size = jnp.abs(new_value) + scale
+        noise = eps**NOISE * size
+        # Where the promised change drowns in rounding, trust the model.
+        blind = (-proposal.predicted < noise) & (change < noise)
+        quality = jnp.where(blind, 1.0, change / proposal.predicted)
+        accepted = (quality > 1e-4) & jnp.isfinite(change)
+        shrunk = jnp.where(quality > 0.25, memory.radius, 0.25 * length)
+        grow = (quality > 0.75) & proposal.bound
+        grown = jnp.where(grow, 2.5 * memory.radius, shrunk)
+        radius = jnp.where(accepted, grown, 0.25 * length)
+        # Far from the solution the residual may rise while the value falls.
+        record = (residual < memory.lowest) | ~blind
+        spent = blind & (-proposal.predicted < 10 * eps * size)
+        idle = jnp.where(spent & ~(residual < 0.5 * memory.lowest), memory.idle + 1, 0)
+        hopeless = (idle >= PATIENCE) | ~jnp.isfinite(residual) | (radius < eps)
+        lowest = jnp.where(record, residual, memory.lowest)
+        return Verdict(accepted, record, hopeless, NewtonMemory(radius, idle, lowest))
