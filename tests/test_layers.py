@@ -12,6 +12,7 @@ import jaxsteer
 ROOT = Path(jaxsteer.__file__).parent
 
 LAYERS = {
+    "_api": 8,
     "_types": 0,
     "_chunks": 0,
     "_errors": 0,
