@@ -86,7 +86,6 @@ from jaxsteer.population import Population
 from jaxsteer.solvers import SolveError, Status
 from jaxsteer.steering import Steering
 
-
 __all__ = [
     "AffineMap",
     "Bernoulli",

@@ -41,6 +41,8 @@ LAYERS = {
     "plots": 8,
     "report": 8,
     "_frames": 8,
+    "_numerals": 8,
+    "_spellings": 8,
 }
 HEAVY = {"matplotlib", "narwhals", "pandas", "sklearn", "skops", "typer", "rich"}
 # Imported inside one function each, which says what to install.

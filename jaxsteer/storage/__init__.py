@@ -2,7 +2,7 @@
 
 from jaxsteer.storage._atomic import atomic_file, write_bytes, write_text
 from jaxsteer.storage._file import Stored, load, save
-from jaxsteer.storage._hash import content_hash
+from jaxsteer.storage._hash import content_hash, file_hash
 from jaxsteer.storage._maps import StoredMap, load_map, save_map
 from jaxsteer.storage._pipeline import load_pipeline, save_pipeline
 
@@ -11,6 +11,7 @@ __all__ = [
     "StoredMap",
     "atomic_file",
     "content_hash",
+    "file_hash",
     "load",
     "load_map",
     "load_pipeline",

@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import hashlib
 import json
+import os
 import sys
 from typing import Any
 
@@ -52,6 +53,12 @@ def content_hash(value: Any) -> str:
 def bytes_hash(data: bytes) -> str:
     """Hash the bytes of a file, as ``sha256sum`` prints it."""
     return hashlib.sha256(data).hexdigest()
+
+
+def file_hash(path: str | os.PathLike[str]) -> str:
+    """Hash the bytes of a file, as ``sha256sum`` prints it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def format_1_hash(content: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:

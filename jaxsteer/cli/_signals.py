@@ -1,0 +1,43 @@
+"""Ctrl-C and requests to end: raised at once, and not forgotten if that is caught."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from typing import Any
+
+_received: list[int] = []
+
+
+def install() -> None:
+    """Turn Ctrl-C, SIGTERM and SIGHUP into `KeyboardInterrupt`, which cleans up."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # Who starts a program with a signal ignored (nohup) wants it ignored.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            with contextlib.suppress(ValueError, OSError):
+                signal.signal(number, _raise)
+
+
+def check_interrupted() -> None:
+    """Raise if a signal came that a library's callback has swallowed."""
+    if _received:
+        raise KeyboardInterrupt
+
+
+def exit_code() -> int:
+    """Return 128 and the signal's number, as shells do: 130 for Ctrl-C."""
+    return 128 + (_received[-1] if _received else signal.SIGINT)
+
+
+def forget() -> None:
+    """Start anew, for a second command in one process."""
+    _received.clear()
+
+
+def _raise(number: int, frame: Any) -> None:
+    _received.append(number)
+    raise KeyboardInterrupt
