@@ -14,7 +14,8 @@ def main() -> None:
     _open_standard_streams()
     _signals.install()
     try:
-        from jaxsteer.cli._app import app
+        with _signals.loading():
+            from jaxsteer.cli._app import app
 
         app()
     except ModuleNotFoundError as error:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from jaxsteer.cli._errors import friendly
+from jaxsteer.cli._signals import loading
 
 #: The methods of ``steer``; a test holds them to those that exist.
 METHODS = (
@@ -67,7 +68,8 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
 ) -> None:
     """Compare ways to be fair on census income (sex, income over 50,000 dollars)."""
-    from jaxsteer.cli import _demo
+    with loading():
+        from jaxsteer.cli import _demo
 
     _demo.demo(out, quick=quick, seed=seed)
 
@@ -117,8 +119,9 @@ def steer(
     missing: Missing = None,
 ) -> None:
     """Write a file's rows with steered features, sample weights and a fair score."""
-    from jaxsteer.cli import _steer
-    from jaxsteer.cli._files import Reading
+    with loading():
+        from jaxsteer.cli import _steer
+        from jaxsteer.cli._files import Reading
 
     _steer.steer(
         file,
@@ -164,8 +167,9 @@ def apply(
     missing: Missing = None,
 ) -> None:
     """Steer new rows without labels: features and fair score by the fitted maps."""
-    from jaxsteer.cli import _apply
-    from jaxsteer.cli._files import Reading
+    with loading():
+        from jaxsteer.cli import _apply
+        from jaxsteer.cli._files import Reading
 
     _apply.apply(
         maps,
@@ -211,8 +215,9 @@ def audit(
     missing: Missing = None,
 ) -> None:
     """Measure accuracy and gaps between groups, with intervals."""
-    from jaxsteer.cli import _audit
-    from jaxsteer.cli._files import Reading
+    with loading():
+        from jaxsteer.cli import _audit
+        from jaxsteer.cli._files import Reading
 
     _audit.audit(
         file,

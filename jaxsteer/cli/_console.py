@@ -26,11 +26,16 @@ from jaxsteer.cli._signals import check_interrupted
 _PIPE_WIDTH = 120
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise OutputClosed
+
+
 def console() -> Console:
     """Return a console on standard output; made at each call, for redirection."""
-    plain = Console(highlight=False, soft_wrap=True)
+    plain = _Console(highlight=False, soft_wrap=True)
     # A pipe has no width of its own; rich would cut tables at 80 columns.
-    return plain if plain.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
+    return plain if plain.is_terminal else _Console(highlight=False, width=_PIPE_WIDTH)
 
 
 def say(*things: Any, **options: Any) -> None:

@@ -26,6 +26,8 @@ GATE = 5
 #: Who read the output went away; as a shell says it of SIGPIPE.
 PIPE = 141
 
+_INTERRUPTED = "interrupted; every file is the old or the new one, whole."
+
 
 class UsageError(ValueError):
     """The command line is wrong."""
@@ -63,16 +65,18 @@ def friendly(command: Callable[..., None]) -> Callable[..., None]:
             _signals.check_interrupted()
         except KeyboardInterrupt:
             code = _signals.exit_code()
-            _complain("interrupted; every file is the old or the new one, whole.")
+            _complain(_INTERRUPTED)
             raise typer.Exit(code) from None
         except OutputClosed:
             _forget_stdout()
             raise typer.Exit(PIPE) from None
         except Exception as error:
-            code = _code(error)
+            # Some libraries turn an interrupt into an error of their own.
+            interrupted = _signals.was_interrupted()
+            code = _signals.exit_code() if interrupted else _code(error)
             if code is None:
                 raise
-            _complain(_message(error))
+            _complain(_INTERRUPTED if interrupted else _message(error))
             raise typer.Exit(code) from None
 
     return run

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 _received: list[int] = []
+_loading: list[bool] = []
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """End at once on a signal in here, while packages are loaded and no file is open.
+
+    Extension modules turn an exception in their first lines into errors of their own,
+    tracebacks and all.
+    """
+    _loading.append(True)
+    try:
+        yield
+    finally:
+        _loading.pop()
 
 
 def install() -> None:
@@ -28,6 +45,11 @@ def check_interrupted() -> None:
         raise KeyboardInterrupt
 
 
+def was_interrupted() -> bool:
+    """Tell whether a signal came."""
+    return bool(_received)
+
+
 def exit_code() -> int:
     """Return 128 and the signal's number, as shells do: 130 for Ctrl-C."""
     return 128 + (_received[-1] if _received else signal.SIGINT)
@@ -40,4 +62,8 @@ def forget() -> None:
 
 def _raise(number: int, frame: Any) -> None:
     _received.append(number)
+    if _loading:
+        with contextlib.suppress(OSError):
+            os.write(2, b"error: interrupted; nothing was written.\n")
+        os._exit(exit_code())
     raise KeyboardInterrupt

@@ -110,7 +110,8 @@ def read_text_table(
         separator=separator,
     )
     read = _read(path, options, keep_text=True)
-    _warn_of_missing_texts(read)
+    if usual_missing:
+        _warn_of_missing_texts(read, missing)
     return read
 
 
@@ -243,8 +244,8 @@ def _tidy(column: Any, decimal: str | None) -> Any:
     return column.str.strip() if blank.any() else column
 
 
-def _warn_of_missing_texts(read: TextTable) -> None:
-    """Say which texts became missing values, other than the empty one."""
+def _warn_of_missing_texts(read: TextTable, named: Sequence[str]) -> None:
+    """Say which texts became missing values that nobody named as such."""
     said = []
     for name in read.frame.columns:
         gone = read.frame[name].isna().to_numpy()
@@ -252,7 +253,9 @@ def _warn_of_missing_texts(read: TextTable) -> None:
             continue
         texts = read.written[name][gone].value_counts()
         listed = [
-            f"{text!r} ({rows})" for text, rows in texts.items() if str(text).strip()
+            f"{text!r} ({rows})"
+            for text, rows in texts.items()
+            if str(text).strip() not in ("", *named)
         ]
         if listed:
             said.append(f"{name!r}: {', '.join(listed[:5])}")
