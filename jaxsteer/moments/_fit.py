@@ -16,6 +16,7 @@ from jaxsteer._errors import (
     check_weights,
     is_concrete,
 )
+from jaxsteer._labels import cell_codes
 from jaxsteer._types import ArrayLike, Float, Int
 from jaxsteer.families import (
     DiagonalNormal,
@@ -44,10 +45,8 @@ def _cell_codes(label, group, n_classes, n_groups):
     np_or_jnp = np if concrete else jnp
     label, group = np_or_jnp.asarray(label), np_or_jnp.asarray(group)
     inside = (label >= 0) & (label < n_classes) & (group >= 0) & (group < n_groups)
-    # Narrow codes would overflow in the product; a code out of range must not be taken
-    # for another cell.
-    cell = label.astype(np.int32) * n_groups + group.astype(np.int32)
-    return np_or_jnp.where(inside, cell, -1)
+    # A code out of range must not be taken for another cell.
+    return np_or_jnp.where(inside, cell_codes(label, group, n_groups), -1)
 
 
 _cell_moments = jax.jit(cell_moments, static_argnums=2)
