@@ -27,6 +27,8 @@ def main() -> None:
         ) from None
     except KeyboardInterrupt:
         raise SystemExit(_signals.exit_code()) from None
+    finally:
+        _signals.finish()
 
 
 def _open_standard_streams() -> None:

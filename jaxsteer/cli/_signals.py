@@ -39,6 +39,15 @@ def install() -> None:
                 signal.signal(number, _raise)
 
 
+def finish() -> None:
+    """Let nothing raise any more: all is written, and the interpreter cleans up."""
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is _raise:
+                signal.signal(number, signal.SIG_IGN)
+
+
 def check_interrupted() -> None:
     """Raise if a signal came that a library's callback has swallowed."""
     if _received:
