@@ -57,15 +57,23 @@ def say(*things: Any, **options: Any) -> None:
 def collected_warnings() -> Iterator[list[str]]:
     """Collect the library's warnings as sentences, each once."""
     messages: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        try:
-            yield messages
-        finally:
-            for warning in caught:
-                text = " ".join(str(warning.message).split())
-                if issubclass(warning.category, UserWarning) and text not in messages:
-                    messages.append(text)
+    failed = True
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            try:
+                yield messages
+                failed = False
+            finally:
+                for warning in caught:
+                    text = " ".join(str(warning.message).split())
+                    known = not issubclass(warning.category, UserWarning)
+                    if not known and text not in messages:
+                        messages.append(text)
+    finally:
+        # What was noted often says why the command then fails.
+        if failed:
+            print_warnings(messages)
 
 
 def print_warnings(messages: list[str]) -> None:

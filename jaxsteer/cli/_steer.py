@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from jaxsteer import baselines
 from jaxsteer._errors import check_choice
@@ -93,9 +96,11 @@ def steer(
         code = reference_code(table, reference)
         parts = chosen_parts(method, table, features, weights, score, notes)
         tell("fitting", 1, 4)
-        columns, fitted, x = fit_columns(
-            table, parts, method=method, learner=learner, reference=code, seed=seed
-        )
+        notes += row_number_notes(table)
+        with by_name(table):
+            columns, fitted, x = fit_columns(
+                table, parts, method=method, learner=learner, reference=code, seed=seed
+            )
         written = with_columns(source.written, columns)
         tell("measuring on held-out rows" if check else "making the page", 2, 4)
         files = [(out.name, f"the {len(frame):,} rows with {len(columns)} new columns")]
@@ -236,6 +241,41 @@ def fit_columns(
         metadata=metadata,
     )
     return columns, fitted, x
+
+
+def row_number_notes(table: Table) -> list[str]:
+    """Name the features that count the rows, as a number of a customer may."""
+    found = []
+    for name in table.features:
+        column = table.features[name]
+        if pd.api.types.is_integer_dtype(column.dtype) and not column.isna().any():
+            values = column.to_numpy(np.int64)
+            is_count = values.max() - values.min() == len(values) - 1
+            if is_count and len(values) > 2 and len(np.unique(values)) == len(values):
+                found.append(repr(str(name)))
+    if not found:
+        return []
+    return [
+        f"{', '.join(found)}: whole numbers without a gap or repeat, as numbers of rows "
+        "are, and steered like any other feature; leave them out with --drop."
+    ]
+
+
+@contextlib.contextmanager
+def by_name(table: Table) -> Iterator[None]:
+    """Put the names of classes and groups for their codes in an error's text."""
+
+    def cell(match: re.Match) -> str:
+        label, group = (int(code) for code in match.groups())
+        if label >= len(table.label_names) or group >= len(table.group_names):
+            return match[0]
+        return f"({table.label_names[label]} in {table.group_names[group]})"
+
+    try:
+        yield
+    except ValueError as error:
+        text = re.sub(r"\(class (\d+), group (\d+)\)", cell, str(error))
+        raise type(error)(text) from error
 
 
 def _plain(names: tuple[Any, ...]) -> list[Any]:

@@ -55,7 +55,7 @@ def read_table(
         source: A path that ends in ``.csv`` or ``.tsv`` (also followed by ``.gz``,
             ``.xz``, ``.zip`` or ``.bz2``), ``.parquet`` or ``.pq``; or a pandas, polars
             or pyarrow table. The first line of a text file names the columns. A
-            ``.csv`` file whose header has semicolons or tabs and no comma is split at
+            ``.csv`` file whose header has semicolons, tabs or bars and no comma is split at
             those, and where semicolons part the fields, numbers may have decimal
             commas. Blanks around a field are no part of it.
         missing: Texts that mean a missing value in a text file, beside the empty field
@@ -205,7 +205,7 @@ def _read_text(
     # The header is read for itself too: pandas renames repeated names in silence.
     header = _header(path, separator, options)
     if len(header) == 1 and wanted.separator is None:
-        separator = next((s for s in ";\t" if s in header[0]), separator)
+        separator = next((s for s in ";\t|" if s in header[0]), separator)
         header = _header(path, separator, options)
     options |= {"sep": separator, "skipinitialspace": True, "index_col": False}
     with warnings.catch_warnings():
