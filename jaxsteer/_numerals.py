@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ _MOST_ODD = 10
 _LEAST = 10
 # Whole numbers with few distinct values, as text, are codes of categories.
 _FEW = 20
+_GLANCE = 100
 
 
 class Numerals(NamedTuple):
@@ -60,13 +62,21 @@ def find_numerals(texts: Any, *, decimal: str | None = None) -> Numerals | None:
         The way, or None if these are no numbers, or codes: numbers with leading zeros,
         or few distinct whole numbers.
     """
+    points = (".", ",") if decimal is None else (decimal,)
+    # Most text is words, which a glance tells, however many rows there are.
+    glance = [str(text).strip() for text in itertools.islice(texts, _GLANCE)]
+    if not any(
+        sum(_parse(text, point) is not None for text in glance) * 2 > len(glance)
+        for point in points
+    ):
+        return None
     counts = Counter(str(text).strip() for text in texts)
     total = sum(counts.values())
     if total < _LEAST:
         return None
     best: Numerals | None = None
     most = -1
-    for point in (".", ",") if decimal is None else (decimal,):
+    for point in points:
         odd = [(t, n) for t, n in counts.most_common() if _parse(t, point) is None]
         read = total - sum(n for _, n in odd)
         if read > most:

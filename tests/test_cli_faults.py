@@ -90,6 +90,8 @@ def test_rows_are_copied_as_they_are_written(source, tmp_path):
     after = out.read_text().splitlines()
     assert after[0] == before[0] + ",sample_weight"
     assert [line.rpartition(",")[0] for line in after[1:]] == before[1:]
+    modes = {p.stat().st_mode & 0o777 for p in tmp_path.rglob("*") if p.is_file()}
+    assert len(modes) == 1
     assert "'NA' (134)" in result.output and "'None' (133)" in result.output
     quiet = run("steer", source, "--out", out, *OPTIONS, "--missing", "", "--force")
     assert "'NA'" not in quiet.output
@@ -99,7 +101,11 @@ def test_rows_are_copied_as_they_are_written(source, tmp_path):
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            1,
+            "No space left on device: '",
+        ),
         (KeyboardInterrupt(), 130, "interrupted"),
         (MemoryError(), 1, "memory of this machine is too small"),
     ],
@@ -284,3 +290,20 @@ def test_reading_options_reach_the_reader(tmp_path):
     assert list(read.frame) == ["näme", "x"]
     assert read.frame["näme"].isna().tolist() == [False, True]
     assert read.written["näme"].tolist() == ["NA", "?"]
+
+
+def test_messages_speak_in_names_and_notes_come_out_on_failure(tmp_path):
+    rows = pd.DataFrame(
+        {
+            "id": range(90),
+            "income": np.random.default_rng(0).normal(size=90),
+            "sex": ["F"] * 40 + ["M"] * 40 + ["X"] * 10,
+            "paid": ["no", "yes"] * 40 + ["no"] * 10,
+        }
+    )
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    options = ["--label", "paid", "--group", "sex", "--out", tmp_path / "out.csv"]
+    result = run("steer", tmp_path / "rows.csv", *options, "--no-check", code=3)
+    assert "error: no rows in the cells (yes in X)" in result.output
+    assert "note: 1 classes have no row in a group: yes in X" in result.output
+    assert "'id': whole numbers without a gap" in result.output

@@ -50,6 +50,8 @@ Missing = Annotated[
 app = typer.Typer(
     name="jaxsteer",
     help="The nearest exactly-fair population, and the maps that steer data there.",
+    epilog="Exit codes: 1 the machine (disk, memory, a missing package), 2 the command "
+    "line, 3 the files, 4 no answer found, 5 a gate of audit, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -186,8 +188,11 @@ def apply(
 @friendly
 def audit(
     file: Rows,
-    label: Annotated[str, typer.Option(help="Column of the true label.")],
     group: Group,
+    label: Annotated[
+        str | None,
+        typer.Option(help="Column of the true label; none for acceptance rates alone."),
+    ] = None,
     prediction: Annotated[
         str | None, typer.Option(help="Column of predicted labels.")
     ] = None,

@@ -42,6 +42,9 @@ _TITLES = {
 _ON_SCORES = ("auc", "sup_tpr_gap", "sup_fpr_gap", "sup_dp_gap")
 
 
+# What needs no true label, and the column of decisions that a threshold makes.
+_WITHOUT_LABEL = ("demographic_parity", "sup_dp_gap")
+_DECISION = "decision"
 _COMPARISONS = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -53,7 +56,7 @@ _COMPARISONS = {
 def audit(
     file: pathlib.Path,
     *,
-    label: str,
+    label: str | None,
     group: str,
     prediction: str | None,
     score: str | None,
@@ -81,7 +84,20 @@ def audit(
         for column, option in ((prediction, "--prediction"), (score, "--score")):
             if column is not None and column not in frame.columns:
                 raise ValueError(missing_column_message(column, frame.columns, option))
-        table = table_from_frame(frame, label=label, group=group, positive=positive)
+        decision = label or prediction
+        if decision is None:
+            assert score is not None, "asked above"
+            accepted = numbers(pd.Series(frame[score]), score) >= threshold
+            decision = _DECISION
+            while decision in frame:
+                decision += "_"
+            frame = frame.assign(
+                **{decision: np.where(accepted, "accepted", "refused")}
+            )
+            positive = "accepted"
+        table = table_from_frame(
+            frame, label=decision, group=group, positive=positive, need_features=False
+        )
         found = measure(
             table,
             frame,
@@ -90,6 +106,12 @@ def audit(
             threshold=threshold,
             n_boot=n_boot,
             seed=seed,
+            names=tuple(_TITLES) if label is not None else _WITHOUT_LABEL,
+        )
+    if label is None:
+        notes.append(
+            "Without --label only acceptance rates are compared: error rates need the "
+            "true label."
         )
     notes += [
         f"{_TITLES[name]} rests on {int(interval.smallest_cell)} rows only."
@@ -144,8 +166,9 @@ def measure(
     threshold: float,
     n_boot: int,
     seed: int,
+    names: Sequence[str] = tuple(_TITLES),
 ) -> dict[str, Interval]:
-    """Return the intervals of every metric that can be measured."""
+    """Return the intervals of those of the metrics that can be measured."""
     scores = None if score is None else _scores(pd.Series(frame[score]), score, table)
     if prediction is not None:
         predicted = _predictions(
@@ -154,14 +177,14 @@ def measure(
     else:
         assert scores is not None, "the command checks that one of the two is given"
         predicted = (scores >= threshold).astype(np.int32)
-    names = [
+    measured = [
         name
-        for name in _TITLES
+        for name in names
         if (scores is not None or name not in _ON_SCORES)
         and (len(table.label_names) == 2 or name != "equal_opportunity")
     ]
     found = bootstrap(
-        names,
+        measured,
         table.label,
         predicted,
         table.group,
@@ -171,7 +194,7 @@ def measure(
         n_classes=len(table.label_names),
         n_groups=len(table.group_names),
     )
-    return {name: jax.device_get(found[name]) for name in names}
+    return {name: jax.device_get(found[name]) for name in measured}
 
 
 def _scores(column: pd.Series, name: str, table: Table) -> np.ndarray:
@@ -180,6 +203,11 @@ def _scores(column: pd.Series, name: str, table: Table) -> np.ndarray:
             f"--score {name}: the label has {len(table.label_names)} classes, and a "
             "score needs two; name the favorable one with --positive."
         )
+    return numbers(column, name)
+
+
+def numbers(column: pd.Series, name: str) -> np.ndarray:
+    """Return a column of scores as float64 ``[n]``."""
     check_present(column, f"score column {name!r}")
     try:
         return column.to_numpy(np.float64)

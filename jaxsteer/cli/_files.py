@@ -121,9 +121,15 @@ def output(path: pathlib.Path) -> Iterator[BinaryIO]:
     """Open an output, which takes its name when it is whole and nobody objected."""
     check_interrupted()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with storage.atomic_file(path) as file:
-        yield file
-        check_interrupted()
+    try:
+        with storage.atomic_file(path) as file:
+            yield file
+            check_interrupted()
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        # A full disk does not say which file it was.
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

@@ -96,7 +96,8 @@ def steer(
         code = reference_code(table, reference)
         parts = chosen_parts(method, table, features, weights, score, notes)
         tell("fitting", 1, 4)
-        notes += row_number_notes(table)
+        if parts.features or parts.score:
+            notes += row_number_notes(table)
         with by_name(table):
             columns, fitted, x = fit_columns(
                 table, parts, method=method, learner=learner, reference=code, seed=seed

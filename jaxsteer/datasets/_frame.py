@@ -35,6 +35,7 @@ def table_from_frame(
     weights: str | None = None,
     train: Any = None,
     name: str = "table",
+    need_features: bool = True,
 ) -> Table:
     """Take a label, a group and the features from a table.
 
@@ -53,6 +54,8 @@ def table_from_frame(
         train: ``[n]`` bool, the rows to train on; None takes
             :func:`stratified_split` with its defaults.
         name: What the table is called.
+        need_features: Whether a table without a feature is an error; an audit needs
+            none.
 
     Returns:
         The :class:`Table`. Its features are the columns not named here.
@@ -91,7 +94,7 @@ def table_from_frame(
         _check_column(table, weights, "weights")
         used.append(weights)
     features = table.drop(columns=list(dict.fromkeys(used))).reset_index(drop=True)
-    if features.shape[1] == 0:
+    if need_features and features.shape[1] == 0:
         raise ValueError(
             "No feature column is left beside label, group, weights and drop."
         )

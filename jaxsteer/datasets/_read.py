@@ -71,7 +71,11 @@ def read_table(
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the ending is unknown, the file cannot be read as what its ending
-            says, a column name is repeated, or there are no rows or no columns.
+            says, a column name is repeated with other values, or there are no rows or no
+            columns.
+
+    Warns:
+        UserWarning: If a column stands there twice, with the same name and values.
 
     Example:
         >>> import pandas
@@ -149,7 +153,7 @@ def _read_path(path: pathlib.Path, options: _Options, keep_text: bool) -> TextTa
     try:
         if kind in _PARQUET:
             table = text = pd.read_parquet(path)
-            header = [str(name) for name in table.columns]
+            header = [str(name).strip() for name in table.columns]
         else:
             table, text, header = _read_text(
                 path, _SEPARATORS[kind], compression, options, keep_text
@@ -179,17 +183,39 @@ def _read_path(path: pathlib.Path, options: _Options, keep_text: bool) -> TextTa
             f"The file {path} cannot be read as {kind}: {str(error).strip()} Check "
             "that it is whole, and that every row has as many fields as the header."
         ) from error
-    repeated = sorted({name for name in header if name and header.count(name) > 1})
-    if repeated:
-        raise ValueError(
-            f"The file {path} has more than one column named "
-            f"{', '.join(map(repr, repeated))}; rename or drop the repeats."
-        )
-    names = [str(name).strip() for name in table.columns]
+    # A column without a name gets the one that pandas makes up.
+    names = [
+        name or str(made_up)
+        for name, made_up in zip(header, table.columns, strict=True)
+    ]
     table = table.set_axis(names, axis=1)
-    return TextTable(
-        frame=table, written=table if text is None else text.set_axis(names, axis=1)
-    )
+    written = table if text is None else text.set_axis(header, axis=1)
+    return TextTable(frame=_without_repeats(table, path), written=written)
+
+
+def _without_repeats(table: pd.DataFrame, path: pathlib.Path) -> pd.DataFrame:
+    """Leave out columns that stand there twice, with the same name and values."""
+    names = list(table.columns)
+    first: dict[str, int] = {}
+    kept, repeats = [], []
+    for place, name in enumerate(names):
+        start = first.setdefault(name, place)
+        if name and start != place:
+            if not table.iloc[:, place].equals(table.iloc[:, start]):
+                raise ValueError(
+                    f"The file {path} has more than one column named {name!r}, and they "
+                    "differ; rename or drop the repeats."
+                )
+            repeats.append(repr(name))
+        else:
+            kept.append(place)
+    if repeats:
+        warnings.warn(
+            f"The file {path} holds the columns {', '.join(repeats)} twice, with the "
+            "same values; the first of each is used.",
+            stacklevel=4,
+        )
+    return table.iloc[:, kept] if repeats else table
 
 
 def _read_text(

@@ -18,11 +18,13 @@ SAID = ["no", "no", "no", "no", "yes", "yes", "no", "no"]
 SEX = list("FFFFMMMM")
 
 
-def audit(folder, frame, *options, code=0):
+def audit(folder, frame, *options, code=0, label=("--label", "repaid")):
     source, out = folder / "rows.csv", folder / "audit.json"
     frame.to_csv(source, index=False)
-    arguments = ["audit", source, "--label", "repaid", "--group", "sex", "--out", out]
-    arguments += ["--prediction", "pred", "--n-boot", "5", "--force", *options]
+    arguments = ["audit", source, *label, "--group", "sex", "--out", out]
+    if "--score" not in options:
+        arguments += ["--prediction", "pred"]
+    arguments += ["--n-boot", "5", "--force", *options]
     result = CliRunner().invoke(app, [str(a) for a in arguments])
     assert result.exit_code == code, (result.output, result.exception)
     if code:
@@ -92,3 +94,12 @@ def test_it_is_what_numpy_says(tmp_path):
     assert found["demographic_parity"] == pytest.approx(
         abs(np.diff(rates)[0]), abs=1e-5
     )
+
+
+def test_decisions_alone_need_no_label(tmp_path):
+    frame = rows(TRUTH, SAID).drop(columns="repaid")
+    found = audit(tmp_path, frame, "--positive", "yes", label=())
+    assert found == {"demographic_parity": 0.5}
+    frame["decision"] = np.where(frame.pop("pred") == "yes", 0.9, 0.1)
+    found = audit(tmp_path, frame, "--score", "decision", label=())
+    assert found == {"demographic_parity": 0.5, "sup_dp_gap": 0.5}

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from jaxsteer._numerals import find_numerals, read_numerals
-from jaxsteer.datasets import read_table
+from jaxsteer.datasets import read_table, read_text_table
 from jaxsteer.estimators import TabularEncoder
 
 N = 2000
@@ -132,3 +132,18 @@ def test_encodings_are_named(tmp_path):
     assert read_table(path, encoding="utf-16")["y"].tolist() == ["é"]
     with pytest.raises(ValueError, match="encoding='none' is not known"):
         read_table(path, encoding="none")
+
+
+def test_columns_that_stand_there_twice(tmp_path):
+    """As in the published COMPAS file."""
+    path = tmp_path / "a.csv"
+    path.write_text("age,score,age\n31,4,31\n47,2,47\n")
+    with pytest.warns(UserWarning, match="the columns 'age' twice"):
+        read = read_text_table(path)
+    assert list(read.frame) == ["age", "score"]
+    assert read.written.to_csv(index=False) == path.read_text()
+    path.write_text("age,score,age\n31,4,31\n47,2,48\n")
+    with pytest.raises(ValueError, match="more than one column named 'age', and they"):
+        read_table(path)
+    path.write_text(",score\n31,4\n")
+    assert list(read_table(path)) == ["Unnamed: 0", "score"]
