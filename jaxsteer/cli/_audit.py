@@ -172,7 +172,10 @@ def measure(
     scores = None if score is None else _scores(pd.Series(frame[score]), score, table)
     if prediction is not None:
         predicted = _predictions(
-            pd.Series(frame[prediction]), prediction, table, frame[table.label_column]
+            pd.Series(frame[prediction]),
+            prediction,
+            table,
+            pd.Series(frame[table.label_column]),
         )
     else:
         assert scores is not None, "the command checks that one of the two is given"

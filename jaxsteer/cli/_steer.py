@@ -248,8 +248,10 @@ def row_number_notes(table: Table) -> list[str]:
     """Name the features that count the rows, as a number of a customer may."""
     found = []
     for name in table.features:
-        column = table.features[name]
-        if pd.api.types.is_integer_dtype(column.dtype) and not column.isna().any():
+        column = pd.Series(table.features[name])
+        if pd.api.types.is_integer_dtype(column.dtype) and not bool(
+            column.isna().any()
+        ):
             values = column.to_numpy(np.int64)
             is_count = values.max() - values.min() == len(values) - 1
             if is_count and len(values) > 2 and len(np.unique(values)) == len(values):

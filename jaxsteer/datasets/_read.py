@@ -6,9 +6,11 @@ import dataclasses
 import os
 import pathlib
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from jaxsteer._frames import to_pandas
@@ -113,10 +115,7 @@ def read_text_table(
         encoding=encoding,
         separator=separator,
     )
-    read = _read(path, options, keep_text=True)
-    if usual_missing:
-        _warn_of_missing_texts(read, missing)
-    return read
+    return _read(path, options, keep_text=True)
 
 
 def _read(source: Any, options: _Options, *, keep_text: bool) -> TextTable:
@@ -152,7 +151,7 @@ def _read_path(path: pathlib.Path, options: _Options, keep_text: bool) -> TextTa
         )
     try:
         if kind in _PARQUET:
-            table = text = pd.read_parquet(path)
+            table, text = pd.read_parquet(path), None
             header = [str(name).strip() for name in table.columns]
         else:
             table, text, header = _read_text(
@@ -189,6 +188,8 @@ def _read_path(path: pathlib.Path, options: _Options, keep_text: bool) -> TextTa
         for name, made_up in zip(header, table.columns, strict=True)
     ]
     table = table.set_axis(names, axis=1)
+    if text is not None and text is not table and options.usual_missing:
+        _warn_of_missing_texts(table, text, options.missing)
     written = table if text is None else text.set_axis(header, axis=1)
     return TextTable(frame=_without_repeats(table, path), written=written)
 
@@ -270,18 +271,18 @@ def _tidy(column: Any, decimal: str | None) -> Any:
     return column.str.strip() if blank.any() else column
 
 
-def _warn_of_missing_texts(read: TextTable, named: Sequence[str]) -> None:
+def _warn_of_missing_texts(
+    table: pd.DataFrame, text: pd.DataFrame, named: Sequence[str]
+) -> None:
     """Say which texts became missing values that nobody named as such."""
     said = []
-    for name in read.frame.columns:
-        gone = read.frame[name].isna().to_numpy()
-        if not gone.any() or read.written is read.frame:
-            continue
-        texts = read.written[name][gone].value_counts()
+    for place, name in enumerate(table.columns):
+        gone = np.flatnonzero(table.iloc[:, place].isna())
+        counts = Counter(str(value).strip() for value in text.iloc[gone, place])
         listed = [
-            f"{text!r} ({rows})"
-            for text, rows in texts.items()
-            if str(text).strip() not in ("", *named)
+            f"{value!r} ({rows})"
+            for value, rows in counts.most_common()
+            if value not in ("", *named)
         ]
         if listed:
             said.append(f"{name!r}: {', '.join(listed[:5])}")
@@ -290,7 +291,7 @@ def _warn_of_missing_texts(read: TextTable, named: Sequence[str]) -> None:
             f"Read as missing values, with their rows: {'; '.join(said[:10])}"
             f"{'; ...' if len(said) > 10 else ''}. Name the texts that mean a missing "
             "value (--missing, or missing= and usual_missing=False) to keep the others.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

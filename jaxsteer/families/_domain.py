@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsteer._errors import is_concrete
 from jaxsteer._types import Array, Bool
 from jaxsteer.families._beta import Beta
 from jaxsteer.families._categorical import Bernoulli, Categorical
@@ -128,7 +129,7 @@ def check_parameters(law: Any, what: str = "conditionals") -> None:
         ValueError: Naming the family, the parameter, the place and the value.
     """
     for name, rule, ok in _tested(law):
-        if isinstance(ok, jax.core.Tracer):
+        if not is_concrete(ok):
             continue
         bad = np.argwhere(~np.asarray(ok))
         if len(bad):

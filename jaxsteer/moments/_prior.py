@@ -35,14 +35,13 @@ class _Law(NamedTuple):
     spread: Array
 
 
-def check_prior(
-    prior: Any, covariance: str, shrinkage: str | float | None
-) -> ArrayLike | None:
+def check_prior(prior: Any, covariance: str, shrinkage: str | float | None) -> Any:
     """Return the pseudo-count, None for 0, or raise if it cannot be used."""
     if prior is None:
         return None
-    is_number = isinstance(prior, numbers.Real | np.generic | jax.Array)
-    if isinstance(prior, bool) or not is_number or np.ndim(prior) != 0:
+    is_array = isinstance(prior, np.generic | jax.Array)
+    is_number = (is_array and prior.ndim == 0) or isinstance(prior, numbers.Real)
+    if isinstance(prior, bool) or not is_number:
         raise ValueError(f"prior={prior!r} must be a number of rows, or None.")
     if is_concrete(prior):
         if not 0 <= float(prior) < float("inf"):

@@ -137,8 +137,11 @@ def test_encodings_are_named(tmp_path):
 def test_columns_that_stand_there_twice(tmp_path):
     """As in the published COMPAS file."""
     path = tmp_path / "a.csv"
-    path.write_text("age,score,age\n31,4,31\n47,2,47\n")
-    with pytest.warns(UserWarning, match="the columns 'age' twice"):
+    path.write_text("age,score,age\n31,4,31\nNA,2,NA\n")
+    with (
+        pytest.warns(UserWarning, match="the columns 'age' twice"),
+        pytest.warns(UserWarning, match=r"'age': 'NA' \(1\)"),
+    ):
         read = read_text_table(path)
     assert list(read.frame) == ["age", "score"]
     assert read.written.to_csv(index=False) == path.read_text()
