@@ -137,9 +137,8 @@ def fit_population(
             not finite, options that do not go together, empty cells (without `prior`),
             cells or columns without spread, cells with fewer rows than `rank` plus two,
             and, without shrinkage, cells ("full") or groups ("tied") smaller than the
-            dimension or collinear columns; the message names them. With shrinkage or
-            `prior` the sizes of cells, with shrinkage the columns, are no error but a
-            warning or nothing.
+            dimension or collinear columns; the message names them. With shrinkage the
+            last two are warnings; with `prior` the rows of a cell may be few.
 
     Example:
         >>> import numpy as np

@@ -133,6 +133,10 @@ def test_a_writer_may_close_the_file(tmp_path):
     assert (tmp_path / "a").read_bytes() == b"all of it"
 
 
+# Hashes that are stored nowhere: draws by row, and the format of another program.
+OTHER_HASHES = {"channels/_row_draws.py", "export/_easysteer.py"}
+
+
 def test_the_package_has_one_writer_and_one_hash():
     ways = {
         "_atomic.py": r"os\.replace|\.replace\(target|NamedTemporaryFile|mkstemp",
@@ -144,7 +148,7 @@ def test_the_package_has_one_writer_and_one_hash():
             for path in ROOT.rglob("*.py")
             if re.search(pattern, path.read_text(encoding="utf-8"))
         }
-        assert found == {f"storage/{name}"}
+        assert found - OTHER_HASHES == {f"storage/{name}"}
 
 
 def test_a_write_is_not_slow(tmp_path):
