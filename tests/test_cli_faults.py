@@ -307,3 +307,27 @@ def test_messages_speak_in_names_and_notes_come_out_on_failure(tmp_path):
     assert "error: no rows in the cells (yes in X)" in result.output
     assert "note: 1 classes have no row in a group: yes in X" in result.output
     assert "'id': whole numbers without a gap" in result.output
+
+
+def test_an_interrupt_inside_a_callback_is_told_without_a_traceback():
+    """What a garbage collector's callback raises, Python prints and forgets."""
+    code = (
+        "import gc, os, signal\n"
+        "from jaxsteer.cli import _errors, _signals\n"
+        "_signals.install()\n"
+        "@_errors.friendly\n"
+        "def command():\n"
+        "    gc.callbacks.append(lambda *args: os.kill(os.getpid(), signal.SIGINT))\n"
+        "    gc.collect()\n"
+        "    gc.callbacks.clear()\n"
+        "import typer\n"
+        "try:\n"
+        "    command()\n"
+        "except typer.Exit as error:\n"
+        "    print('code', error.exit_code)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "code 130\n", done.stderr
+    assert "Traceback" not in done.stderr and "interrupted" in done.stderr

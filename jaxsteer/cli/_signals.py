@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -31,6 +32,7 @@ def install() -> None:
     """Turn Ctrl-C, SIGTERM and SIGHUP into `KeyboardInterrupt`, which cleans up."""
     if threading.current_thread() is not threading.main_thread():
         return
+    sys.unraisablehook = _say_unraisable
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         # Who starts a program with a signal ignored (nohup) wants it ignored.
@@ -67,6 +69,12 @@ def exit_code() -> int:
 def forget() -> None:
     """Start anew, for a second command in one process."""
     _received.clear()
+
+
+def _say_unraisable(found: Any) -> None:
+    """Be silent about an interrupt that came inside a callback: it is not forgotten."""
+    if not (_received and isinstance(found.exc_value, KeyboardInterrupt)):
+        sys.__unraisablehook__(found)
 
 
 def _raise(number: int, frame: Any) -> None:
