@@ -1,186 +1,23 @@
 """jaxsteer: the nearest exactly-fair population, and the maps that steer there.
 
 See the README for what "fair" means here, and what is not promised. Importing this
-package computes nothing; the parts that need Flax, scikit-learn, pandas or matplotlib
-(``compare``, ``datasets``, ``estimators``, ``latent``, ``models``, ``nn``, ``pareto``,
-``plots``, ``report``, ``storage``) are loaded when they are first used.
+package computes and loads nothing: its names come with the first of them that is used,
+and the parts that need Flax, scikit-learn, pandas or matplotlib (``compare``,
+``datasets``, ``estimators``, ``latent``, ``models``, ``nn``, ``pareto``, ``plots``,
+``report``, ``storage``) each with its own first use.
 """
 
 from importlib import import_module as _import_module
+from importlib.util import find_spec as _find_spec
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from jaxsteer import baselines as baselines
-from jaxsteer import families as families
-from jaxsteer import linalg as linalg
-from jaxsteer import maps as maps
-from jaxsteer import moments as moments
-from jaxsteer import solvers as solvers
-from jaxsteer._labels import encode_labels
-from jaxsteer.audit import (
-    bayes_rates,
-    certificate,
-    ideal_residual,
-    is_ideal,
-    price_of_fairness,
-)
-from jaxsteer.audit import metrics as metrics
-from jaxsteer.channels import (
-    EntropicMeet,
-    MulticlassChannel,
-    RocChannel,
-    entropic_meet,
-    gaussian_channel,
-    multiclass_channel,
-    roc_channel,
-)
-from jaxsteer.families import (
-    Bernoulli,
-    Beta,
-    Categorical,
-    DiagonalNormal,
-    Dirichlet,
-    Exponential,
-    Gamma,
-    Geometric,
-    Gumbel,
-    InverseGamma,
-    Laplace,
-    LogNormal,
-    LowRankNormal,
-    MultivariateLogNormal,
-    MultivariateNormal,
-    Normal,
-    Pareto,
-    Poisson,
-    Product,
-    Rayleigh,
-    TransformedNormal,
-    VonMises,
-    Weibull,
-    kl_bernoulli,
-    kl_beta,
-    kl_categorical,
-    kl_diagonal_normal,
-    kl_dirichlet,
-    kl_divergence,
-    kl_divergence_mc,
-    kl_divergence_quadrature,
-    kl_exponential,
-    kl_gamma,
-    kl_geometric,
-    kl_gumbel,
-    kl_inverse_gamma,
-    kl_laplace,
-    kl_log_normal,
-    kl_low_rank_normal,
-    kl_multivariate_log_normal,
-    kl_multivariate_normal,
-    kl_normal,
-    kl_pareto,
-    kl_poisson,
-    kl_product,
-    kl_rayleigh,
-    kl_transformed_normal,
-    kl_von_mises,
-    kl_weibull,
-)
-from jaxsteer.ideal import (
-    ideality_gap,
-    nearest_ideal,
-    nearest_ideal_batch,
-)
-from jaxsteer.maps import AffineMap, ConjugatedMap, DiagonalMap
-from jaxsteer.moments import fit_population, fit_transformed_population
-from jaxsteer.population import Population
-from jaxsteer.solvers import SolveError, Status
-from jaxsteer.steering import Steering
+if _TYPE_CHECKING:
+    from jaxsteer._api import *  # noqa: F403
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AffineMap",
-    "Bernoulli",
-    "Beta",
-    "Categorical",
-    "ConjugatedMap",
-    "DiagonalMap",
-    "DiagonalNormal",
-    "Dirichlet",
-    "EntropicMeet",
-    "Exponential",
-    "Gamma",
-    "Geometric",
-    "Gumbel",
-    "InverseGamma",
-    "Laplace",
-    "LogNormal",
-    "LowRankNormal",
-    "MulticlassChannel",
-    "MultivariateLogNormal",
-    "MultivariateNormal",
-    "Normal",
-    "Pareto",
-    "Poisson",
-    "Population",
-    "Product",
-    "Rayleigh",
-    "RocChannel",
-    "SolveError",
-    "Status",
-    "Steering",
-    "TransformedNormal",
-    "VonMises",
-    "Weibull",
-    "baselines",
-    "bayes_rates",
-    "certificate",
-    "encode_labels",
-    "entropic_meet",
-    "families",
-    "fit_population",
-    "fit_transformed_population",
-    "gaussian_channel",
-    "ideal_residual",
-    "ideality_gap",
-    "is_ideal",
-    "kl_bernoulli",
-    "kl_beta",
-    "kl_categorical",
-    "kl_diagonal_normal",
-    "kl_dirichlet",
-    "kl_divergence",
-    "kl_divergence_mc",
-    "kl_divergence_quadrature",
-    "kl_exponential",
-    "kl_gamma",
-    "kl_geometric",
-    "kl_gumbel",
-    "kl_inverse_gamma",
-    "kl_laplace",
-    "kl_log_normal",
-    "kl_low_rank_normal",
-    "kl_multivariate_log_normal",
-    "kl_multivariate_normal",
-    "kl_normal",
-    "kl_pareto",
-    "kl_poisson",
-    "kl_product",
-    "kl_rayleigh",
-    "kl_transformed_normal",
-    "kl_von_mises",
-    "kl_weibull",
-    "linalg",
-    "maps",
-    "metrics",
-    "moments",
-    "multiclass_channel",
-    "nearest_ideal",
-    "nearest_ideal_batch",
-    "price_of_fairness",
-    "roc_channel",
-    "solvers",
-]
-
-# Loaded when first used: their dependencies are extras, or take long to import.
+# Packages that are no part of ``from jaxsteer import *``: their dependencies are extras,
+# or take long to import.
 _LAZY = (
     "compare",
     "datasets",
@@ -196,10 +33,18 @@ _LAZY = (
 
 
 def __getattr__(name: str):
-    if name in _LAZY:
+    # Private names are asked for by tools that look for something else.
+    if name != "__all__" and name.startswith("_"):
+        raise AttributeError(f"module 'jaxsteer' has no attribute {name!r}")
+    if name != "__all__" and _find_spec(f"jaxsteer.{name}") is not None:
         return _import_module(f"jaxsteer.{name}")
+    api = _import_module("jaxsteer._api")
+    if name == "__all__" or name in api.__all__:
+        found = {public: getattr(api, public) for public in api.__all__}
+        globals().update(found, __all__=api.__all__)
+        return globals()[name]
     raise AttributeError(f"module 'jaxsteer' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*__all__, *_LAZY]
+    return [*__getattr__("__all__"), *_LAZY]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -53,16 +55,35 @@ def encode_labels(
         except TypeError:
             names = sorted(set(items), key=str)
     index = {name: code for code, name in enumerate(names)}
-    unknown = sorted({str(v) for v in items if v not in index})
+    unknown = sorted({repr(v) for v in items if v not in index})
     if unknown:
         listed = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
         raise ValueError(
             f"{what} has values that were not there at fit time: {listed}; known are "
-            f"{', '.join(str(n) for n in names)}. Map them to a known value or leave "
-            f"those rows out."
+            f"{', '.join(map(repr, names))}. Map them to a known value or leave those "
+            "rows out."
         )
     codes = np.fromiter((index[v] for v in items), np.int32, len(items))
     return codes, tuple(names)
+
+
+def cell_codes(label: Any, group: Any, n_groups: int) -> Any:
+    """Return the cell ``label * n_groups + group`` of each row, ``[n]`` int32.
+
+    The one place of this arithmetic: in the codes' own type it overflows where they are
+    stored in few bits, and sends rows to other cells without a word.
+
+    Args:
+        label: ``[n]`` class codes of any integer or boolean type.
+        group: ``[n]`` group codes, likewise.
+        n_groups: Number of groups.
+
+    Returns:
+        JAX's array if one of the two is, else NumPy's.
+    """
+    either = jnp if isinstance(label, jax.Array) or isinstance(group, jax.Array) else np
+    label = either.asarray(label).astype(either.int32)
+    return label * n_groups + either.asarray(group).astype(either.int32)
 
 
 def _is_missing(value: Any) -> bool:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxsteer.storage import write_text
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -119,7 +121,7 @@ def write_report(path: str | os.PathLike[str], report: Report) -> pathlib.Path:
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_report(report), encoding="utf-8")
+    write_text(path, render_report(report))
     return path
 
 

@@ -102,7 +102,8 @@ def test_the_page_and_the_maps_are_beside_the_rows(steered):
     page = steered.with_name("steered.report.html").read_text()
     assert "What is promised" in page and "randomization" in page
     files = {path.name for path in steered.with_name("steered.maps").iterdir()}
-    assert files == {"maps.safetensors", "encoder.skops", "learner.skops"}
+    names = {"maps.safetensors", "encoder.skops", "learner.skops", "manifest.json"}
+    assert files == names
 
 
 def test_apply_on_the_training_rows_gives_the_same_features(source, steered, tmp_path):
@@ -205,39 +206,43 @@ def test_three_groups_and_three_classes_have_no_fair_score(frame, tmp_path):
     assert "3 classes: no fair_score" in result.output
     found = pd.read_csv(out)
     assert "fair_score" not in found and "sample_weight" in found
-    result = run(*arguments, "--score", code=2)
+    result = run(*arguments, "--score", "--force", code=2)
     assert "a fair score needs two" in result.output
     # With one class named, the label is binary, and any number of groups will do.
-    run(*arguments, "--positive", "20", "--score", *COMMON)
+    run(*arguments, "--positive", "20", "--score", "--force", *COMMON)
     assert "fair_score" in pd.read_csv(out)
 
 
 @pytest.mark.parametrize(
-    ("change", "options", "message"),
+    ("code", "change", "options", "message"),
     [
-        ({}, ["--label", "risc"], "did you mean 'risk'"),
-        ({}, ["--group", "gender"], "there is no column 'gender'"),
-        ({}, ["--positive", "great"], "positive='great' is no value"),
+        (3, {}, ["--label", "risc"], "did you mean 'risk'"),
+        (3, {}, ["--group", "gender"], "there is no column 'gender'"),
+        (3, {}, ["--positive", "great"], "positive='great' is no value"),
+        (3, {}, ["--positive", "godo"], "; did you mean 'good'?"),
         (
+            2,
             {},
             ["--reference", "X"],
             "--reference 'X' is no group; the groups are Female",
         ),
-        ({}, ["--method", "magic"], "--method='magic' is not known"),
-        ({}, ["--learner", "magic"], "learner='magic' is not known"),
-        ({}, ["--out", "rows.xlsx"], "the ending must be one of"),
-        ({}, ["--method", "reweigh", "--features"], "steers no features"),
-        ({"risk": [None, "good"] * 200}, [], "has 200 missing values"),
-        ({"sex": ["Female"] * 400}, [], "only the value 'Female'"),
-        ({"sample_weight": 1.0}, [], "already has the column 'sample_weight'"),
+        (2, {}, ["--method", "magic"], "--method='magic' is not known"),
+        (2, {}, ["--learner", "magic"], "learner='magic' is not known"),
+        (2, {}, ["--out", "rows.xlsx"], "the ending must be one of"),
+        (2, {}, ["--method", "reweigh", "--features"], "steers no features"),
+        (3, {"risk": [None, "good"] * 200}, [], "has 200 missing values"),
+        (3, {"sex": ["Female"] * 400}, [], "only the value 'Female'"),
+        (3, {"sample_weight": 1.0}, [], "already has the column 'sample_weight'"),
+        (3, {}, ["--encoding", "klingon"], "encoding='klingon' is not known"),
     ],
 )
-def test_bad_input_is_one_line_and_code_2(frame, tmp_path, change, options, message):
+def test_bad_input_is_one_line(frame, tmp_path, code, change, options, message):
     source = tmp_path / "rows.csv"
     frame.assign(**change).to_csv(source, index=False)
     defaults = ["--label", "risk", "--group", "sex", "--out", tmp_path / "out.csv"]
     arguments = [*defaults, *COMMON, "--weights", *options]
-    result = run("steer", source, *arguments, code=2)
+    result = run("steer", source, *arguments, code=code)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
     lines = [line for line in result.output.splitlines() if line.startswith("error:")]
     assert len(lines) == 1 and message in lines[0], result.output
     assert "Traceback" not in result.output
@@ -245,10 +250,10 @@ def test_bad_input_is_one_line_and_code_2(frame, tmp_path, change, options, mess
 
 def test_a_missing_file_and_a_folder_that_is_no_maps(tmp_path, source):
     result = run(
-        "audit", "no.csv", "--label", "a", "--group", "b", "--score", "c", code=2
+        "audit", "no.csv", "--label", "a", "--group", "b", "--score", "c", code=3
     )
     assert "no.csv does not exist" in result.output
-    result = run("apply", tmp_path, source, "--out", tmp_path / "o.csv", code=2)
+    result = run("apply", tmp_path, source, "--out", tmp_path / "o.csv", code=3)
     assert "no folder of fitted maps" in result.output
 
 
@@ -256,10 +261,11 @@ def test_an_unknown_group_and_a_missing_column_at_apply(frame, steered, tmp_path
     new = tmp_path / "new.csv"
     maps = steered.with_name("steered.maps")
     frame.assign(sex=["Other"] + ["Male"] * 399).to_csv(new, index=False)
-    result = run("apply", maps, new, "--out", tmp_path / "o.csv", code=2)
-    assert "'Other'; the first in row 0" in result.output
+    result = run("apply", maps, new, "--out", tmp_path / "o.csv", code=3)
+    assert "not known: 'Other'" in result.output
+    assert "the first in row 0" in result.output
     frame.drop(columns=frame.columns[0]).to_csv(new, index=False)
-    result = run("apply", maps, new, "--out", tmp_path / "o.csv", code=2)
+    result = run("apply", maps, new, "--out", tmp_path / "o.csv", code=3)
     assert repr(frame.columns[0]) in result.output
 
 
@@ -285,23 +291,29 @@ def test_audit_prints_flags_and_writes(frame, tmp_path):
     run(*common, "--prediction", "predicted", "--out", page)
     assert f"{expected:.3f}" in page.read_text() and "AUC" not in page.read_text()
     # Another threshold gives another decision.
-    run(*common, "--score", "score", "--threshold", "0.9", "--out", out)
+    again = [*common, "--score", "score", "--threshold", "0.9", "--out", out]
+    assert "exists already" in run(*again, code=2).output
+    result = run(*again, "--force", "--fail-if", "accuracy >= .1", code=5)
+    assert "and --fail-if says >= 0.1" in result.output
     accuracy = json.loads(out.read_text())["metrics"]["accuracy"]["value"]
     assert accuracy == pytest.approx(((score >= 0.9) == good).mean(), abs=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("code", "options", "message"),
     [
-        ([], "Give --prediction COLUMN or --score COLUMN"),
-        (["--prediction", "sex"], "is no value of the label"),
-        (["--score", "sex"], "must hold numbers"),
-        (["--score", "nothing"], "--score: there is no column 'nothing'"),
-        (["--score", "age", "--out", "a.txt"], "the ending must be .json or .html"),
+        (2, [], "Give --prediction COLUMN or --score COLUMN"),
+        (3, ["--prediction", "sex"], "is no value of the label"),
+        (3, ["--score", "sex"], "must hold numbers"),
+        (3, ["--score", "nothing"], "--score: there is no column 'nothing'"),
+        (2, ["--score", "age", "--out", "a.txt"], "the ending must be .json or .html"),
+        (2, ["--score", "age", "--fail-if", "gap > 1"], "a comparison and a number"),
+        (2, ["--score", "age", "--n-boot", "0"], "at least one resample"),
     ],
 )
-def test_bad_audits(source, options, message):
-    result = run("audit", source, "--label", "risk", "--group", "sex", *options, code=2)
+def test_bad_audits(source, code, options, message):
+    common = ["audit", source, "--label", "risk", "--group", "sex"]
+    result = run(*common, *options, code=code)
     assert message in result.output
 
 

@@ -36,7 +36,9 @@ def test_mixed_types_keep_their_types(values):
     codes, names = encode_labels(values)
     assert names == (2, "a")
     assert codes.tolist() == [0, 1, 0]
-    with pytest.raises(ValueError, match="not there at fit time: 2; known are 2, a"):
+    with pytest.raises(
+        ValueError, match="not there at fit time: '2'; known are 2, 'a'"
+    ):
         encode_labels(["2"], names=names)
 
 
@@ -51,7 +53,7 @@ def test_given_names_decide_the_codes():
 def test_unknown_values_are_named():
     with pytest.raises(
         ValueError,
-        match=r"group has values that were not there at fit time: d, e; known are a, b",
+        match=r"group has values that were not there at fit time: 'd', 'e'; known are 'a'",
     ):
         encode_labels(["a", "e", "d", "d"], names=("a", "b"), what="group")
     with pytest.raises(ValueError, match=r"fit time: 2, 3, 4, 5, 6, \.\.\.; known"):

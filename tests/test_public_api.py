@@ -101,3 +101,21 @@ def test_signatures_are_the_contracts(function, names):
     for added in parameters[len(contract) :]:
         assert added.kind is inspect.Parameter.KEYWORD_ONLY
         assert added.default is not inspect.Parameter.empty
+
+
+def test_importing_loads_nothing_before_a_name_is_used():
+    code = (
+        "import sys, jaxsteer\n"
+        "assert 'jax' not in sys.modules and 'numpy' not in sys.modules\n"
+        "from jaxsteer import linalg\n"
+        "assert 'jaxsteer._api' not in sys.modules\n"
+        "names = {}\n"
+        "exec('from jaxsteer import *', names)\n"
+        "assert names['nearest_ideal'] is jaxsteer.nearest_ideal\n"
+        "assert set(jaxsteer.__all__) <= set(names)\n"
+        "assert 'flax' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._errors import is_concrete
+from jaxsteer._labels import cell_codes
 from jaxsteer._types import Array, Float, Int
 from jaxsteer.audit._rows import Rows
 from jaxsteer.audit._table import sum_by_cell
@@ -50,7 +51,7 @@ class Metric:
 
 def cell_counts(rows: Rows) -> Int[Array, "K G"]:
     """Count the rows (not their weights) of each class in each group."""
-    cell = rows.label * rows.n_groups + rows.group
+    cell = cell_codes(rows.label, rows.group, rows.n_groups)
     counts = sum_by_cell(None, cell, rows.n_classes * rows.n_groups)
     return counts.reshape(rows.n_classes, rows.n_groups)
 
@@ -99,7 +100,9 @@ def check_metric(metric: Metric, rows: Rows, positive: int) -> None:
     label, group = np.asarray(rows.label), np.asarray(rows.group)
     weights = None if rows.weights is None else np.asarray(rows.weights)
     total = np.bincount(
-        label * rows.n_groups + group, weights, rows.n_classes * rows.n_groups
+        cell_codes(label, group, rows.n_groups),
+        weights,
+        rows.n_classes * rows.n_groups,
     ).reshape(rows.n_classes, rows.n_groups)
     empty = np.argwhere(_divisors(total, metric.support, positive) <= 0)
     if empty.size:

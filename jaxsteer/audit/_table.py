@@ -7,6 +7,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._labels import cell_codes
 from jaxsteer._types import Array, Float, Int
 from jaxsteer.audit._rows import Rows
 
@@ -23,7 +24,8 @@ __all__ = [
 def cell_of_row(rows: Rows) -> Int[Array, " n"]:
     """Return each row's place in the flattened table: `(label, prediction, group)`."""
     assert rows.prediction is not None
-    return (rows.label * rows.n_classes + rows.prediction) * rows.n_groups + rows.group
+    pair = cell_codes(rows.label, rows.prediction, rows.n_classes)
+    return cell_codes(pair, rows.group, rows.n_groups)
 
 
 def sum_by_cell(

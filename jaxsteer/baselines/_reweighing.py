@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._errors import check_codes, check_same_length, check_weights, is_concrete
+from jaxsteer._labels import cell_codes
 from jaxsteer._types import Array, ArrayLike, Float, Int
 
 
@@ -70,7 +71,7 @@ def reweighing(
         check_weights(weights)
         mass = jnp.asarray(weights)
         mass = mass.astype(jnp.result_type(mass.dtype, jnp.float32))
-    cell = jnp.asarray(label).astype(jnp.int32) * groups + jnp.asarray(group)
+    cell = jnp.asarray(cell_codes(label, group, groups))
     joint = jax.ops.segment_sum(mass, cell, classes * groups)
     joint = joint.reshape(classes, groups)
     # Shares first: a product of two marginal counts may be beyond float32's integers.

@@ -3,53 +3,43 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Annotated
 
 import numpy as np
-import typer
 
-from jaxsteer.cli._console import (
-    collected_warnings,
-    console,
-    friendly,
-    print_warnings,
-)
+from jaxsteer.cli._console import collected_warnings, print_warnings, say
 from jaxsteer.cli._files import (
+    Reading,
     check_ending,
+    check_outputs,
+    fitted_paths,
     group_codes,
     load_fitted,
     with_columns,
     write_rows,
 )
 from jaxsteer.cli._fit import base_scores, fair_scores, steer_features, steered_names
-from jaxsteer.datasets import read_table
 
 
-@friendly
 def apply(
-    maps: Annotated[
-        pathlib.Path, typer.Argument(help="The folder that jaxsteer steer wrote.")
-    ],
-    file: Annotated[pathlib.Path, typer.Argument(help="New rows: CSV or Parquet.")],
-    out: Annotated[pathlib.Path, typer.Option(help="Where to write the rows.")],
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the randomness; that of steer if none.")
-    ] = None,
-    deterministic: Annotated[
-        bool,
-        typer.Option(
-            help="Write the expected fair score: repeatable, only approximately fair."
-        ),
-    ] = False,
+    maps: pathlib.Path,
+    file: pathlib.Path,
+    *,
+    out: pathlib.Path,
+    seed: int | None,
+    deterministic: bool,
+    force: bool,
+    reading: Reading,
 ) -> None:
-    """Steer new rows without labels: features and fair score by the fitted maps."""
+    """Run ``jaxsteer apply``."""
     check_ending(out)
+    check_outputs([out], [file, *fitted_paths(maps)], force=force)
     fitted = load_fitted(maps)
-    frame = read_table(file)
     names = fitted.metadata
-    group = group_codes(frame, names["group_columns"], names["group_names"])
     seed = int(names["seed"] if seed is None else seed)
     with collected_warnings() as notes:
+        source = reading.read(file)
+        frame = source.frame
+        group = group_codes(frame, names["group_columns"], names["group_names"])
         x = np.asarray(fitted.encoder.transform(frame))
         columns: dict[str, np.ndarray] = {}
         if fitted.steering is not None:
@@ -70,13 +60,11 @@ def apply(
             f"{maps} holds neither maps of features nor a fair score (sample weights "
             "need labels and cannot be applied to new rows)."
         )
-    write_rows(out, with_columns(frame, columns))
+    write_rows(out, with_columns(source.written, columns))
     print_warnings(notes)
-    console().print(
+    say(
         f"{len(frame):,} rows and {len(columns)} new columns written to {out}",
         markup=False,
     )
     if deterministic and fitted.channel is not None:
-        console().print(
-            "fair_score_approximate is the expected score: only approximately fair."
-        )
+        say("fair_score_approximate is the expected score: only approximately fair.")

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import json
+import operator
 import pathlib
-from typing import Annotated, Any
+import re
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 import pandas as pd
-import typer
 
 from jaxsteer import report as pages
 from jaxsteer._frames import check_present, missing_column_message
+from jaxsteer._spellings import match_values
 from jaxsteer.audit.metrics import Interval, bootstrap
 from jaxsteer.cli._console import (
     collected_warnings,
-    console,
-    friendly,
     print_warnings,
+    say,
     simple_table,
 )
+from jaxsteer.cli._errors import GateError, UsageError
+from jaxsteer.cli._files import Reading, check_outputs, write_text
 from jaxsteer.compare import interval_record
-from jaxsteer.datasets import Table, read_table, table_from_frame
+from jaxsteer.datasets import Table, table_from_frame
 
 _TITLES = {
     "accuracy": "accuracy",
@@ -39,66 +42,119 @@ _TITLES = {
 _ON_SCORES = ("auc", "sup_tpr_gap", "sup_fpr_gap", "sup_dp_gap")
 
 
-@friendly
+# What needs no true label, and the column of decisions that a threshold makes.
+_WITHOUT_LABEL = ("demographic_parity", "sup_dp_gap")
+_DECISION = "decision"
+_COMPARISONS = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+}
+
+
 def audit(
-    file: Annotated[pathlib.Path, typer.Argument(help="Rows: CSV or Parquet.")],
-    label: Annotated[str, typer.Option(help="Column of the true label.")],
-    group: Annotated[
-        str, typer.Option(help="Sensitive column, or several joined by commas.")
-    ],
-    prediction: Annotated[
-        str | None, typer.Option(help="Column of predicted labels.")
-    ] = None,
-    score: Annotated[
-        str | None, typer.Option(help="Column of scores of the favorable label.")
-    ] = None,
-    threshold: Annotated[
-        float, typer.Option(help="Scores of at least this are accepted.")
-    ] = 0.5,
-    positive: Annotated[
-        str | None, typer.Option(help="Favorable label; the last one if none.")
-    ] = None,
-    n_boot: Annotated[int, typer.Option(help="Bootstrap resamples.")] = 200,
-    seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
-    out: Annotated[
-        pathlib.Path | None, typer.Option(help="Write .json or .html too.")
-    ] = None,
+    file: pathlib.Path,
+    *,
+    label: str | None,
+    group: str,
+    prediction: str | None,
+    score: str | None,
+    threshold: float,
+    positive: str | None,
+    n_boot: int,
+    seed: int,
+    out: pathlib.Path | None,
+    fail_if: Sequence[str],
+    force: bool,
+    reading: Reading,
 ) -> None:
-    """Measure accuracy and gaps between groups, with intervals."""
+    """Run ``jaxsteer audit``."""
     if prediction is None and score is None:
-        raise ValueError("Give --prediction COLUMN or --score COLUMN, or both.")
+        raise UsageError("Give --prediction COLUMN or --score COLUMN, or both.")
     if out is not None and out.suffix not in (".json", ".html"):
-        raise ValueError(f"--out {out}: the ending must be .json or .html.")
+        raise UsageError(f"--out {out}: the ending must be .json or .html.")
+    if n_boot < 1:
+        raise UsageError(f"--n-boot {n_boot}: at least one resample is needed.")
+    gates = [_gate(text) for text in fail_if]
+    if out is not None:
+        check_outputs([out], [file], force=force)
     with collected_warnings() as notes:
-        frame = read_table(file)
+        frame = reading.read(file).frame
         for column, option in ((prediction, "--prediction"), (score, "--score")):
             if column is not None and column not in frame.columns:
                 raise ValueError(missing_column_message(column, frame.columns, option))
-        table = table_from_frame(frame, label=label, group=group, positive=positive)
+        decision = label or prediction
+        if decision is None:
+            assert score is not None, "asked above"
+            accepted = numbers(pd.Series(frame[score]), score) >= threshold
+            decision = _DECISION
+            while decision in frame:
+                decision += "_"
+            frame = frame.assign(
+                **{decision: np.where(accepted, "accepted", "refused")}
+            )
+            positive = "accepted"
+        table = table_from_frame(
+            frame, label=decision, group=group, positive=positive, need_features=False
+        )
         found = measure(
             table,
             frame,
             prediction=prediction,
             score=score,
             threshold=threshold,
-            positive=positive,
             n_boot=n_boot,
             seed=seed,
+            names=tuple(_TITLES) if label is not None else _WITHOUT_LABEL,
+        )
+    if label is None:
+        notes.append(
+            "Without --label only acceptance rates are compared: error rates need the "
+            "true label."
         )
     notes += [
         f"{_TITLES[name]} rests on {int(interval.smallest_cell)} rows only."
         for name, interval in found.items()
         if bool(interval.few)
     ]
-    console().print(_rich(found, table))
+    unknown = [name for name, _, _ in gates if name not in found]
+    if unknown:
+        raise UsageError(
+            f"--fail-if: {unknown[0]!r} is not measured here; measured are "
+            f"{', '.join(found)}."
+        )
+    if out is not None:
+        if out.suffix == ".json":
+            write_text(out, _json(found, table, notes))
+        else:
+            page = _page(found, table, notes, file.name, seed)
+            write_text(out, pages.render_report(page))
+    say(_rich(found, table))
     print_warnings(notes)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if out.suffix == ".json":
-            out.write_text(_json(found, table, notes), encoding="utf-8")
-        else:
-            pages.write_report(out, _page(found, table, notes, file.name, seed))
-        console().print(f"written to {out}", markup=False)
+        say(f"written to {out}", markup=False)
+    failed = [
+        f"{name} is {float(found[name].value):.4g}, and --fail-if says {sign} {limit:g}"
+        for name, sign, limit in gates
+        if _COMPARISONS[sign](float(found[name].value), limit)
+    ]
+    if failed:
+        raise GateError("; ".join(failed) + ".")
+
+
+def _gate(text: str) -> tuple[str, str, float]:
+    """Read a condition such as ``sup_tpr_gap > .1``."""
+    match = re.fullmatch(r"\s*(\w+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*", text)
+    try:
+        if match is None or match[1] not in _TITLES:
+            raise ValueError
+        return match[1], match[2], float(match[3])
+    except ValueError:
+        raise UsageError(
+            f"--fail-if {text!r} must be a metric, a comparison and a number, as "
+            f"'sup_tpr_gap > .1'; the metrics are {', '.join(_TITLES)}."
+        ) from None
 
 
 def measure(
@@ -108,27 +164,30 @@ def measure(
     prediction: str | None,
     score: str | None,
     threshold: float,
-    positive: str | None,
     n_boot: int,
     seed: int,
+    names: Sequence[str] = tuple(_TITLES),
 ) -> dict[str, Interval]:
-    """Return the intervals of every metric that can be measured."""
+    """Return the intervals of those of the metrics that can be measured."""
     scores = None if score is None else _scores(pd.Series(frame[score]), score, table)
     if prediction is not None:
         predicted = _predictions(
-            pd.Series(frame[prediction]), prediction, table, positive
+            pd.Series(frame[prediction]),
+            prediction,
+            table,
+            pd.Series(frame[table.label_column]),
         )
     else:
         assert scores is not None, "the command checks that one of the two is given"
         predicted = (scores >= threshold).astype(np.int32)
-    names = [
+    measured = [
         name
-        for name in _TITLES
+        for name in names
         if (scores is not None or name not in _ON_SCORES)
         and (len(table.label_names) == 2 or name != "equal_opportunity")
     ]
     found = bootstrap(
-        names,
+        measured,
         table.label,
         predicted,
         table.group,
@@ -138,7 +197,7 @@ def measure(
         n_classes=len(table.label_names),
         n_groups=len(table.group_names),
     )
-    return {name: jax.device_get(found[name]) for name in names}
+    return {name: jax.device_get(found[name]) for name in measured}
 
 
 def _scores(column: pd.Series, name: str, table: Table) -> np.ndarray:
@@ -147,6 +206,11 @@ def _scores(column: pd.Series, name: str, table: Table) -> np.ndarray:
             f"--score {name}: the label has {len(table.label_names)} classes, and a "
             "score needs two; name the favorable one with --positive."
         )
+    return numbers(column, name)
+
+
+def numbers(column: pd.Series, name: str) -> np.ndarray:
+    """Return a column of scores as float64 ``[n]``."""
     check_present(column, f"score column {name!r}")
     try:
         return column.to_numpy(np.float64)
@@ -157,28 +221,19 @@ def _scores(column: pd.Series, name: str, table: Table) -> np.ndarray:
 
 
 def _predictions(
-    column: pd.Series, name: str, table: Table, positive: str | None
+    column: pd.Series, name: str, table: Table, truth: pd.Series
 ) -> np.ndarray:
+    """Return the codes of predictions, which are values of the label's own column."""
     check_present(column, f"prediction column {name!r}")
-    # A column read from a file may say 1.0 where the label says 1.
-    values = [_text(value) for value in column.tolist()]
-    index = {_text(label): code for code, label in enumerate(table.label_names)}
-    if positive is not None:
-        return np.array([index.get(value, 0) for value in values], np.int32)
-    unknown = sorted({value for value in values if value not in index})
-    if unknown:
-        raise ValueError(
-            f"--prediction {name}: {', '.join(unknown[:5])} is no value of the label "
-            f"{table.label_column!r}, whose values are {', '.join(index)}; for scores "
-            "use --score."
-        )
-    return np.array([index[value] for value in values], np.int32)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value)
+    # With --positive several values of the label share a code: each is compared itself.
+    known = truth.drop_duplicates()
+    codes = table.label[np.flatnonzero(~truth.duplicated().to_numpy())]
+    what = f"--prediction {name} has what is no value of the label {truth.name!r}"
+    try:
+        places = match_values(column.unique().tolist(), known.tolist(), what)
+    except ValueError as error:
+        raise ValueError(f"{error} For scores use --score.") from None
+    return np.array([codes[places[value]] for value in column.tolist()], np.int32)
 
 
 def _rich(found: dict[str, Interval], table: Table):

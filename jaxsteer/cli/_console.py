@@ -1,14 +1,13 @@
-"""What every command prints with: errors in one line, progress, tables."""
+"""What every command prints with: progress, notes, tables."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -21,53 +20,60 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from jaxsteer.solvers import SolveError
+from jaxsteer.cli._errors import OutputClosed, OutputError
+from jaxsteer.cli._signals import check_interrupted
 
 _PIPE_WIDTH = 120
 
-#: Exit code of a command that was asked for something impossible.
-USAGE = 2
 
-_EXPECTED = (ValueError, OSError, ImportError, NotImplementedError, SolveError)
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise OutputClosed
 
 
 def console() -> Console:
     """Return a console on standard output; made at each call, for redirection."""
-    plain = Console(highlight=False, soft_wrap=True)
+    plain = _Console(highlight=False, soft_wrap=True)
     # A pipe has no width of its own; rich would cut tables at 80 columns.
-    return plain if plain.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
+    return plain if plain.is_terminal else _Console(highlight=False, width=_PIPE_WIDTH)
 
 
-def friendly(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn the library's errors into one line and exit code 2, without a traceback."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except _EXPECTED as error:
-            message = " ".join(str(error).split()) or type(error).__name__
-            Console(stderr=True, highlight=False, soft_wrap=True).print(
-                f"[bold red]error:[/] {escape(message)}"
-            )
-            raise typer.Exit(USAGE) from None
-
-    return run
+def say(*things: Any, **options: Any) -> None:
+    """Print on standard output, and tell a closed pipe from a full disk."""
+    try:
+        console().print(*things, **options)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise OutputClosed from error
+    except OSError as error:
+        raise OutputError(
+            f"standard output cannot be written ({error.strerror}); files that were "
+            "asked for are written before anything is printed, and whole."
+        ) from error
 
 
 @contextlib.contextmanager
 def collected_warnings() -> Iterator[list[str]]:
     """Collect the library's warnings as sentences, each once."""
     messages: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        try:
-            yield messages
-        finally:
-            for warning in caught:
-                text = " ".join(str(warning.message).split())
-                if issubclass(warning.category, UserWarning) and text not in messages:
-                    messages.append(text)
+    failed = True
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            try:
+                yield messages
+                failed = False
+            finally:
+                for warning in caught:
+                    text = " ".join(str(warning.message).split())
+                    known = not issubclass(warning.category, UserWarning)
+                    if not known and text not in messages:
+                        messages.append(text)
+    finally:
+        # What was noted often says why the command then fails.
+        if failed:
+            print_warnings(messages)
 
 
 def print_warnings(messages: list[str]) -> None:
@@ -79,12 +85,19 @@ def print_warnings(messages: list[str]) -> None:
 
 @contextlib.contextmanager
 def progress_of(title: str) -> Iterator[Callable[[str, int, int], None]]:
-    """Yield ``report(text, done, total)``: a bar on a terminal, else plain lines."""
-    out = console()
+    """Yield ``report(text, done, total)``: a bar on a terminal, else plain lines.
+
+    On standard error, where it does not mix with results. Each report is also a place
+    where a command that was told to stop does so.
+    """
+    out = Console(stderr=True, highlight=False, soft_wrap=True)
     if not out.is_terminal:
-        yield lambda text, done, total: out.print(
-            f"[{done}/{total}] {text}", markup=False
-        )
+
+        def line(text: str, done: int, total: int) -> None:
+            check_interrupted()
+            out.print(f"[{done}/{total}] {text}", markup=False)
+
+        yield line
         return
     columns = (
         TextColumn("{task.description}"),
@@ -94,9 +107,12 @@ def progress_of(title: str) -> Iterator[Callable[[str, int, int], None]]:
     )
     with Progress(*columns, console=out, transient=True) as bar:
         task = bar.add_task(title, total=None)
-        yield lambda text, done, total: bar.update(
-            task, description=escape(text), completed=done, total=total
-        )
+
+        def update(text: str, done: int, total: int) -> None:
+            check_interrupted()
+            bar.update(task, description=escape(text), completed=done, total=total)
+
+        yield update
 
 
 def simple_table(title: str, headings: list[str], rows: list[list[str]]) -> Table:

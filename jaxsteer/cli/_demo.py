@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Annotated
 
 import numpy as np
-import typer
 
 from jaxsteer import baselines
 from jaxsteer import report as pages
 from jaxsteer.cli._console import (
     collected_warnings,
     console,
-    friendly,
     print_warnings,
     progress_of,
+    say,
     simple_table,
 )
 from jaxsteer.cli._figures import comparison_figures, maps_figure, solve_facts
+from jaxsteer.cli._files import write_text
 from jaxsteer.compare import (
     COLUMNS,
     DEFAULT_METHODS,
@@ -35,17 +34,8 @@ _QUICK_ROWS = 6000
 _QUICK_METHODS = tuple(n for n in DEFAULT_METHODS if n != "exponentiated_gradient")
 
 
-@friendly
-def demo(
-    out: Annotated[
-        pathlib.Path, typer.Option(help="Folder of the page and the table.")
-    ] = pathlib.Path("jaxsteer-demo"),
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A small part of the rows, in seconds.")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-) -> None:
-    """Compare ways to be fair on census income (sex, income over 50,000 dollars)."""
+def demo(out: pathlib.Path, *, quick: bool, seed: int) -> None:
+    """Run ``jaxsteer demo``."""
     table = load_adult()
     if quick:
         rows = np.random.default_rng(seed).permutation(len(table))[:_QUICK_ROWS]
@@ -64,20 +54,17 @@ def demo(
         notes.append(
             f"--quick: {len(table):,} of the rows only, so the intervals are wide."
         )
-    print_comparison(found)
-    print_warnings(notes)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "table.md").write_text(found.to_markdown(), encoding="utf-8")
-    (out / "table.json").write_text(found.to_json(), encoding="utf-8")
+    write_text(out / "table.md", found.to_markdown())
+    write_text(out / "table.json", found.to_json())
     files = [
         ("table.md", "the table with intervals, Markdown"),
         ("table.json", "the same as JSON"),
     ]
     page = _page(table, encoder, split, found, notes, files, seed)
-    pages.write_report(out / "report.html", page)
-    console().print(
-        f"written to {out}: report.html, table.md, table.json", markup=False
-    )
+    write_text(out / "report.html", pages.render_report(page))
+    print_warnings(notes)
+    print_comparison(found)
+    say(f"written to {out}: report.html, table.md, table.json", markup=False)
 
 
 def print_comparison(found: Comparison) -> None:
@@ -99,10 +86,10 @@ def print_comparison(found: Comparison) -> None:
                     for key in COLUMNS
                 ]
                 rows.append([row.title + "*" * row.decision_only, *cells])
-        screen.print(simple_table(LEARNERS[learner].title, headings, rows))
+        say(simple_table(LEARNERS[learner].title, headings, rows))
     for note in found.footnotes:
-        screen.print(note, markup=False)
-    screen.print(
+        say(note, markup=False)
+    say(
         f"Fitted on {found.n_train:,} rows, measured on {len(found.label_test):,} "
         "others, whose labels only the metrics saw. Intervals are in the page."
     )

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
-from typing import Annotated, Any
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
-import typer
+import pandas as pd
 
 from jaxsteer import baselines
 from jaxsteer._errors import check_choice
 from jaxsteer.cli._console import (
     collected_warnings,
-    console,
-    friendly,
     print_warnings,
     progress_of,
+    say,
 )
+from jaxsteer.cli._errors import UsageError, as_usage
 from jaxsteer.cli._files import (
     Fitted,
+    Reading,
     check_ending,
+    check_outputs,
+    fitted_files,
+    fitted_paths,
     save_fitted,
     stem,
     with_columns,
     write_rows,
+    write_text,
 )
 from jaxsteer.cli._fit import (
     FEATURE_FITS,
@@ -36,9 +44,9 @@ from jaxsteer.cli._fit import (
 )
 from jaxsteer.cli._steer_report import steer_report
 from jaxsteer.compare import get_learner
-from jaxsteer.datasets import Table, read_table, table_from_frame
+from jaxsteer.datasets import Table, table_from_frame
 from jaxsteer.estimators import TabularEncoder
-from jaxsteer.report import write_report
+from jaxsteer.report import render_report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,101 +58,88 @@ class Parts:
     score: bool
 
 
-@friendly
 def steer(
-    file: Annotated[pathlib.Path, typer.Argument(help="Rows: CSV or Parquet.")],
-    label: Annotated[str, typer.Option(help="Column of the label.")],
-    group: Annotated[
-        str, typer.Option(help="Sensitive column, or several joined by commas.")
-    ],
-    out: Annotated[
-        pathlib.Path, typer.Option(help="Where to write the rows (CSV or Parquet).")
-    ],
-    positive: Annotated[
-        str | None, typer.Option(help="Favorable label; the last one if none.")
-    ] = None,
-    reference: Annotated[
-        str | None, typer.Option(help="Group that stays; the largest if none.")
-    ] = None,
-    method: Annotated[
-        str, typer.Option(help="One of " + ", ".join(FEATURE_FITS) + ".")
-    ] = "affirmative",
-    learner: Annotated[
-        str, typer.Option(help="Base learner of the fair score: logistic or boosted.")
-    ] = "boosted",
-    features: Annotated[
-        bool, typer.Option("--features", help="Write steered features only.")
-    ] = False,
-    weights: Annotated[
-        bool, typer.Option("--weights", help="Write sample weights only.")
-    ] = False,
-    score: Annotated[
-        bool, typer.Option("--score", help="Write the fair score only.")
-    ] = False,
-    drop: Annotated[
-        list[str] | None, typer.Option(help="Column that is no feature; repeatable.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    report: Annotated[
-        pathlib.Path | None,
-        typer.Option(help="Where to write the page; beside OUT if none."),
-    ] = None,
-    check: Annotated[
-        bool, typer.Option(help="Measure on held-out rows, for the page.")
-    ] = True,
+    file: pathlib.Path,
+    *,
+    label: str,
+    group: str,
+    out: pathlib.Path,
+    positive: str | None,
+    reference: str | None,
+    method: str,
+    learner: str,
+    features: bool,
+    weights: bool,
+    score: bool,
+    drop: Sequence[str],
+    seed: int,
+    report: pathlib.Path | None,
+    check: bool,
+    force: bool,
+    reading: Reading,
 ) -> None:
-    """Write a file's rows with steered features, sample weights and a fair score."""
-    check_choice("--method", method, tuple(FEATURE_FITS))
-    get_learner(learner)
+    """Run ``jaxsteer steer``."""
+    with as_usage():
+        check_choice("--method", method, tuple(FEATURE_FITS))
+        get_learner(learner)
     check_ending(out)
     report = out.with_name(f"{stem(out)}.report.html") if report is None else report
+    folder = out.with_name(f"{stem(out)}.maps")
+    check_outputs([out, report, *fitted_paths(folder)], [file], force=force)
     with collected_warnings() as notes, progress_of("steering") as tell:
         tell("reading", 0, 4)
-        frame = read_table(file)
+        source = reading.read(file)
+        frame = source.frame
         table = table_from_frame(
-            frame, label=label, group=group, positive=positive, drop=drop or ()
+            frame, label=label, group=group, positive=positive, drop=drop
         )
         code = reference_code(table, reference)
         parts = chosen_parts(method, table, features, weights, score, notes)
         tell("fitting", 1, 4)
-        columns, fitted, x = fit_columns(
-            table, parts, method=method, learner=learner, reference=code, seed=seed
-        )
-        written = with_columns(frame, columns)
-        write_rows(out, written)
-        folder = out.with_name(f"{stem(out)}.maps")
+        if parts.features or parts.score:
+            notes += row_number_notes(table)
+        with by_name(table):
+            columns, fitted, x = fit_columns(
+                table, parts, method=method, learner=learner, reference=code, seed=seed
+            )
+        written = with_columns(source.written, columns)
+        tell("measuring on held-out rows" if check else "making the page", 2, 4)
         files = [(out.name, f"the {len(frame):,} rows with {len(columns)} new columns")]
-        files += save_fitted(folder, fitted)
-        tell("measuring on held-out rows" if check else "writing the page", 2, 4)
-        page = steer_report(
-            table,
-            fitted,
-            columns,
-            x,
-            source=file.name,
-            files=files,
-            notes=notes,
-            check=check,
+        files += fitted_files(folder, fitted)
+        page = render_report(
+            steer_report(
+                table,
+                fitted,
+                columns,
+                x,
+                source=file.name,
+                files=files,
+                notes=notes,
+                check=check,
+            )
         )
-        write_report(report, page)
+        # Everything is made before the first file is written.
+        tell("writing", 3, 4)
+        write_rows(out, written)
+        save_fitted(folder, fitted)
+        write_text(report, page)
         tell("done", 4, 4)
     print_warnings(notes)
-    out_console = console()
     for name, what in [*files, (report.name, "the page to read")]:
-        out_console.print(f"{name}: {what}", markup=False)
+        say(f"{name}: {what}", markup=False)
 
 
 def reference_code(table: Table, reference: str | None) -> int:
     """Return the code of the group that stays.
 
     Raises:
-        ValueError: If no group has that name.
+        UsageError: If no group has that name.
     """
     if reference is None:
         return int(np.bincount(table.group).argmax())
     names = [str(name) for name in table.group_names]
     if reference not in names:
-        raise ValueError(
+        raise UsageError(
             f"--reference {reference!r} is no group; the groups are {', '.join(names)}."
         )
     return names.index(reference)
@@ -162,19 +157,19 @@ def chosen_parts(
     binary = len(table.label_names) == 2
     steers = FEATURE_FITS[method] is not None
     if features and not steers:
-        raise ValueError(
+        raise UsageError(
             f"--features: the method {method!r} steers no features; leave the flag out "
             "or choose another --method."
         )
     if score and not binary:
-        raise ValueError(
+        raise UsageError(
             f"--score: the label has {len(table.label_names)} classes, and a fair "
             "score needs two; name the favorable one with --positive."
         )
     if features or weights or score:
         return Parts(features=features, weights=weights, score=score)
     if method == "meet" and not binary:
-        raise ValueError(
+        raise UsageError(
             f"--method meet: the label has {len(table.label_names)} classes, and the "
             "ROC channel needs two; name the favorable one with --positive."
         )
@@ -247,6 +242,43 @@ def fit_columns(
         metadata=metadata,
     )
     return columns, fitted, x
+
+
+def row_number_notes(table: Table) -> list[str]:
+    """Name the features that count the rows, as a number of a customer may."""
+    found = []
+    for name in table.features:
+        column = pd.Series(table.features[name])
+        if pd.api.types.is_integer_dtype(column.dtype) and not bool(
+            column.isna().any()
+        ):
+            values = column.to_numpy(np.int64)
+            is_count = values.max() - values.min() == len(values) - 1
+            if is_count and len(values) > 2 and len(np.unique(values)) == len(values):
+                found.append(repr(str(name)))
+    if not found:
+        return []
+    return [
+        f"{', '.join(found)}: whole numbers without a gap or repeat, as numbers of rows "
+        "are, and steered like any other feature; leave them out with --drop."
+    ]
+
+
+@contextlib.contextmanager
+def by_name(table: Table) -> Iterator[None]:
+    """Put the names of classes and groups for their codes in an error's text."""
+
+    def cell(match: re.Match) -> str:
+        label, group = (int(code) for code in match.groups())
+        if label >= len(table.label_names) or group >= len(table.group_names):
+            return match[0]
+        return f"({table.label_names[label]} in {table.group_names[group]})"
+
+    try:
+        yield
+    except ValueError as error:
+        text = re.sub(r"\(class (\d+), group (\d+)\)", cell, str(error))
+        raise type(error)(text) from error
 
 
 def _plain(names: tuple[Any, ...]) -> list[Any]:

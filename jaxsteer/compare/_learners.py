@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from jaxsteer._errors import check_choice
+from jaxsteer._labels import cell_codes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +111,7 @@ def out_of_fold_scores(
         ValueError: If a class has fewer than two rows.
     """
     label, group = np.asarray(label), np.asarray(group)
-    cells = label * (int(group.max()) + 1) + group
+    cells = cell_codes(label, group, int(group.max()) + 1)
     smallest = int(np.bincount(cells)[np.unique(cells)].min())
     if smallest < n_splits:
         # Too few rows to put one of each cell in every fold: keep the classes apart.

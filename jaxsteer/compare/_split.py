@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxsteer._errors import check_codes, check_finite, check_same_length
+from jaxsteer._labels import cell_codes
 
 if TYPE_CHECKING:
     from jaxsteer.datasets import Table
@@ -107,7 +108,7 @@ def cell_counts(
 ) -> np.ndarray:
     """Return the counts of rows by class and group, ``[K, G]``."""
     n_classes = max(n_classes, int(np.max(label)) + 1)
-    flat = np.asarray(label, np.int64) * n_groups + np.asarray(group, np.int64)
+    flat = np.asarray(cell_codes(label, group, n_groups))
     return np.bincount(flat, minlength=n_classes * n_groups).reshape(-1, n_groups)
 
 

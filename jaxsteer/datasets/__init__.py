@@ -1,16 +1,18 @@
 """Tables with a label and a group: two that are shipped, and a door for any other."""
 
 from jaxsteer.datasets._frame import table_from_frame
-from jaxsteer.datasets._read import read_table
+from jaxsteer.datasets._read import TextTable, read_table, read_text_table
 from jaxsteer.datasets._shipped import load_adult, load_german
 from jaxsteer.datasets._split import stratified_split
 from jaxsteer.datasets._table import Table
 
 __all__ = [
     "Table",
+    "TextTable",
     "load_adult",
     "load_german",
     "read_table",
+    "read_text_table",
     "stratified_split",
     "table_from_frame",
 ]

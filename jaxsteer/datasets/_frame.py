@@ -16,6 +16,7 @@ from jaxsteer._frames import (
     missing_column_message,
     to_pandas,
 )
+from jaxsteer._spellings import match_values, merge_spellings
 from jaxsteer.datasets._split import stratified_split
 from jaxsteer.datasets._table import Table
 
@@ -34,6 +35,7 @@ def table_from_frame(
     weights: str | None = None,
     train: Any = None,
     name: str = "table",
+    need_features: bool = True,
 ) -> Table:
     """Take a label, a group and the features from a table.
 
@@ -44,12 +46,16 @@ def table_from_frame(
             ``"sex,race"``. Several columns give one group for each combination that
             occurs.
         positive: The label value that becomes class 1; all others become class 0. None
-            keeps every value as a class, in sorted order.
+            keeps every value as a class, in sorted order. Values that differ by blanks,
+            case, a trailing dot or type alone (``"yes"`` and ``"Yes "``, 1 and True)
+            are one value, in the label and in the group.
         drop: Columns to leave out of the features.
         weights: Column of sampling weights, which is no feature then.
         train: ``[n]`` bool, the rows to train on; None takes
             :func:`stratified_split` with its defaults.
         name: What the table is called.
+        need_features: Whether a table without a feature is an error; an audit needs
+            none.
 
     Returns:
         The :class:`Table`. Its features are the columns not named here.
@@ -60,7 +66,8 @@ def table_from_frame(
             no feature is left.
 
     Warns:
-        UserWarning: If a group is small, or a class has no row in a group.
+        UserWarning: If a group is small, a class has no row in a group, or two spellings
+            of one value became one.
 
     Example:
         >>> import pandas
@@ -87,12 +94,16 @@ def table_from_frame(
         _check_column(table, weights, "weights")
         used.append(weights)
     features = table.drop(columns=list(dict.fromkeys(used))).reset_index(drop=True)
-    if features.shape[1] == 0:
+    if need_features and features.shape[1] == 0:
         raise ValueError(
             "No feature column is left beside label, group, weights and drop."
         )
     codes, names = _label(table[label], label, positive)
-    group_codes, group_names = encode_groups(table[groups])
+    group_codes, group_names = encode_groups(
+        table[groups].apply(
+            lambda column: merge_spellings(column, f"group column {column.name!r}")
+        )
+    )
     _check_groups(groups, group_names, group_codes)
     built = Table(
         features=features,
@@ -129,7 +140,8 @@ def _group_columns(table: pd.DataFrame, group: str | Sequence[str]) -> list[str]
 
 
 def _label(column: Any, name: str, positive: Any) -> tuple[np.ndarray, tuple[Any, ...]]:
-    codes, names = encode_column(column, f"label column {name!r}")
+    what = f"label column {name!r}"
+    codes, names = encode_column(merge_spellings(column, what), what)
     if not names[1:]:
         raise ValueError(
             f"label column {name!r} has only the value {names[0]!r}; at least two "
@@ -143,17 +155,17 @@ def _label(column: Any, name: str, positive: Any) -> tuple[np.ndarray, tuple[Any
                 "name the favorable value with positive=."
             )
         return codes, names
-    # A command line can only hand over text, so 1 is also found as "1".
-    found = [i for i, value in enumerate(names) if value == positive] or [
-        i for i, value in enumerate(names) if str(value) == str(positive)
-    ]
-    if not found:
+    try:
+        # A command line can only hand over text, so 1 is also found as "1".
+        places = match_values([positive], names, "positive")
+    except ValueError as error:
         listed = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
+        hint = str(error).partition("did you mean ")[2]
         raise ValueError(
             f"positive={positive!r} is no value of the label column {name!r}; its "
-            f"values are {listed}."
-        )
-    chosen = found[0]
+            f"values are {listed}" + (f"; did you mean {hint}" if hint else ".")
+        ) from None
+    chosen = places[positive]
     other = names[1 - chosen] if len(names) == 2 else f"not {names[chosen]}"
     return (codes == chosen).astype(np.int32), (other, names[chosen])
 

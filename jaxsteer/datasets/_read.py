@@ -2,32 +2,70 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from jaxsteer._frames import to_pandas
+from jaxsteer._numerals import find_numerals, read_numerals
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _COMPRESSIONS = {".gz": "gzip", ".xz": "xz", ".zip": "zip", ".bz2": "bz2"}
 _PARQUET = (".parquet", ".pq")
 
 
-def read_table(source: Any, *, missing: Sequence[str] = ("?",)) -> pd.DataFrame:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextTable:
+    """A table, and its rows as they are written in their file.
+
+    Attributes:
+        frame: The table with typed columns.
+        written: The same rows and columns; for a text file every field as its text, so
+            that ``03833``, ``NA`` and ``4`` come out of a copy as they went in.
+    """
+
+    frame: pd.DataFrame
+    written: pd.DataFrame
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Options:
+    missing: Sequence[str]
+    usual_missing: bool
+    encoding: str
+    separator: str | None
+
+
+def read_table(
+    source: Any,
+    *,
+    missing: Sequence[str] = ("?",),
+    usual_missing: bool = True,
+    encoding: str = "utf-8",
+    separator: str | None = None,
+) -> pd.DataFrame:
     """Read a table.
 
     Args:
         source: A path that ends in ``.csv`` or ``.tsv`` (also followed by ``.gz``,
             ``.xz``, ``.zip`` or ``.bz2``), ``.parquet`` or ``.pq``; or a pandas, polars
             or pyarrow table. The first line of a text file names the columns. A
-            ``.csv`` file whose header has semicolons or tabs and no comma is split at
-            those.
+            ``.csv`` file whose header has semicolons, tabs or bars and no comma is split at
+            those, and where semicolons part the fields, numbers may have decimal
+            commas. Blanks around a field are no part of it.
         missing: Texts that mean a missing value in a text file, beside the empty field
-            and the usual ``NA``, ``NaN``, ``null``, ...
+            and the usual ones.
+        usual_missing: Whether ``NA``, ``NaN``, ``None``, ``null`` and the other usual
+            texts mean a missing value; False keeps them as values.
+        encoding: Encoding of a text file, such as ``"latin-1"``.
+        separator: What parts the fields of a text file, None to find it.
 
     Returns:
         The table with columns named by strings.
@@ -35,28 +73,69 @@ def read_table(source: Any, *, missing: Sequence[str] = ("?",)) -> pd.DataFrame:
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the ending is unknown, the file cannot be read as what its ending
-            says, a column name is repeated, or there are no rows or no columns.
+            says, a column name is repeated with other values, or there are no rows or no
+            columns.
+
+    Warns:
+        UserWarning: If a column stands there twice, with the same name and values.
 
     Example:
         >>> import pandas
         >>> read_table(pandas.DataFrame({"age": [31, 47]})).shape
         (2, 1)
     """
+    options = _Options(
+        missing=missing,
+        usual_missing=usual_missing,
+        encoding=encoding,
+        separator=separator,
+    )
+    return _read(source, options, keep_text=False).frame
+
+
+def read_text_table(
+    path: str | os.PathLike[str],
+    *,
+    missing: Sequence[str] = ("?",),
+    usual_missing: bool = True,
+    encoding: str = "utf-8",
+    separator: str | None = None,
+) -> TextTable:
+    """Read a file like :func:`read_table`, and keep the text of its fields.
+
+    Takes the options of :func:`read_table` and raises what that does.
+
+    Warns:
+        UserWarning: If texts that may be meant as values ("None", "NA") were read as
+            missing values.
+    """
+    options = _Options(
+        missing=missing,
+        usual_missing=usual_missing,
+        encoding=encoding,
+        separator=separator,
+    )
+    return _read(path, options, keep_text=True)
+
+
+def _read(source: Any, options: _Options, *, keep_text: bool) -> TextTable:
     if isinstance(source, str | os.PathLike):
         path = pathlib.Path(source)
-        table = _read_path(path, list(missing))
+        read = _read_path(path, options, keep_text)
         what = f"The file {path}"
     else:
         table = to_pandas(source, "source")
+        read = TextTable(frame=table, written=table)
         what = "source"
+    table = read.frame
     if table.shape[1] == 0:
         raise ValueError(f"{what} has no columns.")
     if len(table) == 0:
         raise ValueError(f"{what} has no rows below its header.")
-    return table
+    return read
 
 
-def _read_path(path: pathlib.Path, missing: list[str]) -> pd.DataFrame:
+def _read_path(path: pathlib.Path, options: _Options, keep_text: bool) -> TextTable:
     endings = [ending.lower() for ending in path.suffixes]
     compression = _COMPRESSIONS.get(endings[-1]) if endings else None
     kind = "".join(endings[-2:-1] if compression else endings[-1:])
@@ -70,60 +149,150 @@ def _read_path(path: pathlib.Path, missing: list[str]) -> pd.DataFrame:
         raise FileNotFoundError(
             f"The file {path} {where} (looked in {pathlib.Path.cwd()})."
         )
-    separator = _SEPARATORS.get(kind)
     try:
-        if separator is None:
-            table = pd.read_parquet(path)
-            header = [str(name) for name in table.columns]
+        if kind in _PARQUET:
+            table, text = pd.read_parquet(path), None
+            header = [str(name).strip() for name in table.columns]
         else:
-            table, header = _read_text(path, separator, compression, missing)
+            table, text, header = _read_text(
+                path, _SEPARATORS[kind], compression, options, keep_text
+            )
     except ImportError as error:
         raise ImportError(
             "Parquet files need pyarrow: pip install 'jaxsteer[sklearn]'."
         ) from error
     except pd.errors.EmptyDataError:
         raise ValueError(f"The file {path} is empty.") from None
-    except UnicodeDecodeError as error:
+    except LookupError as error:
         raise ValueError(
-            f"The file {path} is not UTF-8 text ({error.reason} at byte "
-            f"{error.start}); save it as UTF-8."
+            f"encoding={options.encoding!r} is not known: {error}; try utf-8, latin-1, "
+            "cp1252 or utf-16."
         ) from error
+    except UnicodeError as error:
+        name = "UTF-8" if options.encoding == "utf-8" else options.encoding
+        raise ValueError(
+            f"The file {path} is not {name} text ({error}); name its encoding (latin-1, "
+            "cp1252, utf-16, ...), or save it as UTF-8."
+        ) from error
+    except MemoryError:
+        raise
     except Exception as error:
         # Damaged archives and Parquet files raise errors of many unrelated classes.
         raise ValueError(
             f"The file {path} cannot be read as {kind}: {str(error).strip()} Check "
             "that it is whole, and that every row has as many fields as the header."
         ) from error
-    repeated = sorted({name for name in header if name and header.count(name) > 1})
-    if repeated:
-        raise ValueError(
-            f"The file {path} has more than one column named "
-            f"{', '.join(map(repr, repeated))}; rename or drop the repeats."
+    # A column without a name gets the one that pandas makes up.
+    names = [
+        name or str(made_up)
+        for name, made_up in zip(header, table.columns, strict=True)
+    ]
+    table = table.set_axis(names, axis=1)
+    if text is not None and text is not table and options.usual_missing:
+        _warn_of_missing_texts(table, text, options.missing)
+    written = table if text is None else text.set_axis(header, axis=1)
+    return TextTable(frame=_without_repeats(table, path), written=written)
+
+
+def _without_repeats(table: pd.DataFrame, path: pathlib.Path) -> pd.DataFrame:
+    """Leave out columns that stand there twice, with the same name and values."""
+    names = list(table.columns)
+    first: dict[str, int] = {}
+    kept, repeats = [], []
+    for place, name in enumerate(names):
+        start = first.setdefault(name, place)
+        if name and start != place:
+            if not table.iloc[:, place].equals(table.iloc[:, start]):
+                raise ValueError(
+                    f"The file {path} has more than one column named {name!r}, and they "
+                    "differ; rename or drop the repeats."
+                )
+            repeats.append(repr(name))
+        else:
+            kept.append(place)
+    if repeats:
+        warnings.warn(
+            f"The file {path} holds the columns {', '.join(repeats)} twice, with the "
+            "same values; the first of each is used.",
+            stacklevel=4,
         )
-    return table.set_axis([str(name).strip() for name in table.columns], axis=1)
+    return table.iloc[:, kept] if repeats else table
 
 
 def _read_text(
-    path: pathlib.Path, separator: str, compression: str | None, missing: list[str]
-) -> tuple[pd.DataFrame, list[str]]:
-    options: dict[str, Any] = {"compression": compression, "encoding": "utf-8-sig"}
+    path: pathlib.Path,
+    separator: str,
+    compression: str | None,
+    wanted: _Options,
+    keep_text: bool,
+) -> tuple[pd.DataFrame, pd.DataFrame | None, list[str]]:
+    encoding = "utf-8-sig" if wanted.encoding == "utf-8" else wanted.encoding
+    options: dict[str, Any] = {"compression": compression, "encoding": encoding}
+    separator = wanted.separator or separator
     # The header is read for itself too: pandas renames repeated names in silence.
     header = _header(path, separator, options)
-    if len(header) == 1:
-        separator = next((s for s in ";\t" if s in header[0]), separator)
+    if len(header) == 1 and wanted.separator is None:
+        separator = next((s for s in ";\t|" if s in header[0]), separator)
         header = _header(path, separator, options)
+    options |= {"sep": separator, "skipinitialspace": True, "index_col": False}
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         table = pd.read_csv(
             path,
-            sep=separator,
-            na_values=missing,
-            skipinitialspace=True,
-            index_col=False,
+            na_values=list(wanted.missing)
+            if wanted.usual_missing
+            else ["", *wanted.missing],
+            keep_default_na=wanted.usual_missing,
             low_memory=False,
             **options,
         )
-    return table, header
+        text = (
+            pd.read_csv(path, dtype=str, na_filter=False, **options)
+            if keep_text
+            else None
+        )
+    decimal = "," if separator == ";" else None
+    for name in table.columns:
+        if table[name].dtype == object or pd.api.types.is_string_dtype(table[name]):
+            table[name] = _tidy(table[name], decimal)
+    return table, text, header
+
+
+def _tidy(column: Any, decimal: str | None) -> Any:
+    """Strip blanks; where semicolons part the fields, read decimal commas."""
+    present = column.dropna()
+    if not len(present) or not present.map(lambda v: isinstance(v, str)).all():
+        return column
+    if decimal is not None:
+        found = find_numerals(present, decimal=decimal)
+        if found is not None and not found.odd:
+            return pd.Series(read_numerals(column, decimal), index=column.index)
+    blank = present.str.strip() != present
+    return column.str.strip() if blank.any() else column
+
+
+def _warn_of_missing_texts(
+    table: pd.DataFrame, text: pd.DataFrame, named: Sequence[str]
+) -> None:
+    """Say which texts became missing values that nobody named as such."""
+    said = []
+    for place, name in enumerate(table.columns):
+        gone = np.flatnonzero(table.iloc[:, place].isna())
+        counts = Counter(str(value).strip() for value in text.iloc[gone, place])
+        listed = [
+            f"{value!r} ({rows})"
+            for value, rows in counts.most_common()
+            if value not in ("", *named)
+        ]
+        if listed:
+            said.append(f"{name!r}: {', '.join(listed[:5])}")
+    if said:
+        warnings.warn(
+            f"Read as missing values, with their rows: {'; '.join(said[:10])}"
+            f"{'; ...' if len(said) > 10 else ''}. Name the texts that mean a missing "
+            "value (--missing, or missing= and usual_missing=False) to keep the others.",
+            stacklevel=5,
+        )
 
 
 def _header(path: pathlib.Path, separator: str, options: dict[str, Any]) -> list[str]:

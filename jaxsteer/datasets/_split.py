@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxsteer._errors import check_codes, check_same_length
+from jaxsteer._labels import cell_codes
 
 
 def stratified_split(
@@ -39,7 +40,7 @@ def stratified_split(
     label, group = np.asarray(label), np.asarray(group)
     check_same_length(label=label, group=group)
     check_codes("label", label)
-    cell = label * check_codes("group", group) + group
+    cell = cell_codes(label, group, check_codes("group", group))
     generator = np.random.default_rng(seed)
     train = np.zeros(len(label), bool)
     for code in np.unique(cell):

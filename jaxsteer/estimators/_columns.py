@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 import decimal
 import numbers
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from jaxsteer._numerals import read_numerals
 
 MISSING = "missing"
 
@@ -57,27 +60,30 @@ def column_kind(column: Any) -> str:
     return kind
 
 
-def to_numbers(column: Any, kind: str) -> np.ndarray:
+def to_numbers(column: Any, kind: str, *, point: str | None = None) -> np.ndarray:
     """Return a column as float64 ``[n]``: numbers, or days for dates and durations.
 
     Dates count from 1970-01-01; missing values become NaN.
+
+    Args:
+        column: ``[n]`` values.
+        kind: "number", "date" or "duration".
+        point: "." or "," where the numbers are written as text with that decimal mark;
+            what is no number becomes NaN then.
 
     Raises:
         ValueError: If a value is no number or date, or is infinite.
     """
     try:
         if kind == "date":
-            if isinstance(column.dtype, pd.PeriodDtype):
-                column = column.dt.to_timestamp()
-            mixed = "ISO8601" if column.dtype.kind not in "Mm" else None
-            stamps = pd.to_datetime(column, utc=True, format=mixed)
-            days = (stamps - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)
-            values = days.to_numpy(float, na_value=np.nan)
+            values = _days(column)
         elif kind == "duration":
             days = pd.to_timedelta(column) / pd.Timedelta(days=1)
             values = days.to_numpy(float, na_value=np.nan)
+        elif point is not None and _is_text(column):
+            values = read_numerals(column.astype(object), point)
         else:
-            if column.dtype == object or pd.api.types.is_string_dtype(column.dtype):
+            if _is_text(column):
                 column = pd.Series(pd.to_numeric(column)).astype(float)
             values = column.to_numpy(float, na_value=np.nan)
     except (TypeError, ValueError, OverflowError, decimal.InvalidOperation) as error:
@@ -98,6 +104,43 @@ def to_categories(column: Any) -> np.ndarray:
     codes, values = pd.factorize(column, use_na_sentinel=True)
     names = [_text(value) for value in values]
     return np.array([*names, MISSING], object)[codes]
+
+
+def _is_text(column: Any) -> bool:
+    return column.dtype == object or pd.api.types.is_string_dtype(column.dtype)
+
+
+def _days(column: Any) -> np.ndarray:
+    try:
+        stamps = column
+        if isinstance(column.dtype, pd.PeriodDtype):
+            stamps = column.dt.to_timestamp()
+        mixed = "ISO8601" if stamps.dtype.kind not in "Mm" else None
+        stamps = pd.to_datetime(stamps, utc=True, format=mixed)
+        # In seconds: nanoseconds end in the year 2262.
+        start = pd.Timestamp("1970-01-01", tz="UTC").as_unit("s")
+        days = (stamps - start).dt.total_seconds() / 86400
+        return days.to_numpy(float, na_value=np.nan)
+    except (pd.errors.OutOfBoundsDatetime, OverflowError):
+        return np.array([_day(v) for v in column.astype(object).tolist()], float)
+
+
+def _day(value: Any) -> float:
+    """Return the days of one date, which Python keeps from the year 1 to 9999."""
+    if value is None or value is pd.NaT or value is pd.NA or value != value:
+        return np.nan
+    if isinstance(value, pd.Period):
+        value = str(value.asfreq("s", "start"))
+    if isinstance(value, np.datetime64):
+        value = str(value.astype("datetime64[us]"))
+    if isinstance(value, str):
+        value = datetime.datetime.fromisoformat(value.strip())
+    if not isinstance(value, datetime.datetime):
+        value = datetime.datetime(value.year, value.month, value.day)
+    zone = datetime.UTC
+    value = value.replace(tzinfo=zone) if value.tzinfo is None else value
+    start = datetime.datetime(1970, 1, 1, tzinfo=zone)
+    return (value - start).total_seconds() / 86400
 
 
 def _is_plain(value: Any) -> bool:

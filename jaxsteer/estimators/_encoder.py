@@ -30,6 +30,9 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
 
     - Numbers: missing values get the median, then mean 0 and variance 1; a column that
       has missing values also gives a 0/1 column ``"name=missing"``.
+    - Text that is numbers with few exceptions (decimal commas, thousands, currency and
+      percent marks; "90+" or "unknown" count as missing): numbers, with a warning that
+      says how it was read. Codes (leading zeros, few whole numbers) stay text.
     - Dates and durations: days (since 1970-01-01), then as numbers.
     - Booleans, text, and numbers with few distinct values: 0/1 columns
       ``"name=value"``. A missing value is a value of its own, rare values share one
@@ -128,7 +131,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 values[name] = to_categories(frame[name])
                 new = ~pd.Series(values[name]).isin(self._known[name]).to_numpy()
             else:
-                values[name] = to_numbers(frame[name], kind)
+                point = column.get("decimal")
+                values[name] = to_numbers(frame[name], kind, point=point)
                 new = np.isnan(values[name]) & (column["missing"] == 0)
             if new.any():
                 shown = sorted({str(v) for v in values[name][new].tolist()})
@@ -157,7 +161,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             One dictionary a column: ``column``, ``kind`` ("number", "date", "duration",
             "category" or "dropped"), ``encoding`` (in words), ``missing`` (rows without
             a value), ``categories`` (distinct values, a missing one included; 0 for
-            numbers), and ``outputs`` (names of its output columns).
+            numbers), ``outputs`` (names of its output columns), and ``decimal`` ("." or
+            "," where numbers were written as text, else None).
         """
         check_is_fitted(self)
         return [dict(column) for column in self.columns_]
@@ -183,6 +188,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         }
         plans = {name: plan_column(frame[name], **options) for name in frame}
         _warn_of_dropped(plans)
+        _warn_of_numerals(plans)
         kept = {name: plan for name, plan in plans.items() if plan.kind not in DROPPED}
         if not kept:
             raise ValueError(
@@ -318,6 +324,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 "missing": plan.missing,
                 "categories": plan.categories,
                 "outputs": outputs[name],
+                "decimal": None if plan.numerals is None else plan.numerals.decimal,
             }
             for name, plan in plans.items()
         ]
@@ -331,6 +338,20 @@ def _warn_of_dropped(plans: dict[str, Plan]) -> None:
                 f"Columns left out ({reason}): {', '.join(map(repr, names))}.",
                 stacklevel=4,
             )
+
+
+def _warn_of_numerals(plans: dict[str, Plan]) -> None:
+    notes = [
+        f"{name!r} ({plan.numerals.note()})"
+        for name, plan in plans.items()
+        if plan.numerals is not None
+    ]
+    if notes:
+        warnings.warn(
+            f"Text read as numbers: {', '.join(notes)}. Make such a column categorical "
+            "(astype('category')) to keep its texts.",
+            stacklevel=4,
+        )
 
 
 def _blocks(values: dict[str, np.ndarray]) -> pd.DataFrame:

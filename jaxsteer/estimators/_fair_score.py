@@ -11,6 +11,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.validation import check_is_fitted
 
+from jaxsteer._labels import cell_codes
 from jaxsteer.channels import roc_channel
 from jaxsteer.estimators._rows import (
     as_rows,
@@ -128,7 +129,7 @@ class FairScore(ClassifierMixin, BaseEstimator):
         folds = StratifiedKFold(
             self.cv, shuffle=True, random_state=self.random_state if is_seed else None
         )
-        cells = label * len(self.groups_) + group
+        cells = cell_codes(label, group, len(self.groups_))
         scores = np.empty(len(label))
         self.estimators_ = []
         for train, held_out in folds.split(np.zeros(len(cells)), cells):

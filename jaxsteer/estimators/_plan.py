@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
+from jaxsteer._numerals import Numerals, find_numerals
 from jaxsteer.estimators._columns import column_kind, to_categories, to_numbers
 
 # A text column in which more than this share of the values is distinct names its rows.
@@ -28,6 +30,7 @@ class Plan(NamedTuple):
     missing: int
     categories: int = 0
     most_frequent: str = ""
+    numerals: Numerals | None = None
 
 
 def plan_column(
@@ -47,6 +50,14 @@ def plan_column(
     kind = column_kind(column)
     if kind == "empty":
         return Plan("empty", np.empty(0), missing)
+    if kind == "text" and not isinstance(column.dtype, pd.CategoricalDtype):
+        present = column.dropna()
+        is_text = present.map(lambda value: isinstance(value, str)).all()
+        found = find_numerals(present) if is_text else None
+        if found is not None:
+            values = to_numbers(column, "number", point=found.decimal)
+            missing = int(np.isnan(values).sum())
+            return Plan("number", values, missing, numerals=found)
     if kind in ("number", "date", "duration"):
         values = to_numbers(column, kind)
         distinct = len(np.unique(values[~np.isnan(values)]))

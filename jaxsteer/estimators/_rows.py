@@ -179,7 +179,7 @@ def _sensitive(values: Any) -> pd.DataFrame:
     if hasattr(values, "columns"):
         frame = to_pandas(values, "sensitive_features")
     elif np.ndim(values) == 2:
-        frame = pd.DataFrame(np.asarray(values)).add_prefix("sensitive_")
+        frame = pd.DataFrame(_array(values)).add_prefix("sensitive_")
     else:
         frame = _column(values, "sensitive_features").to_frame()
     if frame.shape[1] == 0 or len(frame) == 0:
@@ -195,7 +195,7 @@ def _column(values: Any, name: str) -> pd.Series:
     if isinstance(values, pd.Series):
         column = values.reset_index(drop=True)
     else:
-        array = values.to_numpy() if hasattr(values, "to_numpy") else np.asarray(values)
+        array = values.to_numpy() if hasattr(values, "to_numpy") else _array(values)
         if array.ndim == 2 and array.shape[1] == 1:
             array = array[:, 0]
         if array.ndim != 1:
@@ -204,6 +204,14 @@ def _column(values: Any, name: str) -> pd.Series:
     if len(column) == 0:
         raise ValueError(f"{name} has no rows; at least one is needed.")
     return column.rename(name)
+
+
+def _array(values: Any) -> np.ndarray:
+    array = np.asarray(values)
+    if array.dtype.kind in "US" and not hasattr(values, "dtype"):
+        # NumPy writes numbers and missing values among texts as texts, such as "nan".
+        array = np.asarray(values, object)
+    return array
 
 
 def _objects(names: tuple[Any, ...]) -> np.ndarray:

@@ -15,6 +15,7 @@ from jaxsteer.families._divergence import (
     kl_multivariate_log_normal,
     kl_transformed_normal,
 )
+from jaxsteer.families._domain import check_parameters, parameters_valid
 from jaxsteer.families._exponential import Exponential, kl_exponential
 from jaxsteer.families._gamma import Gamma, InverseGamma, kl_gamma, kl_inverse_gamma
 from jaxsteer.families._geometric import Geometric, kl_geometric
@@ -71,6 +72,7 @@ __all__ = [
     "TransformedNormal",
     "VonMises",
     "Weibull",
+    "check_parameters",
     "kl_bernoulli",
     "kl_beta",
     "kl_categorical",
@@ -97,6 +99,7 @@ __all__ = [
     "kl_transformed_normal",
     "kl_von_mises",
     "kl_weibull",
+    "parameters_valid",
     "transport",
     "unmoved_log_ratio",
 ]

@@ -1,17 +1,18 @@
-"""Arrays and JSON in one ``.npz`` file: checkpoints and fitted networks, no pickle."""
+"""Checkpoints and fitted networks: the arrays of a pytree in one stored file."""
 
 from __future__ import annotations
 
 import json
 import os
-import pathlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-FORMAT = 1
+from jaxsteer.storage import load, save
+
+_KIND = "latent"
 
 
 def write_tree(path: str | os.PathLike, tree: Any, about: dict[str, Any]) -> None:
@@ -23,14 +24,7 @@ def write_tree(path: str | os.PathLike, tree: Any, about: dict[str, Any]) -> Non
         about: JSON that says what wrote it.
     """
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
-    text = json.dumps({"format": FORMAT, "about": about}, sort_keys=True)
-    arrays = {f"leaf{i}": leaf for i, leaf in enumerate(leaves)}
-    path = pathlib.Path(path)
-    # Written beside it first: a run that is cut off leaves the old file whole.
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        np.savez(file, about=np.array(text), allow_pickle=False, **arrays)
-    partial.replace(path)
+    save(path, {"leaves": leaves}, metadata={_KIND: about})
 
 
 def read_about(path: str | os.PathLike) -> dict[str, Any]:
@@ -39,21 +33,7 @@ def read_about(path: str | os.PathLike) -> dict[str, Any]:
     Raises:
         ValueError: If it is none of these files.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            content = json.loads(str(file["about"]))
-    except (KeyError, ValueError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ValueError(
-            f"{os.fspath(path)} is no file that jaxsteer.latent wrote: {error}"
-        ) from error
-    if content.get("format") != FORMAT:
-        raise ValueError(
-            f"{os.fspath(path)} has format {content.get('format')}, expected {FORMAT}; "
-            "it is from another version of jaxsteer."
-        )
-    return content["about"]
+    return _read(path)[0]
 
 
 def read_tree(path: str | os.PathLike, like: Any) -> Any:
@@ -62,10 +42,8 @@ def read_tree(path: str | os.PathLike, like: Any) -> Any:
     Raises:
         ValueError: If their number or their shapes are others.
     """
-    read_about(path)
+    _, found = _read(path)
     leaves, structure = jax.tree.flatten(like)
-    with np.load(path, allow_pickle=False) as file:
-        found = [file[name] for name in file.files if name != "about"]
     shapes = [np.shape(leaf) for leaf in leaves]
     if [leaf.shape for leaf in found] != shapes:
         raise ValueError(
@@ -76,3 +54,26 @@ def read_tree(path: str | os.PathLike, like: Any) -> Any:
     return jax.tree.unflatten(
         structure, [jnp.asarray(new, jnp.asarray(old).dtype) for new, old in pairs]
     )
+
+
+def _read(path: str | os.PathLike) -> tuple[dict[str, Any], list[np.ndarray]]:
+    with open(path, "rb") as file:
+        is_archive = file.read(2) == b"PK"
+    try:
+        if is_archive:
+            return _read_archive(path)
+        stored = load(path)
+        return stored.metadata[_KIND], stored["leaves"]
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise ValueError(
+            f"{os.fspath(path)} is no file that jaxsteer.latent wrote: {error}"
+        ) from error
+
+
+def _read_archive(path: str | os.PathLike) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Read a file of jaxsteer 0.1, which was an ``.npz`` archive."""
+    with np.load(path, allow_pickle=False) as file:
+        content = json.loads(str(file["about"]))
+        if content.get("format") != 1:
+            raise ValueError(f"it has the unknown format {content.get('format')}")
+        return content["about"], [file[name] for name in file.files if name != "about"]

@@ -16,6 +16,7 @@ from jaxsteer._errors import (
     check_weights,
     is_concrete,
 )
+from jaxsteer._labels import cell_codes
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 from jaxsteer.families import DiagonalNormal, MultivariateNormal
 from jaxsteer.linalg import matmul, symmetrize, transpose
@@ -131,7 +132,7 @@ def _soft_moments(x, label, theta, *, n_classes: int, tied: bool) -> CellMoments
         """Moments around the means of one cell, or of all cells of one group."""
         share = theta[:, code % n_groups]
         if tied:
-            rows = x - mean[label * n_groups + code % n_groups]
+            rows = x - mean[cell_codes(label, code % n_groups, n_groups)]
         else:
             share = jnp.where(label == code // n_groups, share, 0.0)
             rows = x - mean[code]

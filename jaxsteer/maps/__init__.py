@@ -8,13 +8,13 @@ from jaxsteer.maps._bijections import (
     Exp,
     Sigmoid,
 )
-from jaxsteer.maps._content import content_hash
 from jaxsteer.maps._gaussian import gaussian_transport
 from jaxsteer.maps._identity import IdentityMap
 from jaxsteer.maps._low_rank import LowRankMap
 from jaxsteer.maps._power_bijections import BoxCox, YeoJohnson
 from jaxsteer.maps._product import ProductMap, join_columns, split_columns
 from jaxsteer.maps._shape_bijections import RationalQuadraticSpline, SinhArcsinh
+from jaxsteer.storage import content_hash
 
 __all__ = [
     "AffineMap",

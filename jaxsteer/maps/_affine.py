@@ -11,7 +11,8 @@ import numpy as np
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float
 from jaxsteer.linalg import matmul
-from jaxsteer.maps._content import content_hash, from_numpy, to_numpy
+from jaxsteer.maps._content import from_numpy, to_numpy
+from jaxsteer.storage import content_hash
 
 
 @register_dataclass

@@ -1,12 +1,8 @@
-"""What a map holds, as NumPy arrays and as a hash that is the same everywhere."""
+"""What a map holds, as NumPy arrays."""
 
 from __future__ import annotations
 
 import dataclasses
-import enum
-import hashlib
-import json
-import sys
 from typing import Any
 
 import jax
@@ -77,75 +73,9 @@ def from_numpy(cls: Any, arrays: dict[str, Any], axes: dict[str, str]) -> Any:
     return cls(**fields)
 
 
-def content_hash(map_: Any) -> str:
-    """Hash what a map is: its class, and its fields with their types, shapes and bits.
-
-    SHA-256, the same in every process and on every platform; a different precision, or
-    one different bit, gives a different hash. Where the map is stored plays no role, nor
-    whether its arrays are JAX's or NumPy's.
-
-    Args:
-        map_: A map, or any frozen dataclass of arrays, plain values and such dataclasses.
-
-    Returns:
-        64 hexadecimal digits.
-
-    Raises:
-        ValueError: If a part is traced, or is none of these.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from jaxsteer.maps import AffineMap
-        >>> one = AffineMap(jnp.eye(2), jnp.zeros(2))
-        >>> one.content_hash() == AffineMap(jnp.eye(2), jnp.zeros(2)).content_hash()
-        True
-    """
-    _require_values(map_)
-    digest = hashlib.sha256()
-    _add(digest, map_)
-    return digest.hexdigest()
-
-
 def _require_values(map_: Any) -> None:
     if not is_concrete(*jax.tree.leaves(map_)):
         raise ValueError(
             f"The {type(map_).__name__} is traced, so it has no values yet; call this "
             f"outside of jit, grad and vmap."
         )
-
-
-def _add(digest: Any, value: Any) -> None:
-    # Everything is prefixed by what it is and how long it is, so that no two contents
-    # give the same bytes.
-    if isinstance(value, jax.Array | np.ndarray | np.generic):
-        array = np.asarray(value, order="C")
-        if sys.byteorder == "big":  # pragma: no cover
-            array = array.byteswap()
-        array_type = array.dtype.newbyteorder("=").name
-        _label(digest, ["array", array_type, list(array.shape)])
-        digest.update(array.tobytes())
-    elif isinstance(value, enum.Enum):
-        _label(digest, ["enum", type(value).__name__, value.name])
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        _label(digest, ["object", type(value).__name__, [f.name for f in fields]])
-        for field in fields:
-            _add(digest, getattr(value, field.name))
-    elif isinstance(value, tuple | list):
-        _label(digest, ["sequence", len(value)])
-        for item in value:
-            _add(digest, item)
-    elif isinstance(value, float):
-        _label(digest, ["float", value.hex()])
-    elif value is None or isinstance(value, bool | int | str):
-        _label(digest, ["plain", value])
-    else:
-        raise ValueError(
-            f"A {type(value).__qualname__} has no content hash; hashed are dataclasses of "
-            f"arrays, numbers, text, None, and tuples or lists of them."
-        )
-
-
-def _label(digest: Any, label: list[Any]) -> None:
-    text = json.dumps(label, separators=(",", ":")).encode()
-    digest.update(len(text).to_bytes(8, "little") + text)

@@ -13,7 +13,8 @@ from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float
 from jaxsteer.linalg import matmul, transpose
 from jaxsteer.maps._affine import AffineMap
-from jaxsteer.maps._content import content_hash, from_numpy, to_numpy
+from jaxsteer.maps._content import from_numpy, to_numpy
+from jaxsteer.storage import content_hash
 
 
 def _apply(matrix: Array, vector: Array) -> Array:

@@ -26,6 +26,7 @@ from jaxsteer.families import (
     VonMises,
     Weibull,
 )
+from jaxsteer.moments._prior import prior_shares
 
 FEWEST_ROWS = 2
 
@@ -53,6 +54,7 @@ def fit_cells(
     cell: Int[ArrayLike, " n"],
     weights: Float[Array, " n"],
     shape: tuple[int, int],
+    pseudo: Float[Array, ""] | None = None,
 ) -> tuple[Float[Array, "K G"], Any]:
     """Fit a family of :data:`BY_LIKELIHOOD` to every cell.
 
@@ -62,6 +64,7 @@ def fit_cells(
         cell: ``[n]`` cell codes.
         weights: ``[n]`` non-negative weights.
         shape: ``(K, G)``.
+        pseudo: Mass of the pseudo-rows of each cell, or None.
 
     Returns:
         Mass of the cells, ``[K, G]``, and the laws, batch ``[K, G]``. Cost O(n K G),
@@ -74,6 +77,10 @@ def fit_cells(
     n_cells = shape[0] * shape[1]
     hit = jnp.asarray(cell)[None] == jnp.arange(n_cells)[:, None]
     shares = jnp.where(hit, weights, 0.0)
+    mass = jnp.sum(shares, 1)
+    if pseudo is not None:
+        shares = shares + prior_shares(jnp.asarray(cell), weights, shape, pseudo)
+        mass = mass + pseudo
     _check_cells(family, x, shares, shape)
     kind = BY_LIKELIHOOD[family]
     everywhere = jnp.broadcast_to(x, shares.shape)
@@ -82,7 +89,7 @@ def fit_cells(
     else:
         law = kind.from_samples(everywhere, shares)
     law = jax.tree.map(lambda leaf: leaf.reshape(shape + leaf.shape[1:]), law)
-    return jnp.sum(shares, 1).reshape(shape), law
+    return mass.reshape(shape), law
 
 
 def _check_cells(family: str, x: Array, shares: Array, shape: tuple[int, int]) -> None:

@@ -91,6 +91,7 @@ def diagnose(
     shrinkage: object,
     moments: CellMoments | None = None,
     rank: int = 0,
+    judge_size: bool = True,
 ) -> None:
     """Raise or warn, naming cells and columns.
 
@@ -105,6 +106,8 @@ def diagnose(
         shrinkage: What will be done about small cells; None means nothing.
         moments: Of the cells ("full") or groups ("tied"), else not needed.
         rank: Of "low_rank".
+        judge_size: Whether to compare rows with what is fitted to them; pseudo-rows
+            stand in for those that are missing.
 
     Raises:
         ValueError: Empty cells, moments that overflowed, cells or columns without
@@ -156,7 +159,8 @@ def diagnose(
             f"columns {_columns(constant)} of x are constant within every cell; {remedy}.",
             stacklevel=3,
         )
-    _judge_size(units, covariance, shrinkage)
+    if judge_size:
+        _judge_size(units, covariance, shrinkage)
     if moments is not None:
         _judge_columns(moments, constant, shrinkage, remedy)
 

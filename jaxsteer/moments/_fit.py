@@ -16,6 +16,7 @@ from jaxsteer._errors import (
     check_weights,
     is_concrete,
 )
+from jaxsteer._labels import cell_codes
 from jaxsteer._types import ArrayLike, Float, Int
 from jaxsteer.families import (
     DiagonalNormal,
@@ -31,6 +32,13 @@ from jaxsteer.moments._cells import cell_moments
 from jaxsteer.moments._columns import CellColumns, cell_columns, group_moments
 from jaxsteer.moments._diagnosis import diagnose
 from jaxsteer.moments._low_rank import choose_rank, fit_low_rank
+from jaxsteer.moments._prior import (
+    check_prior,
+    mass_of_rows,
+    prior_columns,
+    prior_group_moments,
+    prior_moments,
+)
 from jaxsteer.moments._shrinkage import check_shrinkage, shrink
 from jaxsteer.population import Population
 
@@ -44,15 +52,16 @@ def _cell_codes(label, group, n_classes, n_groups):
     np_or_jnp = np if concrete else jnp
     label, group = np_or_jnp.asarray(label), np_or_jnp.asarray(group)
     inside = (label >= 0) & (label < n_classes) & (group >= 0) & (group < n_groups)
-    # Narrow codes would overflow in the product; a code out of range must not be taken
-    # for another cell.
-    cell = label.astype(np.int32) * n_groups + group.astype(np.int32)
-    return np_or_jnp.where(inside, cell, -1)
+    # A code out of range must not be taken for another cell.
+    return np_or_jnp.where(inside, cell_codes(label, group, n_groups), -1)
 
 
 _cell_moments = jax.jit(cell_moments, static_argnums=2)
 _cell_columns = jax.jit(cell_columns, static_argnums=2)
 _group_moments = jax.jit(group_moments, static_argnums=3)
+_prior_columns = jax.jit(prior_columns, static_argnums=1)
+_prior_moments = jax.jit(prior_moments, static_argnums=1)
+_prior_group_moments = jax.jit(prior_group_moments, static_argnums=5)
 
 
 def fit_population(
@@ -67,6 +76,7 @@ def fit_population(
     rank: int | None = None,
     n_classes: int | None = None,
     n_groups: int | None = None,
+    prior: Float[ArrayLike, ""] | None = None,
 ) -> Population:
     """Fit the priors and one distribution to every class-by-group cell.
 
@@ -106,6 +116,15 @@ def fit_population(
             weights are traced, the rows do not count).
         n_classes: ``K``; None takes the largest code plus one.
         n_groups: ``G``; None takes the largest code plus one.
+        prior: Pseudo-count ``t > 0`` of rows of average weight, or None. Every cell gets
+            ``t`` rows more that are distributed as the rows of its class in all groups
+            (each class, for that purpose, ``t`` rows distributed as all rows are): its
+            mean becomes ``w mean + (1 - w) mean_class`` with ``w = m / (m + t)`` for a
+            cell of ``m`` rows, its covariance ``w cov + (1 - w) cov_class + w (1 - w)
+            outer(mean - mean_class)``, its prior ``(m + t) / (n + K G t)``. So a cell of
+            no or one row, as minibatches have, keeps finite moments and gradients, under
+            ``jit`` too, and one of many rows changes by ``O(t / m)``. Not with
+            "low_rank" or "ledoit-wolf". 1 to ``d`` suits training.
 
     Returns:
         The population; its conditionals have batch shape ``[K, G]``. They are a
@@ -115,11 +134,11 @@ def fit_population(
 
     Raises:
         ValueError: On lengths that differ, labels that are no codes, values that are
-            not finite, options that do not go together, empty cells, cells or columns
-            without spread, cells with fewer rows than `rank` plus two, and, without
-            shrinkage, cells ("full") or groups ("tied") smaller than the dimension or
-            collinear columns; the message names them. With shrinkage the last two are
-            warnings.
+            not finite, options that do not go together, empty cells (without `prior`),
+            cells or columns without spread, cells with fewer rows than `rank` plus two,
+            and, without shrinkage, cells ("full") or groups ("tied") smaller than the
+            dimension or collinear columns; the message names them. With shrinkage the
+            last two are warnings; with `prior` the rows of a cell may be few.
 
     Example:
         >>> import numpy as np
@@ -140,6 +159,7 @@ def fit_population(
     if np.ndim(x) not in (1, 2):
         raise ValueError(f"x must have shape [n] or [n, d], got {np.shape(x)}.")
     covariance = _check_covariance(covariance, rank, family, np.shape(x))
+    prior = check_prior(prior, covariance, shrinkage)
     rows = {"label": label, "group": group}
     if weights is not None:
         rows["weights"] = weights
@@ -167,17 +187,27 @@ def fit_population(
         x = Exp().inverse(x)
     flat = x[:, None] if x.ndim == 1 else x
     cell = _cell_codes(label, group, n_classes, n_groups)
+    cells = (n_classes, n_groups)
+    pseudo = None if prior is None else mass_of_rows(prior, weights)
     if family in BY_LIKELIHOOD:
-        mass, law = fit_cells(family, x, cell, weights, (n_classes, n_groups))
+        mass, law = fit_cells(family, x, cell, weights, cells, pseudo)
         return Population(mass / jnp.sum(mass), law)
     moments: Any = None
     if covariance == "full":
         moments = _cell_moments(flat, cell, n_classes * n_groups, weights)
+        if pseudo is not None:
+            moments = _prior_moments(moments, cells, pseudo, prior)
         columns = CellColumns.of(moments)
     else:
         columns = _cell_columns(flat, cell, n_classes * n_groups, weights)
     if covariance == "tied":
         moments = _group_moments(flat, columns, cell, n_groups, weights)
+        if pseudo is not None:
+            moments = _prior_group_moments(
+                moments, columns, flat, cell, weights, cells, pseudo, prior
+            )
+    if pseudo is not None and covariance != "full":
+        columns = _prior_columns(columns, cells, pseudo, prior)
     if rank is None:
         low_rank = covariance == "low_rank"
         rank = choose_rank(flat.shape[1], _fewest_rows(cell, shares)) if low_rank else 0
@@ -189,6 +219,7 @@ def fit_population(
             shrinkage=shrinkage,
             moments=moments,
             rank=rank,
+            judge_size=prior is None,
         )
     if covariance == "low_rank":
         law = fit_low_rank(flat, cell, weights, columns, rank=rank, shrinkage=shrinkage)
@@ -199,7 +230,6 @@ def fit_population(
         # Cells are in class-major order, so that a tied covariance repeats by group.
         repeats = columns.mean.shape[0] // cov.shape[0]
         law = MultivariateNormal(columns.mean, jnp.tile(cov, (repeats, 1, 1)))
-    cells = (n_classes, n_groups)
     law = jax.tree.map(lambda leaf: leaf.reshape(cells + leaf.shape[1:]), law)
     priors = (columns.mass / jnp.sum(columns.mass)).reshape(cells)
     return Population(priors, _conditionals(law, x.ndim, family))

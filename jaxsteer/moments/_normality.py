@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._errors import check_codes, check_finite, check_same_length
+from jaxsteer._labels import cell_codes
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 from jaxsteer.linalg import whiten
@@ -105,7 +106,7 @@ def check_normality(
     x = jnp.asarray(x)
     x = (x[:, None] if x.ndim == 1 else x).astype(jnp.promote_types(x.dtype, "float32"))
     key = jax.random.key(0) if key is None else key
-    cell = np.asarray(label) * n_groups + np.asarray(group)
+    cell = np.asarray(cell_codes(label, group, n_groups))
     nulls: dict[int, Array] = {}
     rows = []
     for code in range(n_classes * n_groups):

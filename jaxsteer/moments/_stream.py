@@ -18,6 +18,7 @@ from jaxsteer._errors import (
     check_weights,
     is_concrete,
 )
+from jaxsteer._labels import cell_codes
 from jaxsteer._types import ArrayLike, Float, Int
 from jaxsteer.linalg import matmul, symmetrize
 from jaxsteer.moments._cells import cell_moments
@@ -95,7 +96,7 @@ def _updated(state, x, label, group, weights):
     n_cells, d = state.mean.shape
     known = (label >= 0) & (label < state.n_classes)
     known = known & (group >= 0) & (group < state.n_groups)
-    cell = label.astype(jnp.int32) * state.n_groups + group.astype(jnp.int32)
+    cell = cell_codes(label, group, state.n_groups)
     x = jnp.where(known[:, None], x, jnp.nan)
     cell = jnp.where(known, cell, 0)
     mass = jnp.zeros(n_cells, dtype).at[cell].add(weights)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._errors import check_codes, check_finite, check_same_length
+from jaxsteer._labels import cell_codes
 from jaxsteer._types import ArrayLike, Float, Int
 from jaxsteer.maps import BoxCox, SinhArcsinh, YeoJohnson
 from jaxsteer.moments._fit import fit_population
@@ -132,7 +133,7 @@ def suggest_family(
         raise ValueError(f"n_folds={n_folds!r} must be a whole number above 1.")
     families = family_candidates(x) if families is None else families
     x, label, group = np.asarray(x), np.asarray(label), np.asarray(group)
-    cell = label * sizes["n_groups"] + group
+    cell = cell_codes(label, group, sizes["n_groups"])
     fold = _folds(cell, n_folds, seed)
     rows, failed = {}, {}
     for name, fit in families.items():

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._errors import check_codes, check_finite, check_same_length, is_concrete
+from jaxsteer._labels import cell_codes
 from jaxsteer._types import Array, ArrayLike, Float, Int
 from jaxsteer.families import TransformedNormal
 from jaxsteer.moments._columns import cell_columns
@@ -78,7 +79,7 @@ def fit_transformed_population(
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mass = jnp.ones(x.shape[0], x.dtype) if weights is None else jnp.asarray(weights)
     free = free_numbers(bijection, x.dtype)
-    cell = jnp.asarray(label) * n_groups + jnp.asarray(group)
+    cell = jnp.asarray(cell_codes(label, group, n_groups))
     mass = mass.astype(x.dtype)
 
     def of_feature(column):

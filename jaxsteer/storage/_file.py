@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
@@ -11,10 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from jaxsteer.storage._atomic import write_bytes
+from jaxsteer.storage._hash import check_hash, content_hash, format_1_hash
 from jaxsteer.storage._tree import decode, encode
 
-# Raised when a file of the old kind cannot be read any more.
-FORMAT = 1
+# Raised when an earlier version could not read a new file any more. Format 1 is that of
+# jaxsteer 0.1, with a hash of its own; it is read for good.
+FORMAT = 2
+_READ = (1, 2)
 _KEY = "jaxsteer"
 _SINGLE = "result"
 
@@ -53,7 +56,7 @@ def save(
     and the metadata are JSON in the header of the file. There is no pickle.
 
     Args:
-        path: The file, overwritten if it exists.
+        path: The file. One that exists is replaced at once, when the new one is whole.
         objects: One object, or a dictionary of objects by name. Storable are the frozen
             dataclasses and named tuples that jaxsteer exports, arrays, numbers, text,
             None, and tuples, lists and dictionaries of them.
@@ -79,7 +82,7 @@ def save(
         >>> stored["maps"].weight.shape, stored.metadata["groups"]
         ((2, 2), ['f', 'm'])
     """
-    write = _safetensors().save_file
+    module = _safetensors()
     if type(objects) is not dict:
         objects = {_SINGLE: objects}
     if not objects:
@@ -98,17 +101,11 @@ def save(
     }
     digest = _hash(content, tensors)
     header = {**content, "version": _version(), "sha256": digest}
-    target = pathlib.Path(path)
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"The folder {target.parent} of {path} does not exist.")
-    # Written aside first, so that a crash leaves no half file under the name.
-    partial = target.with_name(f"{target.name}.partial")
-    write(tensors, partial, metadata={_KEY: json.dumps(header)})
-    os.replace(partial, target)
+    write_bytes(path, module.save(tensors, {_KEY: json.dumps(header)}))
     return digest
 
 
-def load(path: str | os.PathLike) -> Stored:
+def load(path: str | os.PathLike, *, expect_hash: str | None = None) -> Stored:
     """Read a file that :func:`save` wrote, and check it.
 
     Arrays come back bit for bit, as JAX arrays where they were such. (A float64 JAX
@@ -116,6 +113,8 @@ def load(path: str | os.PathLike) -> Stored:
 
     Args:
         path: The file.
+        expect_hash: What :func:`save` returned, written down elsewhere: a file with
+            another content is refused.
 
     Returns:
         A :class:`Stored`: objects, metadata, version and hash.
@@ -123,8 +122,8 @@ def load(path: str | os.PathLike) -> Stored:
     Raises:
         FileNotFoundError: If there is no such file.
         ImportError: If safetensors is not installed.
-        ValueError: If the file is damaged, from another program or a later version, or
-            names a class that jaxsteer does not store.
+        ValueError: If the file is damaged, from another program or a later version,
+            names a class that jaxsteer does not store, or has not the expected hash.
     """
     module = _safetensors()
     target = pathlib.Path(path)
@@ -154,15 +153,17 @@ def load(path: str | os.PathLike) -> Stored:
         raise ValueError(
             f"The file {path} is damaged: its header is broken."
         ) from error
-    if found != FORMAT:
+    if found not in _READ:
         raise ValueError(
             f"The file {path} has format {found} (jaxsteer {version}), and this is "
-            f"jaxsteer {_version()}, which reads format {FORMAT}; upgrade jaxsteer."
+            f"jaxsteer {_version()}, which reads format {FORMAT} and older; upgrade "
+            "jaxsteer."
         )
-    if _hash(content, tensors) != digest:
+    if (format_1_hash if found == 1 else _hash)(content, tensors) != digest:
         raise ValueError(
             f"The file {path} is damaged: its content does not match its hash."
         )
+    check_hash(digest, expect_hash, path)
     try:
         objects = {n: decode(node, tensors) for n, node in content["objects"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -175,13 +176,10 @@ def load(path: str | os.PathLike) -> Stored:
 
 
 def _hash(content: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-    for name in sorted(tensors):
-        array = tensors[name]
-        # Prefixed by name, type and shape, so that no two contents give the same bytes.
-        digest.update(json.dumps([name, array.dtype.name, array.shape]).encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+    text = json.dumps(content, sort_keys=True)
+    return content_hash(
+        (text, tuple((name, tensors[name]) for name in sorted(tensors)))
+    )
 
 
 def _plain(metadata: Any) -> dict[str, Any]:
@@ -202,9 +200,9 @@ def _plain(metadata: Any) -> dict[str, Any]:
 
 
 def _version() -> str:
-    import jaxsteer
+    from jaxsteer import __version__
 
-    return jaxsteer.__version__
+    return __version__
 
 
 def _safetensors() -> Any:

@@ -10,19 +10,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsteer.maps import (
-    AffineMap,
-    ConjugatedMap,
-    DiagonalMap,
-    LowRankMap,
-    content_hash,
-)
 from jaxsteer.storage._file import load, save
+from jaxsteer.storage._hash import check_hash, content_hash
+from jaxsteer.storage._registry import registered_names
 
 _KEY = "steering_map"
 # How many axes of the first field belong to one map.
-_OWN_AXES = {AffineMap: 2, LowRankMap: 2}
-_MAPS = (AffineMap, LowRankMap, DiagonalMap, ConjugatedMap)
+_OWN_AXES = {"maps.AffineMap": 2, "maps.LowRankMap": 2}
+_MAPS = ("maps.AffineMap", "maps.LowRankMap", "maps.DiagonalMap", "maps.ConjugatedMap")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,6 +87,7 @@ def save_map(
     Example:
         >>> import pathlib, tempfile
         >>> import jax.numpy as jnp
+        >>> from jaxsteer.maps import AffineMap
         >>> folder = tempfile.TemporaryDirectory()
         >>> path = pathlib.Path(folder.name, "map.safetensors")
         >>> map_ = AffineMap(jnp.ones((2, 3, 3)), jnp.zeros((2, 3)))
@@ -100,8 +96,8 @@ def save_map(
         >>> found.operation, found.layer, found.groups, found.dtype
         ('mimic', 6, ('f', 'm'), ('float32',))
     """
-    if not isinstance(map_, _MAPS):
-        listed = ", ".join(cls.__name__ for cls in _MAPS)
+    if registered_names().get(type(map_)) not in _MAPS:
+        listed = ", ".join(name.partition(".")[2] for name in _MAPS)
         raise ValueError(
             f"map_ must be one of {listed}, got {type(map_).__name__}; store other "
             f"results with jaxsteer.storage.save."
@@ -125,11 +121,13 @@ def save_map(
     return digest
 
 
-def load_map(path: str | os.PathLike) -> StoredMap:
+def load_map(path: str | os.PathLike, *, expect_hash: str | None = None) -> StoredMap:
     """Read a map that :func:`save_map` wrote, and check it.
 
     Args:
         path: The file.
+        expect_hash: The content hash that :func:`save_map` returned, written down
+            elsewhere: a file with another map is refused.
 
     Returns:
         The map bit for bit, and what the file says about it.
@@ -137,7 +135,8 @@ def load_map(path: str | os.PathLike) -> StoredMap:
     Raises:
         FileNotFoundError: If there is no such file.
         ImportError: If safetensors is not installed.
-        ValueError: If the file is damaged, or :func:`save_map` did not write it.
+        ValueError: If the file is damaged, :func:`save_map` did not write it, or its
+            map has not the expected hash.
     """
     stored = load(path)
     about = stored.metadata.get(_KEY)
@@ -151,6 +150,7 @@ def load_map(path: str | os.PathLike) -> StoredMap:
         raise ValueError(
             f"The file {path} is damaged: its map does not match its hash."
         )
+    check_hash(about["content_hash"], expect_hash, path)
     return StoredMap(
         map=map_,
         operation=about["operation"],
@@ -179,7 +179,7 @@ def _names(what: str, names: Sequence[Any] | None) -> list[Any] | None:
 
 def _check_axes(map_: Any, names: dict[str, list[Any] | None]) -> None:
     given = {what: len(items) for what, items in names.items() if items is not None}
-    own = _OWN_AXES.get(type(map_))
+    own = _OWN_AXES.get(registered_names()[type(map_)])
     if not given or own is None:
         return
     leading = jax.tree.leaves(map_)[0].shape[:-own]

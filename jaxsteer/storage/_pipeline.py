@@ -8,6 +8,9 @@ import zipfile
 from collections.abc import Collection
 from typing import Any
 
+from jaxsteer.storage._atomic import write_bytes
+from jaxsteer.storage._hash import bytes_hash, check_hash
+
 # What skops does not trust by itself, and what our pipelines are made of: classes that
 # hold arrays and settings only, and run nothing when they are rebuilt.
 TRUSTED = frozenset(
@@ -23,15 +26,18 @@ TRUSTED = frozenset(
 
 def save_pipeline(
     path: str | os.PathLike, estimator: Any, *, trusted: Collection[str] = ()
-) -> None:
+) -> str:
     """Write a fitted scikit-learn estimator, such as an encoder or a learner.
 
     Args:
-        path: The file, overwritten if it exists.
+        path: The file. One that exists is replaced at once, when the new one is whole.
         estimator: An estimator of scikit-learn, a :class:`TabularEncoder`, or a
             pipeline of them. Results and maps go through :func:`save`.
         trusted: Qualified names of further types that :func:`load_pipeline` will be
             told to load.
+
+    Returns:
+        The SHA-256 hash of the file, as ``sha256sum`` prints it.
 
     Raises:
         ImportError: If skops is not installed.
@@ -47,15 +53,16 @@ def save_pipeline(
             f"A {type(estimator).__name__} cannot be stored without pickle: {error}"
         ) from error
     _check_trusted(io, data, frozenset(trusted), f"The {type(estimator).__name__}")
-    target = pathlib.Path(path)
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"The folder {target.parent} of {path} does not exist.")
-    partial = target.with_name(f"{target.name}.partial")
-    partial.write_bytes(data)
-    os.replace(partial, target)
+    write_bytes(path, data)
+    return bytes_hash(data)
 
 
-def load_pipeline(path: str | os.PathLike, *, trusted: Collection[str] = ()) -> Any:
+def load_pipeline(
+    path: str | os.PathLike,
+    *,
+    trusted: Collection[str] = (),
+    expect_hash: str | None = None,
+) -> Any:
     """Read an estimator that :func:`save_pipeline` wrote.
 
     No code in the file is run. Boosted trees follow node numbers without checking them,
@@ -65,6 +72,8 @@ def load_pipeline(path: str | os.PathLike, *, trusted: Collection[str] = ()) -> 
     Args:
         path: The file.
         trusted: Qualified names of further types to load; look at what they do first.
+        expect_hash: What :func:`save_pipeline` returned, written down elsewhere: a file
+            of other bytes is refused before anything in it is read.
 
     Returns:
         The fitted estimator.
@@ -72,13 +81,15 @@ def load_pipeline(path: str | os.PathLike, *, trusted: Collection[str] = ()) -> 
     Raises:
         FileNotFoundError: If there is no such file.
         ImportError: If skops is not installed.
-        ValueError: If the file is damaged or holds a type that is not trusted.
+        ValueError: If the file is damaged, holds a type that is not trusted, or has not
+            the expected hash.
     """
     io = _skops()
     target = pathlib.Path(path)
     if not target.is_file():
         raise FileNotFoundError(f"The file {path} does not exist.")
     data = target.read_bytes()
+    check_hash(bytes_hash(data), expect_hash, path)
     try:
         if not zipfile.is_zipfile(target):
             raise zipfile.BadZipFile("it is no zip archive")

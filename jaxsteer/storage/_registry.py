@@ -56,6 +56,18 @@ def field_names(cls: type) -> tuple[str, ...]:
     return cls._fields  # type: ignore[attr-defined]
 
 
+def default_fields(cls: type) -> frozenset[str]:
+    """Return the names of the fields that may be left out."""
+    if not dataclasses.is_dataclass(cls):
+        return frozenset(cls._field_defaults)  # type: ignore[attr-defined]
+    none = dataclasses.MISSING
+    return frozenset(
+        field.name
+        for field in dataclasses.fields(cls)
+        if field.default is not none or field.default_factory is not none
+    )
+
+
 def _is_record(cls: type) -> bool:
     if issubclass(cls, tuple):
         return hasattr(cls, "_fields")

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._errors import is_concrete
+from jaxsteer.storage._migrate import current_class, current_field
 from jaxsteer.storage._registry import (
+    default_fields,
     field_names,
     registered_classes,
     registered_names,
@@ -141,18 +143,24 @@ def _decode_array(node: dict[str, Any], tensors: dict[str, np.ndarray]) -> Any:
 
 def _decode_object(node: dict[str, Any], tensors: dict[str, np.ndarray]) -> Any:
     cls = _registered(node["object"])
-    fields = {name: decode(value, tensors) for name, value in node["fields"].items()}
-    known = set(field_names(cls))
-    if set(fields) != known:
-        listed = ", ".join(sorted(known ^ set(fields)))
+    name = current_class(node["object"])
+    fields = {
+        current_field(name, field): decode(value, tensors)
+        for field, value in node["fields"].items()
+    }
+    # A field that an earlier version did not have takes its default.
+    absent = set(field_names(cls)) - set(fields) - default_fields(cls)
+    unknown = set(fields) - set(field_names(cls))
+    if absent or unknown:
+        listed = ", ".join(sorted(absent | unknown))
         raise ValueError(
-            f"{node['object']} has other fields in this version of jaxsteer ({listed})"
+            f"{name} has other fields in this version of jaxsteer ({listed})"
         )
     return cls(**fields)
 
 
 def _registered(name: str) -> Any:
     classes = registered_classes()
-    if name not in classes:
+    if current_class(name) not in classes:
         raise ValueError(f"{name!r} is no class that jaxsteer stores")
-    return classes[name]
+    return classes[current_class(name)]

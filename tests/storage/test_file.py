@@ -261,9 +261,9 @@ def rewrite(path, **changes):
 
 def test_files_of_later_versions(tmp_path):
     save(tmp_path / "a", OBJECTS["affine"]())
-    rewrite(tmp_path / "a", format=2, version="9.1")
+    rewrite(tmp_path / "a", format=3, version="9.1")
     with pytest.raises(
-        ValueError, match=r"format 2 \(jaxsteer 9.1\).*upgrade jaxsteer"
+        ValueError, match=r"format 3 \(jaxsteer 9.1\).*upgrade jaxsteer"
     ):
         load(tmp_path / "a")
 
