@@ -14,7 +14,7 @@ from jaxsteer._types import Array, Float, Int
 from jaxsteer.latent._design import Design
 from jaxsteer.latent._logistic import one_vs_rest_step, softmax_step
 from jaxsteer.latent._outcomes import Outcome, Params
-from jaxsteer.linalg import after, matmul, transpose
+from jaxsteer.linalg import matmul, transpose
 
 
 class Problem(NamedTuple):
@@ -123,8 +123,6 @@ def _m_step(params, problem, theta, model, damping, steps):
         old = params.membership
         best = jax.lax.fori_loop(0, steps, improve, old)
         params = params._replace(membership=old + damping * (best - old))
-        # Two factorizations side by side can wait for each other on few cores.
-        theta = after(theta, params.membership)
     return model.outcome.fit(
         params, problem.x, problem.y, theta, problem.ridge, damping=damping, steps=steps
     )

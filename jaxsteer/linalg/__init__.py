@@ -19,6 +19,7 @@ from jaxsteer.linalg._factor import (
     slogdet,
     solve,
     solve_lower,
+    solver,
     svd,
 )
 from jaxsteer.linalg._logs import expm1_minus, log_or_zero, relative_entropy
@@ -76,6 +77,7 @@ __all__ = [
     "solve_positive_definite",
     "solve_psd",
     "solve_small_psd",
+    "solver",
     "sqrtm_psd",
     "stirling_remainder",
     "svd",

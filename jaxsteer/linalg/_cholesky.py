@@ -122,9 +122,8 @@ def solve_small_psd(
     """Solve a small positive definite system by elimination, without LAPACK.
 
     Unrolled over ``m`` pivots and vectorized over the batch: for thousands of systems
-    of a few unknowns this is faster than batched LAPACK calls, and two of these in one
-    program cannot wait for each other. No pivoting, which positive definite matrices do
-    not need.
+    of a few unknowns this is faster than a LAPACK call for each. No pivoting, which
+    positive definite matrices do not need.
     """
     m = a.shape[-1]
     rows = jnp.concatenate([a, b[..., None]], -1)

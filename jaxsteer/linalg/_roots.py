@@ -92,8 +92,7 @@ def roots_psd(
 
     Both are restricted to the range: eigenvalues below ``d * eps`` times the largest
     count as zero in the root too, so that ``root @ inverse`` is the projector on the
-    range. Calling :func:`sqrtm_psd` and :func:`inv_sqrtm_psd` side by side would put
-    two independent LAPACK calls into one program. Cost O(d^3).
+    range. Cost O(d^3).
 
     Returns:
         The root and its pseudo-inverse.

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float, Int
-from jaxsteer.linalg import solve_psd
+from jaxsteer.linalg import cholesky, solve_psd
 from jaxsteer.pareto._data import GroupData
 from jaxsteer.pareto._model import Model, weighted_loss
 from jaxsteer.solvers._conjugate_gradient import solve_positive
@@ -75,7 +75,7 @@ def _factor(model, data, group_weights, theta):
     matrix = model.hessian(theta, data, group_weights)
     damping = getattr(model, "damping", 0.0)
     eye = jnp.eye(theta.shape[0], dtype=theta.dtype)
-    return jnp.linalg.cholesky(matrix + damping * eye)
+    return cholesky(matrix + damping * eye)
 
 
 def _iterative(model, data, group_weights, theta):
