@@ -105,7 +105,7 @@ def _weight_and_frame(source, target, factor):
     values, vectors = eigh(inner)
     ratios = jnp.sqrt(jnp.maximum(values, 0))
     frame = whiten_transposed(factor, vectors)
-    weight = symmetrize(matmul(frame * ratios, transpose(frame)))
+    weight = symmetrize(matmul(frame * ratios[None], transpose(frame)))
     dual = matmul(factor, vectors)  # frame' dual = I
     return weight, (ratios, frame, dual)
 
