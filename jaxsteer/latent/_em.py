@@ -192,10 +192,13 @@ def run_many(
     batch_size: int | None = None,
 ) -> Ended:
     """:func:`run_one` from every start, `batch_size` of them side by side."""
-    width = thetas.shape[0] if batch_size is None else min(batch_size, len(thetas))
-    return map_in_chunks(
-        lambda theta: run_one(problem, theta, schedule, model, capacity), thetas, width
-    )
+
+    def run(theta):
+        return run_one(problem, theta, schedule, model, capacity)
+
+    if batch_size is None or batch_size >= len(thetas):
+        return jax.vmap(run)(thetas)
+    return map_in_chunks(run, thetas, batch_size)
 
 
 @partial(jax.jit, static_argnames="outcome")
