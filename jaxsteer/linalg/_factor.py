@@ -14,6 +14,7 @@ factorization, and none goes through the rule for ``vmap``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -49,15 +50,16 @@ def _floor(kernel: Callable[..., Any]) -> Callable[..., Any]:
 
     @of_stack.def_vmap
     def _rule(size, batched, *stacks):
+        count = stacks[0].shape[int(batched[0])]
+
         def join(stack, is_batched):
             if not is_batched:
                 stack = jnp.broadcast_to(stack, (size, *stack.shape))
-            return stack.reshape(-1, *stack.shape[2:])
+            return stack.reshape(size * count, *stack.shape[2:])
 
         joined = of_stack(*map(join, stacks, batched))
         found = jax.tree.map(
-            lambda leaf: leaf.reshape(size, leaf.shape[0] // size, *leaf.shape[1:]),
-            joined,
+            lambda leaf: leaf.reshape(size, count, *leaf.shape[1:]), joined
         )
         return found, jax.tree.map(lambda _: True, found)
 
@@ -65,9 +67,8 @@ def _floor(kernel: Callable[..., Any]) -> Callable[..., Any]:
         """Any leading axes count as a batch, as ``vmap``'s do."""
         batch, dtype = arrays[0].shape[:-2], arrays[0].dtype
         wide = _storage_dtype(dtype)
-        found = of_stack(
-            *(_widened(a.reshape(-1, *a.shape[-2:]), wide) for a in arrays)
-        )
+        flat = (a.reshape(math.prod(batch), *a.shape[-2:]) for a in arrays)
+        found = of_stack(*(_widened(a, wide) for a in flat))
 
         def unfold(leaf):
             leaf = leaf.reshape(*batch, *leaf.shape[1:])

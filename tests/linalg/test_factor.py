@@ -199,6 +199,15 @@ def test_half_precision_is_factorized_in_float32():
     )
 
 
+def test_nothing_to_factorize():
+    none = jnp.zeros((0, D, D), DTYPE)
+    assert jax.vmap(linalg.cholesky)(none).shape == (0, D, D)
+    assert linalg.solve(none, none).shape == (0, D, D)
+    empty = jnp.zeros((2, 0, 0), DTYPE)
+    assert linalg.solve(empty, jnp.zeros((2, 0, 3), DTYPE)).shape == (2, 0, 3)
+    assert jax.vmap(linalg.cholesky_inverse)(empty)[1].shape == (2, 0, 0)
+
+
 def test_transposes(eps):
     a, b = arrays(A, B)
     for solve in (linalg.solve, linalg.solve_lower, lambda a, b: linalg.solver(a)(b)):
