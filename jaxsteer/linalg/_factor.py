@@ -6,7 +6,7 @@ that factorizes one matrix a call, elsewhere as one stacked call. jaxlib's batch
 kernels of a CPU split their batch over the pool of threads that they run on and wait
 there; as many at once as there are threads, and all wait for ever (jax 0.10, two cores).
 One matrix a call never enters that path, and the loop costs less than a microsecond for
-each matrix.
+each matrix. Many small Cholesky factorizations do without LAPACK.
 
 Derivatives are products of the factors, so that no derivative of any order adds a
 factorization, and none goes through the rule for ``vmap``.
@@ -24,13 +24,21 @@ import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
 from jaxsteer.linalg._matmul import matmul, symmetrize, transpose
+from jaxsteer.linalg._small import eliminate
+
+# Where elimination over the whole batch beats a LAPACK call for each matrix.
+SMALL = 8
+MANY = 64
 
 
-def _floor(kernel: Callable[..., Any]) -> Callable[..., Any]:
+def _floor(
+    kernel: Callable[..., Any], small: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
     """Make a factorization of stacks ``[n, ...]`` from one of ``[..., m, m]`` arrays.
 
     Args:
         kernel: LAPACK calls on arrays whose leading axes are a batch.
+        small: The same without LAPACK, for ``[n, m, m]`` with small ``m``.
 
     Returns:
         A function of arrays without a batch, whose ``vmap`` never batches `kernel` on a
@@ -38,6 +46,9 @@ def _floor(kernel: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def one_by_one(*stacks):
+        n, m = stacks[0].shape[:2]
+        if small is not None and m <= SMALL and n >= MANY:
+            return small(*stacks)
         if stacks[0].shape[0] == 1:
             alone = kernel(*(stack[0] for stack in stacks))
             return jax.tree.map(lambda leaf: leaf[None], alone)
@@ -95,12 +106,12 @@ def _same_batch(*arrays: Array) -> list[Array]:
     return [jnp.broadcast_to(a, (*batch, *a.shape[-2:])).astype(dtype) for a in arrays]
 
 
-@_floor
+@partial(_floor, small=lambda a: eliminate(a, False)[0])
 def _cholesky(a):
     return jax.lax.linalg.cholesky(a, symmetrize_input=False)
 
 
-@_floor
+@partial(_floor, small=lambda a: eliminate(a, True))
 def _cholesky_inverse(a):
     factor = jax.lax.linalg.cholesky(a, symmetrize_input=False)
     identity = jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)

@@ -79,15 +79,17 @@ def _point(group_weights, theta, problem):
     return Point(found.value, found.slope, found.theta)
 
 
-def _by_simplex_solver(problem, start, theta, options, limit, tolerance, scale):
-    del limit
+def _by_simplex_solver(
+    problem, start, theta, options, limit, tolerance, scale, *, static_tolerance
+):
+    del limit, tolerance  # which are traced
     found = minimize_on_simplex(
         _scaled_value,
         start,
         (theta, problem, scale),
         method=options.upper,
         max_steps=options.max_steps,
-        tolerance=tolerance,
+        tolerance=static_tolerance,
         differentiate="none",
     )
     point = _point(found.x, theta, problem)
@@ -167,7 +169,8 @@ def solve_exact(
             carry = turns(problem, carry, n, last)
         else:
             carry = turns(problem, carry, n, n + 1)
-            carry = turns(problem, carry, n + 1, last, by=_by_simplex_solver)
+            solver = partial(_by_simplex_solver, static_tolerance=tolerance)
+            carry = turns(problem, carry, n + 1, last, by=solver)
     best = carry.best
     end = UpperEnd(
         best.x,

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 
 from jaxsteer._chunks import map_in_chunks
 
-# Wide batches of factorizations can wait for each other for ever on a CPU of few cores,
-# and a wide batch of searches waits for its slowest member at every step.
+# A wide batch of searches waits for its slowest member at every step.
 WIDTH = 16
 
 

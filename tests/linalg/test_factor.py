@@ -186,6 +186,25 @@ def test_no_positive_definite_matrix_is_nan():
     assert jnp.isnan(found).any()
 
 
+def test_many_small_matrices(eps):
+    """They are factorized without LAPACK, each as if it were alone."""
+    half = np.random.default_rng(1).normal(size=(80, 3, 6))
+    a = half @ np.swapaxes(half, -1, -2)
+    expected = np.linalg.cholesky(a)
+    a[5], a[7], a[9] = -a[5], np.nan, np.diag([1.0, 0.0, 1.0])
+    good = np.setdiff1d(np.arange(80), [5, 7, 9])
+    both = jax.jit(jax.vmap(lambda a: (linalg.cholesky(a), linalg.cholesky_inverse(a))))
+    alone, (factor, inverse) = both(jnp.asarray(a, DTYPE))
+    atol = 500 * eps * np.abs(expected).max()
+    np.testing.assert_allclose(alone[good], expected[good], rtol=0, atol=atol)
+    np.testing.assert_allclose(factor[good], expected[good], rtol=0, atol=atol)
+    identity = np.broadcast_to(np.eye(3), (len(good), 3, 3))
+    product = np.asarray(factor[good]) @ np.asarray(inverse[good])
+    np.testing.assert_allclose(product, identity, rtol=0, atol=1e3 * eps)
+    for found in (alone, factor, inverse):
+        assert np.isnan(np.asarray(found)[[5, 7, 9]]).any((1, 2)).all()
+
+
 def test_half_precision_is_factorized_in_float32():
     half = jnp.asarray(A[0], jnp.bfloat16), jnp.asarray(B[0], jnp.bfloat16)
     found = jax.jit(ours)(*half)
