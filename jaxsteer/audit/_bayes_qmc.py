@@ -13,7 +13,7 @@ from jaxsteer._types import Array, Float, Int, Key
 from jaxsteer.audit._bayes_rule import expected_costs, log_priors, pooled
 from jaxsteer.families import DiagonalNormal
 from jaxsteer.families._normal import LOG_2PI
-from jaxsteer.linalg import einsum, whiten
+from jaxsteer.linalg import cholesky_inverse, einsum
 from jaxsteer.population import Population
 
 REPLICATES = 8
@@ -22,8 +22,7 @@ REPLICATES = 8
 class Whitened:
     """Normal cells by their roots: points from noise and densities at points.
 
-    One factorization for all cells and one solve that waits for it; what follows are
-    products.
+    One factorization for each cell; what follows are products.
     """
 
     def __init__(self, laws: list[Any]):
@@ -34,9 +33,8 @@ class Whitened:
             self.inverse = 1 / self.root
             sizes = self.root
         else:
-            self.root = jnp.linalg.cholesky(jnp.stack([law.cov for law in laws]))
-            identity = jnp.eye(self.mean.shape[-1], dtype=self.mean.dtype)
-            self.inverse = whiten(self.root, identity)
+            cov = jnp.stack([law.cov for law in laws])
+            self.root, self.inverse = cholesky_inverse(cov)
             sizes = jnp.diagonal(self.root, axis1=-2, axis2=-1)
         self.log_size = jnp.sum(jnp.log(sizes), -1)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxsteer._types import Array, Float
 from jaxsteer.families import MultivariateNormal
 from jaxsteer.ideal._diagonalization import generic_mixture
-from jaxsteer.linalg import einsum, symmetrize, transpose, whiten
+from jaxsteer.linalg import cholesky_inverse, eigh, einsum, symmetrize, transpose
 
 
 def canonical_cells(cells: MultivariateNormal) -> MultivariateNormal:
@@ -26,9 +26,7 @@ def canonical_cells(cells: MultivariateNormal) -> MultivariateNormal:
     Returns:
         The cells in the new coordinates. Cost O(G K d^3).
     """
-    d = cells.mean.shape[-1]
-    root = jnp.linalg.cholesky(jnp.mean(cells.cov, 0))
-    inverse = whiten(root, jnp.eye(d, dtype=root.dtype))
+    _, inverse = cholesky_inverse(jnp.mean(cells.cov, 0))
     center = cells.mean - jnp.mean(cells.mean, 0)
     flat = MultivariateNormal(
         einsum("gde,kge->kgd", inverse, center), _turned(inverse, cells.cov)
@@ -36,7 +34,7 @@ def canonical_cells(cells: MultivariateNormal) -> MultivariateNormal:
 
     by_group = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), flat)
     mix = generic_mixture(by_group.cov, by_group.mean)
-    axes = transpose(jnp.linalg.eigh(symmetrize(mix))[1])
+    axes = transpose(eigh(mix)[1])
     mean, cov = einsum("gde,kge->kgd", axes, flat.mean), _turned(axes, flat.cov)
     signs = _signs(mean, cov)
     return MultivariateNormal(

@@ -17,7 +17,7 @@ from jaxsteer.audit._canonical import canonical_cells
 from jaxsteer.audit._cells import base_cells
 from jaxsteer.families import DiagonalNormal, MultivariateNormal, Normal
 from jaxsteer.ideal import nearest_ideal
-from jaxsteer.linalg import all_after, einsum, inv_sqrtm_psd, sqrtm_psd, whiten
+from jaxsteer.linalg import cholesky, einsum, roots_psd, whiten
 from jaxsteer.population import Population, check_population
 
 
@@ -122,7 +122,7 @@ def ideal_residual(pop: Population) -> IdealResidual:
     """
     check_population(pop)
     kl, prior_kl, feature_kl = _nearest_kl(pop)
-    mean, spread = _paper_conditions(all_after(pop, kl))
+    mean, spread = _paper_conditions(pop)
     log_ratio = jnp.log(pop.priors) - jnp.log(pop.priors[:1])
     return IdealResidual(
         kl=kl,
@@ -168,12 +168,10 @@ def _paper_conditions(pop: Population) -> tuple[Array | None, Array | None]:
 
 
 def _dense_conditions(law: MultivariateNormal) -> tuple[Array, Array]:
-    inverse = jax.vmap(inv_sqrtm_psd)(law.cov[0])
+    root, inverse = jax.vmap(roots_psd)(law.cov[0])
     lengths = einsum("gde,kge->kgd", inverse, law.mean - law.mean[:1])
-    root = jax.vmap(sqrtm_psd)(all_after(law.cov[0], inverse))
     # R S^-1 R = (L^-1 R)' (L^-1 R).
-    factor = jnp.linalg.cholesky(all_after(law.cov, root))
-    half = whiten(factor, root)
+    half = whiten(cholesky(law.cov), root)
     ratios = einsum("kgdb,kgdc->kgbc", half, half)
     return _norm(lengths - lengths[:, :1], 1), _norm(ratios - ratios[:, :1], 2)
 

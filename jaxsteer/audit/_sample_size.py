@@ -15,7 +15,7 @@ from jaxsteer._types import Array, Float, Int, Key
 from jaxsteer.audit._rates import bayes_rates
 from jaxsteer.families import MultivariateNormal, Normal
 from jaxsteer.ideal import nearest_ideal
-from jaxsteer.linalg import matmul, transpose
+from jaxsteer.linalg import cholesky, matmul, transpose
 from jaxsteer.population import Population, check_population
 
 
@@ -156,7 +156,7 @@ def draw_fit(key: Key[Array, ""], cells: Any, n: Float[Array, ""]) -> Any:
     if one_feature:
         mean, root = cells.loc[..., None], cells.scale[..., None, None]
     else:
-        mean, root = cells.mean, jnp.linalg.cholesky(cells.cov)
+        mean, root = cells.mean, cholesky(cells.cov)
     keys = jax.random.split(key, 3)
     dtype, d = mean.dtype, mean.shape[-1]
     noise = jax.random.normal(keys[0], (*mean.shape, 1), dtype)

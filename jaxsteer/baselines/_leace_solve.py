@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxsteer._errors import is_concrete
 from jaxsteer._types import Array, Bool, Float
 from jaxsteer.baselines._conditioning import keeps_all_directions
-from jaxsteer.linalg import matmul, roots_psd, whiten, whiten_transposed
+from jaxsteer.linalg import cholesky, matmul, roots_psd, svd, whiten, whiten_transposed
 
 
 def erased_factors(
@@ -35,7 +35,7 @@ def erased_factors(
 def _by_factor(
     corr: Array, cross: Array, tol: float
 ) -> tuple[Array, Array, Bool[Array, ""]]:
-    factor = jnp.linalg.cholesky(corr)
+    factor = cholesky(corr)
     basis = range_basis(whiten(factor, cross), tol)
     usable = keeps_all_directions(corr, factor)
     return matmul(factor, basis), whiten_transposed(factor, basis), usable
@@ -60,7 +60,7 @@ def range_basis(m: Float[Array, "d k"], tol: float) -> Float[Array, "d r"]:
 
 
 def _basis_and_inverse(m, tol):
-    u, s, vt = jnp.linalg.svd(m, full_matrices=False)
+    u, s, vt = svd(m)
     keep = s > tol
     return jnp.where(keep, u, 0), jnp.where(keep, vt.T / jnp.where(keep, s, 1), 0)
 

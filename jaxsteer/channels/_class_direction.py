@@ -18,7 +18,16 @@ import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
 from jaxsteer.channels._discriminants import root_or_zero
-from jaxsteer.linalg import einsum, matmul, symmetrize, transpose, whiten
+from jaxsteer.linalg import (
+    cholesky,
+    eigh,
+    einsum,
+    matmul,
+    solve,
+    symmetrize,
+    transpose,
+    whiten,
+)
 from jaxsteer.linalg import whiten_transposed as unwhiten
 
 
@@ -83,7 +92,7 @@ def class_directions(
         Directions, noise and the common law. A group without any mean difference leaves
         noise only.
     """
-    lower = jnp.linalg.cholesky(einsum("k,kaij->aij", share, cov))
+    lower = cholesky(einsum("k,kaij->aij", share, cov))
     given = jnp.concatenate([(mean[1] - mean[0])[..., None], cov[1] - cov[0]], -1)
     white = whiten(lower, given)
     length = jnp.sum(white[..., 0] ** 2, -1)
@@ -131,7 +140,7 @@ def _plane(gap: Array, spread: Array) -> _Plane:
 
 
 def _curve(plane: _Plane) -> _Curve:
-    bends, vectors = jnp.linalg.eigh(plane.bend)
+    bends, vectors = eigh(plane.bend)
     pulls = einsum("aji,aj->ai", vectors, plane.slope)
     eps = float(jnp.finfo(bends.dtype).eps)
     # The multiplier keeps I + multiplier * bend positive definite, by a margin.
@@ -221,7 +230,7 @@ def _moves(plane: _Plane, multiplier: Array) -> tuple[Array, Array]:
     identity = jnp.eye(plane.slope.shape[-1], dtype=plane.slope.dtype)
     times = multiplier[:, None, None]
     inner = identity + times * plane.bend
-    extra = jnp.linalg.solve(inner, -times * plane.slope[..., None])[..., 0]
+    extra = solve(inner, -times * plane.slope[..., None])[..., 0]
     # Rounding must not leave the plane: the mean difference is the same in all groups.
     outside = jnp.sum(extra * plane.base, -1, keepdims=True)
     extra = extra - plane.base * outside / plane.least[:, None]

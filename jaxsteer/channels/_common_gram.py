@@ -16,7 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._types import Array, Float
-from jaxsteer.linalg import logdet_from_cholesky, matmul, symmetrize, transpose, whiten
+from jaxsteer.linalg import (
+    cholesky,
+    cholesky_inverse,
+    eigh,
+    logdet_from_cholesky,
+    matmul,
+    solve,
+    symmetrize,
+    transpose,
+)
 
 MAX_STEPS = 80
 
@@ -85,7 +94,7 @@ def _sandwich(p: Array, q: Array) -> Array:
 def _reach(factors: Array, moves: Array) -> Array:
     """Longest steps that keep PSD matrices ``L L'`` PSD, given ``L^-1``."""
     inner = matmul(matmul(factors, moves), transpose(factors))
-    low = jnp.min(jnp.linalg.eigvalsh(symmetrize(inner)), -1)
+    low = jnp.min(eigh(inner)[0], -1)
     return jnp.where(low < 0, -1 / jnp.where(low < 0, low, -1.0), jnp.inf)
 
 
@@ -106,7 +115,7 @@ def _step(roots: Array, now: _Iterate) -> _Iterate:
     identity = jnp.eye(m, dtype=roots.dtype)
     slack = identity - matmul(matmul(roots, now.gram), back)
     stack = jnp.concatenate([now.gram[None], slack, now.dual])
-    inner = whiten(jnp.linalg.cholesky(stack), jnp.broadcast_to(identity, stack.shape))
+    _, inner = cholesky_inverse(stack)
     inverse = matmul(transpose(inner[: g + 1]), inner[: g + 1])
     own, barrier = inverse[0], matmul(matmul(back, inverse[1:]), roots)
     mu = jnp.maximum(now.shift * now.complement, barrier_floor(roots.dtype))
@@ -115,7 +124,7 @@ def _step(roots: Array, now: _Iterate) -> _Iterate:
     # Half of each order makes the system symmetric.
     hessian = _sandwich(own, own) + jnp.sum(0.5 * (crossed + transpose(crossed)), 0)
     slope = own - mu * jnp.sum(barrier, 0)
-    move = _unpack(jnp.linalg.solve(hessian, _pack(slope)), m)
+    move = _unpack(solve(hessian, _pack(slope)[:, None])[:, 0], m)
     tighten = -matmul(matmul(roots, move), back)
     turn = matmul(matmul(now.dual, tighten), inverse[1:])
     dual_move = mu * inverse[1:] - now.dual - symmetrize(turn)
@@ -178,8 +187,8 @@ def _attach_jvp(primals, tangents):
     m = gram.shape[-1]
     identity = jnp.eye(m, dtype=gram.dtype)
     slack = symmetrize(identity - matmul(matmul(roots, gram), back))
-    # One call for both: the inverse of the solution, and the frames of the slacks.
-    values, vectors = jnp.linalg.eigh(jnp.concatenate([gram[None], slack]))
+    # The inverse of the solution, and the frames of the slacks.
+    values, vectors = eigh(jnp.concatenate([gram[None], slack]))
     own = matmul(vectors[0] / values[0], transpose(vectors[0]))
     slacks, frames = jnp.maximum(values[1:], 0), vectors[1:]
     turned = matmul(matmul(transpose(frames), dual), frames)
@@ -202,7 +211,7 @@ def _attach_jvp(primals, tangents):
     direct = jnp.sum(matmul(back, matmul(dual, moved)), 0)
     looser = matmul(matmul(moved, gram), back)
     force = direct + transpose(direct) + respond(looser + transpose(looser))
-    return gram, -_unpack(jnp.linalg.solve(hessian, _pack(force)), m)
+    return gram, -_unpack(solve(hessian, _pack(force)[:, None])[:, 0], m)
 
 
 def _weights(spring: Array) -> Array:
@@ -230,9 +239,9 @@ def largest_below(roots: Float[Array, "G m m"]) -> LargestBelow:
     end = _search(fixed)
     back = transpose(fixed)
     price = jnp.sum(matmul(matmul(back, end.dual), fixed), 0)
-    lower = jnp.linalg.cholesky(jnp.stack([end.gram, price]))
+    lower = cholesky(jnp.stack([end.gram, price]))
     bound = matmul(matmul(transpose(lower[0]), matmul(back, fixed)), lower[0])
-    size = jnp.max(jnp.linalg.eigvalsh(symmetrize(bound)))
+    size = jnp.max(eigh(bound)[0])
     dual_value = jnp.trace(jnp.sum(end.dual, 0)) - m
     gap = dual_value - jnp.sum(logdet_from_cholesky(lower)) + m * jnp.log(size)
     return LargestBelow(_attach(roots, end.gram / size, end.dual), gap, end.steps)

@@ -10,8 +10,11 @@ import jax.numpy as jnp
 from jaxsteer._types import Array, Float
 from jaxsteer.channels._common_gram import barrier_floor, largest_below
 from jaxsteer.linalg import (
+    cholesky,
+    eigh,
     matmul,
     polar_orthogonal,
+    qr,
     sqrtm_psd,
     symmetrize,
     transpose,
@@ -104,7 +107,7 @@ def _separation(white: Array, share: Array) -> _Separation:
     total = jnp.sum(gram, 0)
     rounding = 10 * m * float(jnp.finfo(total.dtype).eps)
     empty, condition = _empty(total, 10 * rounding)
-    factor = jnp.linalg.cholesky(total + empty)
+    factor = cholesky(total + empty)
     both = jnp.concatenate([gram, empty[None]])
     inner = symmetrize(whiten(factor, transpose(whiten(factor, both))))
     return _Separation(
@@ -116,7 +119,7 @@ def _contrasts(share: Float[Array, " K"]) -> Float[Array, "K m"]:
     """Orthonormal basis of the vectors orthogonal to the class shares."""
     k = share.shape[0]
     start = jnp.concatenate([share[:, None], jnp.eye(k, dtype=share.dtype)[:, 1:]], 1)
-    basis, _ = jnp.linalg.qr(start)
+    basis, _ = qr(start)
     return basis[:, 1:]
 
 
@@ -127,7 +130,7 @@ def _empty(total: Array, tolerance: float) -> tuple[Array, Array]:
     whitening would blow rounding errors up to coordinates. Also returns the condition
     number of the rest, by which whitening multiplies rounding errors.
     """
-    values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(total))
+    values, vectors = eigh(jax.lax.stop_gradient(total))
     size = jnp.max(values)
     alive = values > tolerance * size
     fill = jnp.where(size > 0, size, 1.0)
@@ -138,13 +141,13 @@ def _empty(total: Array, tolerance: float) -> tuple[Array, Array]:
 @jax.custom_jvp
 def _eigh(a: Array) -> tuple[Array, Array]:
     """``eigh``, with the frame's derivative 0 between equal eigenvalues."""
-    values, vectors = jnp.linalg.eigh(a)
+    values, vectors = eigh(a)
     return values, vectors
 
 
 @_eigh.defjvp
 def _eigh_jvp(primals, tangents):
-    values, vectors = jnp.linalg.eigh(primals[0])
+    values, vectors = eigh(primals[0])
     inner = matmul(matmul(transpose(vectors), symmetrize(tangents[0])), vectors)
     gap = values[None, :] - values[:, None]
     apart = jnp.abs(gap) > 10 * values.shape[0] * jnp.finfo(gap.dtype).eps
@@ -201,13 +204,13 @@ def _by_volume(found: _Separation) -> Discriminants:
     identity = jnp.eye(found.inner.shape[-1], dtype=found.inner.dtype)
     lack, frame, shared = _common_range(found)
     # Gram_a + (projector on its null space) = F_a F_a', whitened.
-    lower = jnp.linalg.cholesky(found.inner + lack)
+    lower = cholesky(found.inner + lack)
     frame = jnp.where(shared, frame, 0.0)
     seen = whiten(lower, jnp.broadcast_to(frame, lower.shape))
     # seen' seen is the inverse Gram on the common range; the identity stands elsewhere.
     rest = jnp.broadcast_to(jnp.where(shared, 0.0, identity), lower.shape)
-    roots = jnp.linalg.qr(jnp.concatenate([seen, rest], -2), mode="r")
-    total = jnp.linalg.cholesky(jnp.sum(matmul(transpose(roots), roots), 0))
+    _, roots = qr(jnp.concatenate([seen, rest], -2))
+    total = cholesky(jnp.sum(matmul(transpose(roots), roots), 0))
     roots = transpose(whiten(total, transpose(roots)))
     best = largest_below(roots)
     back = whiten_transposed(total, sqrtm_psd(best.gram))
@@ -241,10 +244,10 @@ def _common_range(found: _Separation) -> tuple[Array, Array, Array]:
     Returns ``[G, m, m]`` projectors, ``[m, m]`` orthonormal columns, and which of them
     ``[m]`` lie in every range.
     """
-    values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(found.inner))
+    values, vectors = eigh(jax.lax.stop_gradient(found.inner))
     null = (values <= found.rounding).astype(values.dtype)
     lack = matmul(vectors * null[..., None, :], transpose(vectors))
-    sums, frame = jnp.linalg.eigh(jnp.sum(lack, 0))
+    sums, frame = eigh(jnp.sum(lack, 0))
     # Eigenvalues are squares of sines, those of rounding errors too.
     limit = found.rounding**2 + 100 * values.shape[-1] * jnp.finfo(values.dtype).eps
     return lack, frame, sums < jax.lax.stop_gradient(limit)
@@ -258,7 +261,7 @@ def _remainder(kept: Array) -> Array:
 
 
 def _spectral_remainder(kept: Array) -> tuple[Array, tuple[Array, Array]]:
-    values, vectors = jnp.linalg.eigh(symmetrize(kept))
+    values, vectors = eigh(symmetrize(kept))
     rest = 1 - values
     tolerance = 20 * barrier_floor(rest.dtype)
     roots = root_or_zero(jnp.where(rest > tolerance, rest, 0.0))

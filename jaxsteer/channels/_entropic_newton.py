@@ -14,10 +14,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import cho_solve
 
 from jaxsteer._types import Array
-from jaxsteer.linalg import einsum, matmul
+from jaxsteer.linalg import einsum, matmul, solve, solve_positive_definite
 
 # The path: where it starts, how fast it runs, and how near (by the Newton decrement, in
 # nats) a step must have come before the next one.
@@ -146,8 +145,7 @@ def _direction(
     # Two directions are null by the gauge; the right-hand side is orthogonal to them.
     inner = inner + jnp.outer(root, root) + jnp.outer(contrast, contrast)
     wanted = -slope / scale
-    factor = jnp.linalg.cholesky(0.5 * (inner + inner.T))
-    rows = cho_solve((factor, True), matmul(flat, wanted.reshape(-1)))
+    rows = solve_positive_definite(inner, matmul(flat, wanted.reshape(-1)))
     step = (wanted + matmul(rows, flat).reshape(2, -1)) / scale
     step = jnp.where(alive, step, 0.0)
     moved = step[0] + step[1] * away
@@ -239,7 +237,8 @@ def _tangent_solve(linear, y: Array) -> Array:
     diagonal = jnp.diag(flat)
     scale = jnp.where(diagonal > eps**2, jnp.sqrt(jnp.abs(diagonal)), 1.0)
     matrix = flat / scale[:, None] / scale + eps * jnp.eye(size, dtype=y.dtype)
-    return (jnp.linalg.solve(matrix, y.reshape(-1) / scale) / scale).reshape(y.shape)
+    found = solve(matrix, (y.reshape(-1) / scale)[:, None])[:, 0]
+    return (found / scale).reshape(y.shape)
 
 
 def solve_dual(

@@ -20,6 +20,7 @@ from jaxsteer.channels._class_direction import class_directions
 from jaxsteer.channels._discriminants import Discriminants, discriminants
 from jaxsteer.families import DiagonalNormal, MultivariateNormal
 from jaxsteer.linalg import (
+    cholesky,
     einsum,
     matmul,
     polar_orthogonal,
@@ -188,7 +189,7 @@ def _solve(
     share = jnp.sum(priors, 1)
     share = share / jnp.sum(share)
     pooled = einsum("k,kaij->aij", share, cells.cov)
-    factors = jnp.linalg.cholesky(pooled)
+    factors = cholesky(pooled)
     center = einsum("k,kad->ad", share, cells.mean)
     centered = jnp.moveaxis(cells.mean - center, 0, -1)
     found = discriminants(whiten(factors, centered), share)

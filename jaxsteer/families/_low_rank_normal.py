@@ -17,13 +17,12 @@ from jaxsteer.families._principal import (
     principal_factor_of_root,
 )
 from jaxsteer.linalg import (
+    cholesky_inverse,
     expm1_minus,
     log_quotient,
     logdet_from_cholesky,
     matmul,
-    solve_psd,
     transpose,
-    whiten,
 )
 from jaxsteer.maps import AffineMap, DiagonalMap, gaussian_transport
 
@@ -37,7 +36,8 @@ class _Scaled(NamedTuple):
 
     deviation: Array
     factor: Array
-    cholesky: Array
+    root: Array
+    inverse_root: Array
 
 
 @register_dataclass
@@ -85,7 +85,7 @@ class LowRankNormal:
 
         Returns:
             The member; its diagonal is at least 1e-6 times the mean variance. Cost
-            O(d^3), one matrix at a time. Differentiable wherever the last direction
+            O(d^3). Differentiable wherever the last direction
             kept and the first one left out differ in variance, for what depends on the
             covariance (a factor's own rotation has no meaning); second derivatives need
             distinct eigenvalues.
@@ -98,7 +98,7 @@ class LowRankNormal:
             Thayer 1982, the update of the diagonal.
         """
         _check_rank(rank, cov.shape[-1], cov.shape[-1] - 1)
-        factor = _one_by_one(cov, rank, principal_factor_of_cov)
+        factor = _of_each(cov, rank, principal_factor_of_cov)
         return cls._complete(mean, factor, jnp.diagonal(cov, axis1=-2, axis2=-1))
 
     @classmethod
@@ -113,14 +113,14 @@ class LowRankNormal:
             rank: Number of directions, 1 to ``d - 1`` and at most ``m``.
 
         Returns:
-            The member. Cost O(m d min(m, d)), by the smaller Gram matrix, one at a time.
+            The member. Cost O(m d min(m, d)), by the smaller Gram matrix.
 
         Raises:
             ValueError: If `rank` is out of range.
         """
         m, d = root.shape[-2:]
         _check_rank(rank, d, min(m, d - 1))
-        factor = _one_by_one(root, rank, principal_factor_of_root)
+        factor = _of_each(root, rank, principal_factor_of_root)
         return cls._complete(mean, factor, jnp.sum(root * root, -2))
 
     @classmethod
@@ -152,14 +152,14 @@ class LowRankNormal:
         """
         own = self._scaled()
         x = x / own.deviation[..., None]
-        inner = solve_psd(own.cholesky, _inner(own.factor, x))
+        inner = _hidden(own, x)
         return (x - matmul(own.factor, inner)) / own.deviation[..., None]
 
     @property
     def precision_factor(self) -> Float[Array, "... d r"]:
         """``f`` with ``cov^-1 = diag(1 / diagonal) - f f'``, in O(d r^2)."""
         own = self._scaled()
-        turned = transpose(whiten(own.cholesky, transpose(own.factor)))
+        turned = matmul(own.factor, transpose(own.inverse_root))
         return turned / own.deviation[..., None]
 
     def kl(self, other: LowRankNormal | MultivariateNormal) -> Float[Array, "..."]:
@@ -175,10 +175,10 @@ class LowRankNormal:
         """Log-density at points ``[..., d]``, in O(d r^2)."""
         own = self._scaled()
         z = ((x - self.mean) / own.deviation)[..., None]
-        hidden = solve_psd(own.cholesky, _inner(own.factor, z))
+        hidden = _hidden(own, z)
         quadratic = _ridge(own.factor, hidden, z)
         logdet = jnp.sum(jnp.log(self.diagonal), -1)
-        logdet = logdet + logdet_from_cholesky(own.cholesky)
+        logdet = logdet + logdet_from_cholesky(own.root)
         return -0.5 * (quadratic + x.shape[-1] * LOG_2PI + logdet)
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Array:
@@ -216,7 +216,7 @@ class LowRankNormal:
     def _scaled(self) -> _Scaled:
         deviation = jnp.sqrt(self.diagonal)
         factor = self.factor / deviation[..., None]
-        return _Scaled(deviation, factor, jnp.linalg.cholesky(_gram(factor)))
+        return _Scaled(deviation, factor, *cholesky_inverse(_gram(factor)))
 
 
 def _check_rank(rank: int, d: int, largest: int) -> None:
@@ -226,11 +226,11 @@ def _check_rank(rank: int, d: int, largest: int) -> None:
         )
 
 
-def _one_by_one(a: Array, rank: int, factor_of) -> Array:
-    """Map over the batch in sequence: batched LAPACK calls must not run side by side."""
+def _of_each(a: Array, rank: int, factor_of) -> Array:
+    """A function of one matrix, of each of a batch."""
     if a.ndim == 2:
         return factor_of(a, rank)
-    flat = jax.lax.map(lambda one: factor_of(one, rank), a.reshape(-1, *a.shape[-2:]))
+    flat = jax.vmap(lambda one: factor_of(one, rank))(a.reshape(-1, *a.shape[-2:]))
     return flat.reshape(*a.shape[:-2], a.shape[-1], rank)
 
 
@@ -241,6 +241,12 @@ def _gram(factor: Array) -> Array:
 
 def _inner(a: Array, b: Array) -> Array:
     return matmul(transpose(a), b)
+
+
+def _hidden(own: _Scaled, x: Array) -> Array:
+    """``(I + V' V)^-1 V' x``, the hidden coordinates' mean given x."""
+    whitened = matmul(own.inverse_root, _inner(own.factor, x))
+    return matmul(transpose(own.inverse_root), whitened)
 
 
 def _ridge(factor: Array, hidden: Array, x: Array) -> Array:
@@ -307,12 +313,9 @@ def kl_low_rank_normal(p: LowRankNormal, q: LowRankNormal) -> Float[Array, "..."
     y = (p.mean - q.mean)[..., None] / deviation
     z, w = u - v, u / root
 
-    grams = jnp.broadcast_arrays(_gram(w), _gram(v))
-    # One stacked call: two independent batched factorizations in a program can wait
-    # for each other on a two-core CPU. The inverse is of a triangle at least 1.
-    both = jnp.linalg.cholesky(jnp.stack(grams))
-    inverse_p, inverse_q = whiten(both, jnp.eye(rank, dtype=both.dtype))
-    root_p, root_q = both
+    # Inverses of triangles at least 1.
+    root_p, inverse_p = cholesky_inverse(_gram(w))
+    root_q, inverse_q = cholesky_inverse(_gram(v))
 
     # G_p - G_q, whose rounding is relative to the difference of the laws.
     change = _inner(u, jnp.expm1(-log_ratio) * u) + _inner(z, z)

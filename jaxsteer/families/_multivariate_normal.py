@@ -11,11 +11,12 @@ from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Key
 from jaxsteer.families._normal import LOG_2PI
 from jaxsteer.linalg import (
+    cholesky,
+    cholesky_inverse,
     expm1_minus,
     logdet_from_cholesky,
     matmul,
     transpose,
-    whiten,
 )
 from jaxsteer.maps import AffineMap, gaussian_transport
 
@@ -52,14 +53,18 @@ class MultivariateNormal:
 
     def log_prob(self, x: Float[Array, "... d"]) -> Float[Array, "..."]:
         """Log-density at points ``[..., d]``; NaN if a covariance is singular."""
-        factor = jnp.linalg.cholesky(self.cov)
-        z = whiten(factor, (x - self.mean)[..., None])[..., 0]
+        # The inverse factor, not a solve: many points then share one factorization, and
+        # derivatives are products.
+        factor, inverse = cholesky_inverse(self.cov)
+        batch = jnp.broadcast_shapes(x.shape, self.mean.shape)
+        away = jnp.broadcast_to(x, batch) - jnp.broadcast_to(self.mean, batch)
+        z = matmul(inverse, away[..., None])[..., 0]
         quadratic = jnp.sum(z * z, -1)
         return -0.5 * (quadratic + x.shape[-1] * LOG_2PI + logdet_from_cholesky(factor))
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Array:
         """Draw ``shape + batch`` vectors."""
-        factor = jnp.linalg.cholesky(self.cov)
+        factor = cholesky(self.cov)
         batch = jnp.broadcast_shapes(self.mean.shape, self.cov.shape[:-1])
         noise = jax.random.normal(key, shape + batch, factor.dtype)
         return self.mean + matmul(factor, noise[..., None])[..., 0]
@@ -106,14 +111,13 @@ def kl_multivariate_normal(
         ValueError: If the dimensions differ.
     """
     check_same_space(p.mean, q.mean)
-    shape = jnp.broadcast_shapes(p.cov.shape, q.cov.shape)
-    both = jnp.stack([jnp.broadcast_to(c, shape) for c in (p.cov, q.cov)])
-    # One stacked call: two independent batched factorizations in a program can
-    # wait for each other on a two-core CPU.
-    factor_p, factor_q = jnp.linalg.cholesky(both)
-    difference = jnp.broadcast_to(p.mean - q.mean, shape[:-1])[..., None]
-    solved = whiten(factor_q, jnp.concatenate([factor_p, difference], -1))
-    ratio, shift = solved[..., :-1], solved[..., -1]
+    # With inverse factors all derivatives are products: none factorizes again.
+    factor_p, _ = cholesky_inverse(p.cov)
+    _, inverse_q = cholesky_inverse(q.cov)
+    ratio = matmul(inverse_q, factor_p)
+    batch = jnp.broadcast_shapes(p.mean.shape, q.mean.shape)
+    difference = jnp.broadcast_to(p.mean, batch) - jnp.broadcast_to(q.mean, batch)
+    shift = matmul(inverse_q, difference[..., None])[..., 0]
     diagonal = jnp.diagonal(ratio, axis1=-2, axis2=-1)
     below = jnp.tril(ratio, -1)
     return 0.5 * (

@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
-from jaxsteer.linalg import matmul, symmetrize, transpose
+from jaxsteer.linalg import eigh, matmul, symmetrize, transpose
 
 
 def _directions_of_cov(cov):
-    values, vectors = jnp.linalg.eigh(symmetrize(cov))
+    values, vectors = eigh(cov)
     return jnp.maximum(values[::-1], 0.0), _signed(vectors[:, ::-1])
 
 
@@ -30,7 +30,7 @@ def _directions_of_root(root):
     # Not the singular value decomposition: its many small calls are up to 60 times
     # slower where other programs use the cores, and slow on GPUs. What squaring costs,
     # the digits of directions far below the first, is lost in a covariance too.
-    values, turns = jnp.linalg.eigh(matmul(root, transpose(root)))
+    values, turns = eigh(matmul(root, transpose(root)))
     values, turns = jnp.maximum(values[::-1], 0.0), turns[:, ::-1]
     real = values > m * jnp.finfo(root.dtype).eps * values[0]
     scale = jnp.where(real, 1 / jnp.sqrt(jnp.where(real, values, 1.0)), 0.0)

@@ -17,7 +17,7 @@ from jaxsteer.latent._fit import fit_rome_em
 from jaxsteer.latent._maximin import maximin_weights
 from jaxsteer.latent._outcomes import NormalOutcome
 from jaxsteer.latent._result import RomeFit
-from jaxsteer.linalg import einsum, matmul, transpose
+from jaxsteer.linalg import eigh, einsum, matmul, transpose
 
 RATIOS = ("none", "membership")
 FLOOR = 1e-6  # of eigenvalues, relative to the mean diagonal entry
@@ -169,7 +169,7 @@ def _moments(f, target, theta, *, correct_bias: bool):
         gap = theta[..., None] * (f - target[:, None])
         bias = einsum("nkc,nlc->kl", f, gap) / jnp.where(mass > 0, mass, 1.0)
         gram = plain - bias - transpose(bias)
-    values, vectors = jnp.linalg.eigh(gram)
+    values, vectors = eigh(gram)
     floor = FLOOR * jnp.trace(plain) / plain.shape[0]
     lifted = matmul(vectors * jnp.maximum(values, floor), transpose(vectors))
     return plain, lifted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -37,16 +38,32 @@ class Scaling:
         cls, rows: Float[Array, "n m"], weights: Float[Array, " n"], *, intercept: bool
     ) -> Scaling:
         """Read the scaling off weighted rows."""
+        return cls.of_each([rows], weights, intercepts=[intercept])[0]
+
+    @classmethod
+    def of_each(
+        cls,
+        tables: Sequence[Float[Array, "n m"]],
+        weights: Float[Array, " n"],
+        *,
+        intercepts: Sequence[bool],
+    ) -> list[Scaling]:
+        """Read the scalings of several tables off the same rows, in one pass."""
+        widths = [table.shape[1] for table in tables]
+        rows = jnp.concatenate(tables, 1)
         share = weights / jnp.sum(weights)
-        if intercept:
-            rough = jnp.mean(rows, 0)
-            mean = rough + matmul(share, rows - rough)
-        else:
-            mean = jnp.zeros(rows.shape[1], rows.dtype)
+        rough = jnp.mean(rows, 0)
+        mean = rough + matmul(share, rows - rough)
+        mean = jnp.where(np.repeat(intercepts, widths), mean, 0.0)
         power = matmul(share, (rows - mean) ** 2)
         varies = power > (4 * jnp.finfo(rows.dtype).eps * mean) ** 2
         scale = jnp.where(varies, jnp.sqrt(jnp.where(varies, power, 1.0)), 1.0)
-        return cls(mean=mean, scale=scale, intercept=intercept)
+        cuts = np.cumsum(widths)[:-1].tolist()
+        parts = zip(jnp.split(mean, cuts), jnp.split(scale, cuts), strict=True)
+        return [
+            cls(mean=mean, scale=scale, intercept=intercept)
+            for (mean, scale), intercept in zip(parts, intercepts, strict=True)
+        ]
 
     def __call__(self, rows: Float[Array, "n m"]) -> Float[Array, "n c"]:
         """Standardize rows, and put the ones before them."""

@@ -14,7 +14,7 @@ from jaxsteer._types import Array, Float, Int
 from jaxsteer.latent._design import Design
 from jaxsteer.latent._logistic import one_vs_rest_step, softmax_step
 from jaxsteer.latent._outcomes import Outcome, Params
-from jaxsteer.linalg import after, matmul, transpose
+from jaxsteer.linalg import matmul, transpose
 
 
 class Problem(NamedTuple):
@@ -71,6 +71,8 @@ class Ended(NamedTuple):
 
     Attributes:
         params: The parameters.
+        theta: ``[G, n]`` responsibilities by them.
+        log_likelihood: ``[]`` of them, without penalty.
         objective: ``[]`` penalized log-likelihood.
         gain: ``[]`` its last change, for each row.
         steps: ``[]`` EM steps.
@@ -78,6 +80,8 @@ class Ended(NamedTuple):
     """
 
     params: Params
+    theta: Float[Array, "G n"]
+    log_likelihood: Float[Array, ""]
     objective: Float[Array, ""]
     gain: Float[Array, ""]
     steps: Int[Array, ""]
@@ -106,8 +110,8 @@ def _e_step(params, problem, model):
     total = jax.nn.logsumexp(joint, 0)
     penalty = 0.5 * problem.ridge * jnp.sum(params.membership**2)
     penalty = penalty + model.outcome.penalty(params, problem.ridge)
-    objective = jnp.sum(problem.weights * total) - penalty
-    return problem.weights * jnp.exp(joint - total), objective
+    likelihood = jnp.sum(problem.weights * total)
+    return jnp.exp(joint - total), likelihood, likelihood - penalty
 
 
 def _m_step(params, problem, theta, model, damping, steps):
@@ -123,8 +127,6 @@ def _m_step(params, problem, theta, model, damping, steps):
         old = params.membership
         best = jax.lax.fori_loop(0, steps, improve, old)
         params = params._replace(membership=old + damping * (best - old))
-        # Two factorizations side by side can wait for each other on few cores.
-        theta = after(theta, params.membership)
     return model.outcome.fit(
         params, problem.x, problem.y, theta, problem.ridge, damping=damping, steps=steps
     )
@@ -147,35 +149,36 @@ def run_one(
     mass = jnp.sum(problem.weights)
 
     def unfinished(state):
-        _, _, _, gain, step, _ = state
+        _, _, _, _, gain, step, _ = state
         return (jnp.abs(gain) > schedule.tolerance) & (step <= schedule.max_steps)
 
     def body(state):
-        params, theta, objective, _, step, trace = state
+        params, theta, _, objective, _, step, trace = state
         # The start is an M-step too: from zero a damped one leads nowhere near it.
         start = step == 0
         damping = jnp.where(start, 1.0, schedule.damping).astype(dtype)
         newton = schedule.newton_steps
         newton = jnp.where(start, jnp.maximum(newton, 3), newton)
-        params = _m_step(params, problem, theta, model, damping, newton)
-        theta, reached = _e_step(params, problem, model)
+        weighted = problem.weights * theta
+        params = _m_step(params, problem, weighted, model, damping, newton)
+        theta, likelihood, reached = _e_step(params, problem, model)
         gain = (reached - objective) / mass
-        return params, theta, reached, gain, step + 1, trace.at[step].set(reached)
+        trace = trace.at[step].set(reached)
+        return params, theta, likelihood, reached, gain, step + 1, trace
 
     far = jnp.asarray(jnp.inf, dtype)
     trace = jnp.full(capacity, jnp.nan, dtype)
     state = (
         params,
-        problem.weights * theta,
+        theta,
+        -far,
         -far,
         far,
         jnp.zeros((), jnp.int32),
         trace,
     )
-    params, _, objective, gain, steps, trace = jax.lax.while_loop(
-        unfinished, body, state
-    )
-    return Ended(params, objective, gain, steps - 1, trace)
+    *reached, steps, trace = jax.lax.while_loop(unfinished, body, state)
+    return Ended(*reached, steps - 1, trace)
 
 
 @partial(jax.jit, static_argnames=("model", "capacity", "batch_size"))
@@ -189,10 +192,13 @@ def run_many(
     batch_size: int | None = None,
 ) -> Ended:
     """:func:`run_one` from every start, `batch_size` of them side by side."""
-    width = thetas.shape[0] if batch_size is None else min(batch_size, len(thetas))
-    return map_in_chunks(
-        lambda theta: run_one(problem, theta, schedule, model, capacity), thetas, width
-    )
+
+    def run(theta):
+        return run_one(problem, theta, schedule, model, capacity)
+
+    if batch_size is None or batch_size >= len(thetas):
+        return jax.vmap(run)(thetas)
+    return map_in_chunks(run, thetas, batch_size)
 
 
 @partial(jax.jit, static_argnames="outcome")

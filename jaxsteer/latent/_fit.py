@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import numbers
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +21,8 @@ from jaxsteer._errors import (
 )
 from jaxsteer._types import Array, ArrayLike, Float, Key
 from jaxsteer.latent._design import Scaling, make_design
-from jaxsteer.latent._em import Model, Problem, Schedule, posterior, run_many
-from jaxsteer.latent._outcomes import ClassOutcome, NormalOutcome, Params
+from jaxsteer.latent._em import Model, Problem, Schedule, run_many
+from jaxsteer.latent._outcomes import ClassOutcome, NormalOutcome, Outcome, Params
 from jaxsteer.latent._result import RomeFit
 from jaxsteer.latent._standard_errors import rome_standard_errors
 from jaxsteer.latent._starts import draw_starts, given_start
@@ -155,67 +157,126 @@ def fit_rome_em(
     x, s = _matrix("x", x), _matrix("s_membership", s_membership)
     dtype = jnp.promote_types(x.dtype, s.dtype)
     x, s = x.astype(dtype), s.astype(dtype)
-    if weights is None:
-        mass = jnp.ones(n, dtype)
-    else:
+    if weights is not None:
         check_weights(weights)
-        mass = jnp.asarray(weights, dtype)
+        weights = jnp.asarray(weights, dtype)
     if n_groups > n:
         raise ValueError(f"n_groups={n_groups} is more than the {n} rows.")
-    outcome, target, y_mean, y_scale, start_variance = _outcome(
-        y, mass, family, n_classes, variance, min_variance, intercept
+    outcome = _outcome(y, family, n_classes, variance, min_variance)
+    drawn = isinstance(init, str) and init in ("partition", "labels")
+    if tolerance is None:
+        tolerance = max(1e-9, 10 * float(jnp.finfo(dtype).eps))
+    how = _How(
+        model=Model(outcome=outcome, one_vs_rest=membership == "one_vs_rest"),
+        family=family,
+        n_groups=n_groups,
+        intercept=intercept,
+        membership_intercept=membership_intercept,
+        init=init if drawn else None,
+        restarts=restarts,
+        capacity=TRACE * (max_steps // TRACE + 1),
+        batch_size=batch_size,
     )
-    x_scaling = Scaling.of(x, mass, intercept=intercept)
-    s_scaling = Scaling.of(s, mass, intercept=membership_intercept)
+    fit = _fit(
+        _Rows(jnp.asarray(y), x, s, weights),
+        key if drawn else given_start(init, n, n_groups, dtype),
+        Schedule(
+            jnp.asarray(tolerance, dtype),
+            jnp.asarray(damping, dtype),
+            jnp.asarray(newton_steps, jnp.int32),
+            jnp.asarray(max_steps, jnp.int32),
+        ),
+        jnp.asarray(ridge, dtype),
+        None if isinstance(variance, str) else jnp.asarray(variance, dtype),
+        how=how,
+    )
+    if len(fit.trace) > max_steps + 1:
+        fit = dataclasses.replace(fit, trace=fit.trace[: max_steps + 1])
+    if not standard_errors:
+        return fit
+    return rome_standard_errors(fit, y, x, s, weights=weights, ridge=ridge)
+
+
+class _Rows(NamedTuple):
+    y: Array
+    x: Float[Array, "n p"]
+    s: Float[Array, "n q"]
+    weights: Float[Array, " n"] | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _How:
+    """What is compiled into a fit."""
+
+    model: Model
+    family: str
+    n_groups: int
+    intercept: bool
+    membership_intercept: bool
+    init: str | None
+    restarts: int
+    capacity: int
+    batch_size: int | None
+
+
+@partial(jax.jit, static_argnames="how")
+def _fit(rows: _Rows, start, schedule: Schedule, ridge, variance, *, how) -> RomeFit:
+    """The fit to checked rows, in one program; `start` is a key, or responsibilities."""
+    x, s, outcome = rows.x, rows.s, how.model.outcome
+    mass = jnp.ones(len(x), x.dtype) if rows.weights is None else rows.weights
+    y = rows.y.astype(x.dtype)[:, None]
+    x_scaling, s_scaling, y_scaling = Scaling.of_each(
+        [x, s, y],
+        mass,
+        intercepts=[how.intercept, how.membership_intercept, how.intercept],
+    )
+    y_mean, y_scale = y_scaling.mean[0], y_scaling.scale[0]
+    first = jnp.ones((), x.dtype)
+    if isinstance(outcome, ClassOutcome):
+        target = jax.nn.one_hot(rows.y, outcome.n_classes, dtype=x.dtype, axis=0)
+        y_mean, y_scale = jnp.zeros_like(first), first
+    else:
+        target = (y[:, 0] - y_mean) / y_scale
+        first = first if variance is None else variance / y_scale**2
     problem = Problem(
         target,
         make_design(x_scaling(x)),
         make_design(s_scaling(s)),
         mass,
-        jnp.asarray(ridge, dtype),
-        start_variance,
+        ridge,
+        first,
     )
-    drawn = isinstance(init, str) and init in ("partition", "labels")
-    if drawn:
-        key = jax.random.key(0) if key is None else key
-        columns = (s - jnp.mean(s, 0)) / s_scaling.scale
-        thetas = draw_starts(
-            key, columns, kind=init, n_groups=n_groups, restarts=restarts
-        )
+    if how.init is None:
+        thetas = start
     else:
-        thetas = given_start(init, n, n_groups, dtype)
-    if tolerance is None:
-        tolerance = max(1e-9, 10 * float(jnp.finfo(dtype).eps))
-    schedule = Schedule(
-        jnp.asarray(tolerance, dtype),
-        jnp.asarray(damping, dtype),
-        jnp.asarray(newton_steps, jnp.int32),
-        jnp.asarray(max_steps, jnp.int32),
-    )
-    model = Model(outcome=outcome, one_vs_rest=membership == "one_vs_rest")
+        thetas = draw_starts(
+            jax.random.key(0) if start is None else start,
+            (s - jnp.mean(s, 0)) / s_scaling.scale,
+            kind=how.init,
+            n_groups=how.n_groups,
+            restarts=how.restarts,
+        )
     ended = run_many(
         problem,
         thetas,
         schedule,
-        model=model,
-        capacity=TRACE * (max_steps // TRACE + 1),
-        batch_size=batch_size,
+        model=how.model,
+        capacity=how.capacity,
+        batch_size=how.batch_size,
     )
     best = jnp.argmax(jnp.where(jnp.isnan(ended.objective), -jnp.inf, ended.objective))
     one = jax.tree.map(lambda leaf: leaf[best], ended)
-    if drawn:
-        theta, _ = posterior(one.params, problem, outcome)
+    params, theta, total = one.params, one.theta, one.log_likelihood
+    if how.init is not None:
         order = jnp.argsort(-jnp.sum(theta * mass, 1), stable=True)
-        params = Params(*(leaf[order] for leaf in one.params))
-    else:
-        params = one.params
-    theta, total = posterior(params, problem, outcome)
-    shift = jnp.sum(mass) * jnp.log(y_scale) if family == "normal" else 0.0
+        params, theta = Params(*(leaf[order] for leaf in params)), theta[order]
+    shift = jnp.zeros((), x.dtype)
+    if how.family == "normal":
+        shift = jnp.sum(mass) * jnp.log(y_scale)
     status = jnp.where(
         jnp.abs(one.gain) <= schedule.tolerance, Status.CONVERGED, Status.MAX_STEPS
     ).astype(jnp.int32)
-    status = jnp.where(jnp.isfinite(one.objective), status, Status.NONFINITE)
-    fit = RomeFit(
+    return RomeFit(
         params=params,
         s_scaling=s_scaling,
         x_scaling=x_scaling,
@@ -223,19 +284,16 @@ def fit_rome_em(
         y_scale=y_scale,
         responsibilities=transpose(theta),
         log_likelihood=total - shift,
-        trace=one.trace[: max_steps + 1] - shift,
+        trace=one.trace - shift,
         restart_objectives=ended.objective - shift,
         residual=one.gain,
-        status=status,
+        status=jnp.where(jnp.isfinite(one.objective), status, Status.NONFINITE),
         steps=one.steps,
         mass=jnp.sum(mass),
-        family=family,
+        family=how.family,
         outcome=outcome,
-        one_vs_rest=model.one_vs_rest,
+        one_vs_rest=how.model.one_vs_rest,
     )
-    if not standard_errors:
-        return fit
-    return rome_standard_errors(fit, y, x, s, weights=weights, ridge=ridge)
 
 
 def check_options(n_groups, restarts, damping, ridge, newton_steps, max_steps) -> None:
@@ -267,10 +325,8 @@ def _matrix(name: str, rows: Any) -> Array:
     return rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
 
 
-def _outcome(y, mass, family, n_classes, variance, min_variance, intercept):
-    """The outcome's law, its targets, mean and scale, and the first variance."""
-    dtype = mass.dtype
-    zero, one = jnp.zeros((), dtype), jnp.ones((), dtype)
+def _outcome(y, family, n_classes, variance, min_variance) -> Outcome:
+    """The outcome's law, with what decides it checked."""
     if family != "normal":
         if variance != "common":
             raise ValueError(
@@ -279,18 +335,12 @@ def _outcome(y, mass, family, n_classes, variance, min_variance, intercept):
         size = check_codes("y", y, 2 if family == "bernoulli" else n_classes)
         if size < 2:
             raise ValueError("y has one class only; at least two are needed.")
-        target = jax.nn.one_hot(jnp.asarray(y), size, dtype=dtype, axis=0)
-        return ClassOutcome(n_classes=size), target, zero, one, one
+        return ClassOutcome(n_classes=size)
     if n_classes is not None:
         raise ValueError(f"n_classes={n_classes} is for classes; family is 'normal'.")
-    scaling = Scaling.of(jnp.asarray(y, dtype)[:, None], mass, intercept=intercept)
-    mean, scale = scaling.mean[0], scaling.scale[0]
-    target = (jnp.asarray(y, dtype) - mean) / scale
     if isinstance(variance, str):
         check_choice("variance", variance, VARIANCES)
-        outcome = NormalOutcome(variance=variance, floor=min_variance)
-        return outcome, target, mean, scale, one
+        return NormalOutcome(variance=variance, floor=min_variance)
     if is_concrete(variance) and not variance > 0:
         raise ValueError(f"variance={variance!r} must be positive.")
-    outcome = NormalOutcome(variance="fixed", floor=min_variance)
-    return outcome, target, mean, scale, jnp.asarray(variance, dtype) / scale**2
+    return NormalOutcome(variance="fixed", floor=min_variance)

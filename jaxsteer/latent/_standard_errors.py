@@ -15,7 +15,7 @@ from jaxsteer.latent._em import Problem, log_likelihood
 from jaxsteer.latent._logistic import contrasts
 from jaxsteer.latent._outcomes import ClassOutcome, NormalOutcome, Params
 from jaxsteer.latent._result import RomeErrors, RomeFit, coef_to_original
-from jaxsteer.linalg import einsum, matmul, transpose
+from jaxsteer.linalg import cholesky_inverse, einsum, matmul, transpose
 
 WIDTH = 16  # columns of the information computed side by side
 
@@ -99,9 +99,7 @@ def _errors(fit: RomeFit, problem: Problem) -> RomeErrors:
     # Unit diagonal: membership and outcome differ in scale by the noise.
     level = jnp.sqrt(jnp.abs(jnp.diagonal(information)))
     level = jnp.where(level > 0, level, 1.0)
-    factor = jnp.linalg.cholesky(information / level / level[:, None])
-    eye = jnp.eye(size, dtype=free.dtype)
-    inverse = jax.scipy.linalg.solve_triangular(factor, eye, lower=True)
+    _, inverse = cholesky_inverse(information / level / level[:, None])
 
     def outputs(free):
         params = unfold(free)

@@ -22,6 +22,7 @@ from jaxsteer.linalg._factor import (
     solve,
     solve_definite,
     solve_lower,
+    solver,
     svd,
 )
 from jaxsteer.linalg._logs import expm1_minus, log_or_zero, relative_entropy
@@ -82,6 +83,7 @@ __all__ = [
     "solve_positive_definite",
     "solve_psd",
     "solve_small_psd",
+    "solver",
     "sqrtm_psd",
     "stirling_remainder",
     "svd",

@@ -6,7 +6,7 @@ that factorizes one matrix a call, elsewhere as one stacked call. jaxlib's batch
 kernels of a CPU split their batch over the pool of threads that they run on and wait
 there; as many at once as there are threads, and all wait for ever (jax 0.10, two cores).
 One matrix a call never enters that path, and the loop costs less than a microsecond for
-each matrix.
+each matrix. Many small Cholesky factorizations do without LAPACK.
 
 Derivatives are products of the factors, so that no derivative of any order adds a
 factorization, and none goes through the rule for ``vmap``.
@@ -14,6 +14,7 @@ factorization, and none goes through the rule for ``vmap``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -23,13 +24,21 @@ import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
 from jaxsteer.linalg._matmul import matmul, symmetrize, transpose
+from jaxsteer.linalg._small import eliminate
+
+# Where elimination over the whole batch beats a LAPACK call for each matrix.
+SMALL = 8
+MANY = 64
 
 
-def _floor(kernel: Callable[..., Any]) -> Callable[..., Any]:
+def _floor(
+    kernel: Callable[..., Any], small: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
     """Make a factorization of stacks ``[n, ...]`` from one of ``[..., m, m]`` arrays.
 
     Args:
         kernel: LAPACK calls on arrays whose leading axes are a batch.
+        small: The same without LAPACK, for ``[n, m, m]`` with small ``m``.
 
     Returns:
         A function of arrays without a batch, whose ``vmap`` never batches `kernel` on a
@@ -37,6 +46,9 @@ def _floor(kernel: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def one_by_one(*stacks):
+        n, m = stacks[0].shape[:2]
+        if small is not None and m <= SMALL and n >= MANY:
+            return small(*stacks)
         if stacks[0].shape[0] == 1:
             alone = kernel(*(stack[0] for stack in stacks))
             return jax.tree.map(lambda leaf: leaf[None], alone)
@@ -49,15 +61,16 @@ def _floor(kernel: Callable[..., Any]) -> Callable[..., Any]:
 
     @of_stack.def_vmap
     def _rule(size, batched, *stacks):
+        count = stacks[0].shape[int(batched[0])]
+
         def join(stack, is_batched):
             if not is_batched:
                 stack = jnp.broadcast_to(stack, (size, *stack.shape))
-            return stack.reshape(-1, *stack.shape[2:])
+            return stack.reshape(size * count, *stack.shape[2:])
 
         joined = of_stack(*map(join, stacks, batched))
         found = jax.tree.map(
-            lambda leaf: leaf.reshape(size, leaf.shape[0] // size, *leaf.shape[1:]),
-            joined,
+            lambda leaf: leaf.reshape(size, count, *leaf.shape[1:]), joined
         )
         return found, jax.tree.map(lambda _: True, found)
 
@@ -65,7 +78,8 @@ def _floor(kernel: Callable[..., Any]) -> Callable[..., Any]:
         """Any leading axes count as a batch, as ``vmap``'s do."""
         batch, dtype = arrays[0].shape[:-2], arrays[0].dtype
         wide = _storage_dtype(dtype)
-        found = of_stack(*(a.reshape(-1, *a.shape[-2:]).astype(wide) for a in arrays))
+        flat = (a.reshape(math.prod(batch), *a.shape[-2:]) for a in arrays)
+        found = of_stack(*(_widened(a, wide) for a in flat))
 
         def unfold(leaf):
             leaf = leaf.reshape(*batch, *leaf.shape[1:])
@@ -76,23 +90,28 @@ def _floor(kernel: Callable[..., Any]) -> Callable[..., Any]:
     return of_one
 
 
+def _widened(a: Array, dtype: Any) -> Array:
+    return a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a
+
+
 def _storage_dtype(dtype: Any) -> Any:
     """LAPACK knows no half precision: such matrices are factorized in float32."""
     return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
 
 
 def _same_batch(*arrays: Array) -> list[Array]:
-    """Broadcast leading axes, which LAPACK does not."""
+    """Broadcast leading axes, which LAPACK does not, and agree on one dtype."""
     batch = jnp.broadcast_shapes(*(array.shape[:-2] for array in arrays))
-    return [jnp.broadcast_to(a, (*batch, *a.shape[-2:])) for a in arrays]
+    dtype = jnp.result_type(*arrays)
+    return [jnp.broadcast_to(a, (*batch, *a.shape[-2:])).astype(dtype) for a in arrays]
 
 
-@_floor
+@partial(_floor, small=lambda a: eliminate(a, False)[0])
 def _cholesky(a):
     return jax.lax.linalg.cholesky(a, symmetrize_input=False)
 
 
-@_floor
+@partial(_floor, small=lambda a: eliminate(a, True))
 def _cholesky_inverse(a):
     factor = jax.lax.linalg.cholesky(a, symmetrize_input=False)
     identity = jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)
@@ -118,17 +137,34 @@ def _eigh(a):
     return values, vectors
 
 
-def _permuted(pivots: Array, b: Array) -> Array:
-    return jnp.take_along_axis(b, pivots[..., None], -2)
+def _permuted(order: Array, b: Array) -> Array:
+    return jnp.take_along_axis(b, jnp.broadcast_to(order, b.shape), -2)
 
 
 @_floor
-def _solve(a, b):
-    lu, _, pivots = jax.lax.linalg.lu(a)
+def _lu(a):
+    """Both triangles in one matrix, and the order of the rows as a column."""
+    lu, _, order = jax.lax.linalg.lu(a)
+    return lu, order[..., None]
+
+
+@_floor
+def _solve_lu(lu, order, b):
     lower = jax.lax.linalg.triangular_solve(
-        lu, _permuted(pivots, b), left_side=True, lower=True, unit_diagonal=True
+        lu, _permuted(order, b), left_side=True, lower=True, unit_diagonal=True
     )
     return jax.lax.linalg.triangular_solve(lu, lower, left_side=True, lower=False)
+
+
+@_floor
+def _solve_lu_transposed(lu, order, b):
+    upper = jax.lax.linalg.triangular_solve(
+        lu, b, left_side=True, lower=False, transpose_a=True
+    )
+    rows = jax.lax.linalg.triangular_solve(
+        lu, upper, left_side=True, lower=True, transpose_a=True, unit_diagonal=True
+    )
+    return _permuted(jnp.argsort(order, -2), rows)
 
 
 def _parity(swaps: Array) -> Array:
@@ -139,10 +175,14 @@ def _parity(swaps: Array) -> Array:
 
 @_floor
 def _inverse_and_determinant(a):
-    lu, swaps, pivots = jax.lax.linalg.lu(a)
+    lu, swaps, order = jax.lax.linalg.lu(a)
     identity = jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)
     lower = jax.lax.linalg.triangular_solve(
-        lu, _permuted(pivots, identity), left_side=True, lower=True, unit_diagonal=True
+        lu,
+        _permuted(order[..., None], identity),
+        left_side=True,
+        lower=True,
+        unit_diagonal=True,
     )
     inverse = jax.lax.linalg.triangular_solve(lu, lower, left_side=True, lower=False)
     diagonal = jnp.diagonal(lu, axis1=-2, axis2=-1)
@@ -219,7 +259,6 @@ def _cholesky_jvp(primals, tangents):
     return factor, matmul(factor, _lower_half(inner))
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2,))
 def solve_lower(
     factor: Float[Array, "... d d"],
     b: Float[Array, "... d m"],
@@ -227,32 +266,21 @@ def solve_lower(
 ) -> Float[Array, "... d m"]:
     """Solve ``factor @ y = b`` for lower triangular `factor`, or with its transpose.
 
-    Leading axes broadcast. What stands above the diagonal of `factor` is not read.
+    Leading axes broadcast. What stands above the diagonal of `factor` is not read. A
+    linear function of `b`, which can be transposed.
     """
-    solve = _solve_lower_transposed if transposed else _solve_lower
-    return solve(*_same_batch(factor, b))
-
-
-@solve_lower.defjvp
-def _solve_lower_jvp(transposed, primals, tangents):
-    (factor, b), (dfactor, db) = primals, tangents
-    found = solve_lower(factor, b, transposed)
-    dfactor = jnp.tril(dfactor)
-    turned = transpose(dfactor) if transposed else dfactor
-    return found, _solve_lower_linear(factor, db - matmul(turned, found), transposed)
-
-
-def _solve_lower_linear(factor, b, transposed):
-    """The solution as a linear function of `b`, which can be transposed."""
     factor, b = _same_batch(factor, b)
+    fixed = jax.lax.stop_gradient(factor)
     triangle = jnp.tril(factor)
     matrix = transpose(triangle) if transposed else triangle
-
+    solve, turned = _solve_lower, _solve_lower_transposed
+    if transposed:
+        solve, turned = turned, solve
     return jax.lax.custom_linear_solve(
         lambda x: matmul(matrix, x),
         b,
-        lambda _, rhs: solve_lower(factor, rhs, transposed),
-        lambda _, rhs: solve_lower(factor, rhs, not transposed),
+        lambda _, rhs: solve(fixed, rhs),
+        lambda _, rhs: turned(fixed, rhs),
     )
 
 
@@ -280,25 +308,37 @@ def _eigh_jvp(primals, tangents):
     return (values, vectors), (dvalues, matmul(vectors, turn))
 
 
-@jax.custom_jvp
+def solver(a: Float[Array, "... d d"]) -> Callable[[Array], Array]:
+    """Factorize once, by LU, to solve ``a @ x = b`` for several right-hand sides.
+
+    What it returns is a linear function of ``b [..., d, m]``, which can be transposed;
+    leading axes broadcast. Derivatives of any order solve with the same factors. O(d^3),
+    then O(d^2 m).
+    """
+    dtype = a.dtype
+    a = a.astype(_storage_dtype(dtype))
+    factors = _lu(jax.lax.stop_gradient(a))
+
+    def solve_for(b: Array) -> Array:
+        matrix, rhs = _same_batch(a, b.astype(a.dtype))
+        batch = matrix.shape[:-2]
+        lu, order = (jnp.broadcast_to(f, (*batch, *f.shape[-2:])) for f in factors)
+        found = jax.lax.custom_linear_solve(
+            lambda x: matmul(matrix, x),
+            rhs,
+            lambda _, rhs: _solve_lu(lu, order, rhs),
+            lambda _, rhs: _solve_lu_transposed(lu, order, rhs),
+        )
+        return found.astype(dtype)
+
+    return solve_for
+
+
 def solve(
     a: Float[Array, "... d d"], b: Float[Array, "... d m"]
 ) -> Float[Array, "... d m"]:
     """Solve ``a @ x = b`` by an LU factorization; leading axes broadcast. O(d^3)."""
-    return _solve(*_same_batch(a, b))
-
-
-@solve.defjvp
-def _solve_jvp(primals, tangents):
-    (a, b), (da, db) = primals, tangents
-    found = solve(a, b)
-    a, rhs = _same_batch(a, db - matmul(da, found))
-    return found, jax.lax.custom_linear_solve(
-        lambda x: matmul(a, x),
-        rhs,
-        lambda _, rhs: solve(a, rhs),
-        lambda _, rhs: solve(transpose(a), rhs),
-    )
+    return solver(a.astype(jnp.result_type(a, b)))(b)
 
 
 @jax.custom_jvp
@@ -369,7 +409,7 @@ def _qr_jvp(primals, tangents):
     if a.shape[-2] < a.shape[-1]:
         raise NotImplementedError("the derivative of qr needs at least as many rows.")
     # da r^-1, from r' y = da'.
-    relative = transpose(_solve_lower_linear(transpose(r), transpose(da), False))
+    relative = transpose(solve_lower(transpose(r), transpose(da)))
     inner = matmul(transpose(q), relative)
     below = jnp.tril(inner, -1)
     turn = below - transpose(below)

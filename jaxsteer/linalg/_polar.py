@@ -18,7 +18,7 @@ def _svd(a, proper):
         # Turning the direction with the smallest singular value costs least.
         sign = slogdet(matmul(u, vt))[0]
         flip = jnp.ones_like(s).at[-1].set(jnp.where(sign < 0, -1.0, 1.0))
-        u, s = u * flip, s * flip
+        u, s = u * flip[None], s * flip
     return u, s, vt
 
 

@@ -65,7 +65,7 @@ def sqrtm_psd(a: Float[Array, "d d"]) -> Float[Array, "d d"]:
 def _root_and_frame(a):
     values, vectors = eigh(a)
     values = jnp.sqrt(jnp.maximum(values, 0))
-    return matmul(vectors * values, transpose(vectors)), (values, vectors)
+    return matmul(vectors * values[None], transpose(vectors)), (values, vectors)
 
 
 @_root_and_frame.defjvp
@@ -92,8 +92,7 @@ def roots_psd(
 
     Both are restricted to the range: eigenvalues below ``d * eps`` times the largest
     count as zero in the root too, so that ``root @ inverse`` is the projector on the
-    range. Calling :func:`sqrtm_psd` and :func:`inv_sqrtm_psd` side by side would put
-    two independent LAPACK calls into one program. Cost O(d^3).
+    range. Cost O(d^3).
 
     Returns:
         The root and its pseudo-inverse.
@@ -107,8 +106,8 @@ def _roots_and_frame(a):
     keep = values > a.shape[-1] * jnp.finfo(a.dtype).eps * jnp.max(jnp.abs(values))
     roots = jnp.where(keep, jnp.sqrt(jnp.where(keep, values, 1.0)), 0.0)
     inverses = jnp.where(keep, 1 / jnp.where(keep, roots, 1.0), 0.0)
-    root = matmul(vectors * roots, transpose(vectors))
-    inverse = matmul(vectors * inverses, transpose(vectors))
+    root = matmul(vectors * roots[None], transpose(vectors))
+    inverse = matmul(vectors * inverses[None], transpose(vectors))
     return (root, inverse), (roots, vectors)
 
 
@@ -139,7 +138,7 @@ def project_psd(a: Float[Array, "d d"]) -> Float[Array, "d d"]:
     projection has a kink, it is the average of both sides. Cost O(d^3).
     """
     values, vectors = eigh(a)
-    return matmul(vectors * jnp.maximum(values, 0), transpose(vectors))
+    return matmul(vectors * jnp.maximum(values, 0)[None], transpose(vectors))
 
 
 @project_psd.defjvp
@@ -156,5 +155,5 @@ def _project_psd_jvp(primals, tangents):
         mixed, (kept[:, None] - kept[None, :]) / jnp.where(mixed, gap, 1.0), side
     )
     inner = matmul(transpose(vectors), matmul(symmetrize(da), vectors))
-    value = matmul(vectors * kept, transpose(vectors))
+    value = matmul(vectors * kept[None], transpose(vectors))
     return value, matmul(vectors, matmul(slope * inner, transpose(vectors)))

@@ -137,7 +137,7 @@ def gamma_excess(
     small = jnp.minimum(a, b) < SHIFT
     # One call of each elementary function, for all shifts in a first axis.
     k = _ranks(SHIFT + 1, a)
-    logs = _log_step(a + k, b + k, step)
+    logs = _log_step(a[None] + k, b[None] + k, step[None])
     u, v = logs[0], jnp.where(small, logs[SHIFT], logs[0])
     shift = jnp.where(small, 1.0 * SHIFT, 0.0)
     low, high = a + shift, b + shift
@@ -196,7 +196,9 @@ def log_minus_digamma(x: Float[Array, "..."]) -> Float[Array, "..."]:
     x = jnp.asarray(x)
     small = x < SHIFT
     low = jnp.where(small, x, 1.0)
-    rising = jnp.sum(1 / (low + _ranks(SHIFT, low)), 0) - jnp.log((low + SHIFT) / low)
+    rising = jnp.sum(1 / (low[None] + _ranks(SHIFT, low)), 0) - jnp.log(
+        (low + SHIFT) / low
+    )
     high = x + jnp.where(small, 1.0 * SHIFT, 0.0)
     y = 1 / high
     series = jnp.zeros_like(y)

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float
-from jaxsteer.linalg import matmul
+from jaxsteer.linalg import inverse_and_logdet, matmul
 from jaxsteer.maps._content import from_numpy, to_numpy
 from jaxsteer.storage import content_hash
 
@@ -76,10 +76,7 @@ class AffineMap:
 
     def inverse(self) -> AffineMap:
         """Return the inverse map (NaN or infinite where there is none). O(d^3)."""
-        identity = jnp.broadcast_to(
-            jnp.eye(self.weight.shape[-1], dtype=self.weight.dtype), self.weight.shape
-        )
-        weight = jnp.linalg.solve(self.weight, identity)
+        weight, _, _ = inverse_and_logdet(self.weight)
         return AffineMap(weight, -matmul(weight, self.bias[..., None])[..., 0])
 
     def interpolate(self, strength: Float[Array, ""] | float) -> AffineMap:

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
 from jaxsteer.linalg import (
-    after,
+    cholesky,
+    eigh,
     matmul,
     roots_psd,
     sqrtm_psd,
@@ -55,9 +56,8 @@ def gaussian_transport(
 
 @jax.jit
 def _weights(source, target):
-    # One problem at a time: the eigendecompositions stay in sequence, which costs
-    # nothing on a few cells and keeps independent batched LAPACK calls apart. Compiled
-    # here because a mapped closure would be compiled anew at every eager call.
+    # One problem at a time: a mapped condition would compute both sides of each.
+    # Compiled here because a mapped closure would be compiled anew at every eager call.
     if len(source) == 1:  # a loop of one takes a tenth longer
         return _weight_of((source[0], target[0]))[None]
     return jax.lax.map(_weight_of, (source, target))
@@ -67,19 +67,18 @@ def _weight_of(pair):
     source, target = (symmetrize(cov) for cov in pair)
     factor, regular = _factor(jax.lax.stop_gradient(source))
     weight, _ = _weight_and_frame(source, target, factor)
-    # A mapped condition computes both sides: the roots must wait for the factor's.
     return jax.lax.cond(
         regular,
         lambda source, target: weight,
         _weight_by_roots,
-        after(source, weight),
+        source,
         target,
     )
 
 
 def _factor(source):
     """A Cholesky factor (the identity for a singular matrix), and if it is one."""
-    factor = jnp.linalg.cholesky(source)
+    factor = cholesky(source)
     pivots = jnp.diagonal(factor)
     # A zero pivot comes out as some roundings, however few the features.
     rounding = (100 + source.shape[-1]) * jnp.finfo(source.dtype).eps
@@ -103,10 +102,10 @@ def _weight_by_roots(source, target):
 def _weight_and_frame(source, target, factor):
     del source  # its factor says all
     inner = matmul(transpose(factor), matmul(target, factor))
-    values, vectors = jnp.linalg.eigh(inner)
+    values, vectors = eigh(inner)
     ratios = jnp.sqrt(jnp.maximum(values, 0))
     frame = whiten_transposed(factor, vectors)
-    weight = symmetrize(matmul(frame * ratios, transpose(frame)))
+    weight = symmetrize(matmul(frame * ratios[None], transpose(frame)))
     dual = matmul(factor, vectors)  # frame' dual = I
     return weight, (ratios, frame, dual)
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxsteer._errors import is_concrete
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float
-from jaxsteer.linalg import matmul, transpose
+from jaxsteer.linalg import matmul, solve, svd, transpose
 from jaxsteer.maps._affine import AffineMap
 from jaxsteer.maps._content import from_numpy, to_numpy
 from jaxsteer.storage import content_hash
@@ -86,7 +86,7 @@ class LowRankMap:
         change = map_.weight - jnp.eye(d, dtype=map_.weight.dtype)
         if rank is None and not is_concrete(change):
             raise ValueError("map_ is traced, so its rank is unknown: pass rank=...")
-        left, size, right = jnp.linalg.svd(change, full_matrices=False)
+        left, size, right = svd(change)
         if is_concrete(size):
             rank = _checked_rank(np.asarray(size), rank, change.dtype)
         root = jnp.sqrt(size[..., None, :rank])
@@ -156,7 +156,7 @@ class LowRankMap:
         core = jnp.eye(self.rank, dtype=self.u.dtype) + matmul(
             transpose(self.v), self.u
         )
-        u = -transpose(jnp.linalg.solve(transpose(core), transpose(self.u)))
+        u = -transpose(solve(transpose(core), transpose(self.u)))
         return LowRankMap(
             u, self.v, -self.b - _apply(u, _apply(transpose(self.v), self.b))
         )

@@ -12,7 +12,7 @@ from jaxsteer._errors import check_codes, check_finite, check_same_length
 from jaxsteer._labels import cell_codes
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
-from jaxsteer.linalg import whiten
+from jaxsteer.linalg import cholesky, whiten
 
 # Beyond so many rows the null distribution of the scaled distance no longer changes.
 LARGEST_NULL = 1000
@@ -129,7 +129,7 @@ def _one_cell(x: Float[Array, "n d"], null: Array | None) -> tuple[Array, ...]:
         return jnp.asarray(n), nan, nan, nan, nan, nothing, nothing
     centered = x - jnp.mean(x, 0)
     cov = centered.T @ centered / n
-    z = whiten(jnp.linalg.cholesky(cov), centered.T).T
+    z = whiten(cholesky(cov), centered.T).T
 
     skewness = _mean_cubed_products(z)
     freedom = d * (d + 1) * (d + 2) / 6

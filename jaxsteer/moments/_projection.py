@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Key
-from jaxsteer.linalg import matmul, transpose
+from jaxsteer.linalg import eigh, matmul, qr, transpose
 from jaxsteer.maps import AffineMap, LowRankMap
 from jaxsteer.moments._finish import marginal_covariances, marginal_means
 from jaxsteer.moments._state import MomentState
@@ -77,7 +77,7 @@ def principal_projection(state: MomentState, n_components: int) -> Projection:
     d = state.mean.shape[1]
     _check_components(n_components, d)
     cov = marginal_covariances(state, "all")[0]
-    values, vectors = jnp.linalg.eigh(cov)
+    values, vectors = eigh(cov)
     kept = jnp.sum(jnp.maximum(values[d - n_components :], 0))
     total = jnp.sum(jnp.maximum(values, 0))
     return Projection(
@@ -106,7 +106,7 @@ def random_projection(
     """
     _check_components(n_components, n_features)
     normal = jax.random.normal(key, (n_features, n_components), dtype)
-    basis = jnp.linalg.qr(normal)[0]
+    basis = qr(normal)[0]
     center = jnp.zeros(n_features, basis.dtype)
     return Projection(
         basis=basis, center=center, share=jnp.full((), jnp.nan, basis.dtype)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numbers
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
@@ -84,12 +86,20 @@ def shrink(
     shrinkage = check_shrinkage(shrinkage)
     if shrinkage is None:
         return moments.cov
-    if shrinkage == "oas":
+    if isinstance(shrinkage, str):
+        return _shrink(moments, None, kind=shrinkage)
+    return _shrink(moments, shrinkage, kind=None)
+
+
+# Compiled as one: outside of jit every operation would be a program of its own.
+@partial(jax.jit, static_argnames="kind")
+def _shrink(moments: CellMoments, intensity, *, kind: str | None) -> Array:
+    if kind == "oas":
         intensity = oas_intensity(moments)
-    elif shrinkage == "ledoit-wolf":
+    elif kind == "ledoit-wolf":
         intensity = ledoit_wolf_intensity(moments)
     else:
-        intensity = jnp.full(moments.mass.shape, float(shrinkage), moments.cov.dtype)
+        intensity = jnp.full(moments.mass.shape, intensity, moments.cov.dtype)
     d = moments.cov.shape[-1]
     level = jnp.trace(moments.cov, axis1=-2, axis2=-1) / d
     weight = intensity[:, None, None]

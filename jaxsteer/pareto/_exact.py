@@ -79,14 +79,17 @@ def _point(group_weights, theta, problem):
     return Point(found.value, found.slope, found.theta)
 
 
-def _by_simplex_solver(problem, start, theta, options, tolerance, scale):
+def _by_simplex_solver(
+    problem, start, theta, options, limit, tolerance, scale, *, static_tolerance
+):
+    del limit, tolerance  # which are traced
     found = minimize_on_simplex(
         _scaled_value,
         start,
         (theta, problem, scale),
         method=options.upper,
         max_steps=options.max_steps,
-        tolerance=tolerance,
+        tolerance=static_tolerance,
         differentiate="none",
     )
     point = _point(found.x, theta, problem)
@@ -132,54 +135,43 @@ def solve_exact(
 ) -> tuple[UpperEnd, Float[Array, ""]]:
     """Minimize the upper level; the value at `start` is returned beside it."""
     check_choice("upper", options.upper, UPPER)
-    ends, values, thetas = _screen(problem, theta, start.dtype, options)
+    points = starting_points(options.starts, problem.data.n_groups)
+    points = jnp.asarray(points, start.dtype)
+    sample = sample_of(problem, options.screen_rows)
+    spectral = options.upper == "spectral"
+    # Turns: a descent from every point on the sample, the start on all rows, and then
+    # the best ends on all rows.
+    n, last = len(points), len(points) + 1 + options.keep
 
-    def descend(x, theta, limit, scale):
-        return spectral_descent(
-            partial(_point, problem=problem),
-            x,
-            theta,
-            max_steps=limit,
-            tolerance=tolerance,
-            scale=scale,
-            record=options.max_steps + 1,
+    def turns(problem, carry, first, end, by=None):
+        step = partial(
+            _turn, problem, points, start, theta, options, tolerance, by or _descend
         )
+        return jax.lax.scan(step, carry, jnp.arange(first, end))[0]
 
-    def follow(x, theta, limit, scale):
-        if options.upper == "spectral":
-            return descend(x, theta, limit, scale)
-        return _by_simplex_solver(problem, x, theta, options, tolerance, scale)
-
-    def polish(carry, turn):
-        best, open_values, scale = carry
-        index = jnp.argmin(open_values)
-        begins = turn == 0
-        x = jnp.where(begins, start, ends[index])
-        near = jnp.max(jnp.abs(ends - x), 1) < APART
-        first_theta = jnp.where(begins, theta, thetas[index])
-        limit = jnp.where(begins, 0, options.max_steps)
-        wanted = begins | jnp.isfinite(open_values[index])
-        found = jax.lax.cond(
-            wanted, lambda: follow(x, first_theta, limit, scale), lambda: best
-        )
-        better = found.point.value < best.point.value
-        best = jax.tree.map(partial(jnp.where, better | begins), found, best)
-        open_values = jnp.where(near & ~begins, jnp.inf, open_values)
-        return (best, open_values, jnp.where(begins, found.unit, scale)), (
-            found.point.value
-        )
-
-    # The start is only evaluated: it gives the unit of slopes, and a value to beat.
-    zero = jnp.zeros((), start.dtype)
-    if options.upper == "spectral":
-        blank = jax.eval_shape(descend, start, theta, 0, zero)
-        blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), blank)
-        carry, turns = (blank, values, zero), jnp.arange(options.keep + 1)
+    found = jax.eval_shape(
+        lambda: _descend(problem, start, theta, options, 0, tolerance, 0.0)
+    )
+    blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), found)
+    carry = _Search(
+        ends=points,
+        values=jnp.full(n, jnp.inf, start.dtype),
+        thetas=jnp.broadcast_to(theta, (n, *theta.shape)),
+        best=blank,
+        start_value=jnp.zeros((), start.dtype),
+    )
+    # One loop, and so one copy of the program, where nothing differs between turns.
+    if spectral and sample is problem:
+        carry = turns(problem, carry, 0, last)
     else:
-        first = descend(start, theta, 0, zero)
-        carry, turns = (first, values, first.unit), jnp.arange(1, options.keep + 1)
-    (best, _, _), tried = jax.lax.scan(polish, carry, turns)
-    start_value = tried[0] if options.upper == "spectral" else first.point.value
+        carry = turns(sample, carry, 0, n)
+        if spectral:
+            carry = turns(problem, carry, n, last)
+        else:
+            carry = turns(problem, carry, n, n + 1)
+            solver = partial(_by_simplex_solver, static_tolerance=tolerance)
+            carry = turns(problem, carry, n + 1, last, by=solver)
+    best = carry.best
     end = UpperEnd(
         best.x,
         best.point.carry,
@@ -188,25 +180,69 @@ def solve_exact(
         best.steps,
         best.history,
     )
-    return end, start_value
+    return end, carry.start_value
 
 
-def _screen(problem, theta, real, options):
-    """Descend a few steps from several starts, side by side on a sample of the rows."""
-    data = problem.data
-    points = jnp.asarray(starting_points(options.starts, data.n_groups), real)
-    problem = sample_of(problem, options.screen_rows)
+class _Search(NamedTuple):
+    """Where the search stands: the ends of the screening, and the best on all rows."""
 
-    def descend(point):
-        found = spectral_descent(
-            partial(_point, problem=problem),
-            point,
-            theta,
-            max_steps=options.screen_steps,
-            tolerance=SCREENED,
-        )
-        value = found.point.value
-        value = jnp.where(jnp.isfinite(value), value, jnp.inf)
-        return found.x, value, found.point.carry
+    ends: Float[Array, "S G"]
+    values: Float[Array, " S"]
+    thetas: Float[Array, "S p"]
+    best: SpectralEnd
+    start_value: Float[Array, ""]
 
-    return jax.vmap(descend)(points)
+
+def _descend(problem, x, theta, options, limit, tolerance, scale) -> SpectralEnd:
+    return spectral_descent(
+        partial(_point, problem=problem),
+        x,
+        theta,
+        max_steps=limit,
+        tolerance=tolerance,
+        scale=scale,
+        record=options.max_steps + 1,
+    )
+
+
+def _turn(problem, points, start, theta, options, tolerance, descend, carry, turn):
+    """One descent: of the screening, or on all rows from its best ends."""
+    n, best = len(points), carry.best
+    screens, begins = turn < n, turn == n
+    open_ = jnp.argmin(carry.values)
+    index = jnp.where(screens, jnp.minimum(turn, n - 1), open_)
+    x = jnp.where(begins, start, carry.ends[index])
+    first = jnp.where(screens | begins, theta, carry.thetas[index])
+    limit = jnp.where(screens, options.screen_steps, options.max_steps)
+    # The start is only evaluated: it gives the unit of slopes, and a value to beat.
+    limit = jnp.where(begins, 0, limit)
+    ends_at = jnp.where(screens, SCREENED, tolerance).astype(start.dtype)
+    scale = jnp.where(screens | begins, 0.0, best.unit).astype(start.dtype)
+    wanted = screens | begins | jnp.isfinite(carry.values[index])
+    found = jax.lax.cond(
+        wanted,
+        lambda: descend(problem, x, first, options, limit, ends_at, scale),
+        lambda: best,
+    )
+    value = found.point.value
+    # Residuals of all descents are in the unit of the start's slope.
+    kept = jax.lax.cond(
+        begins | (~screens & (value < best.point.value)), lambda: found, lambda: best
+    )
+    near = jnp.max(jnp.abs(carry.ends - x), 1) < APART
+    closed = jnp.where(near & ~begins, jnp.inf, carry.values)
+    seen = jnp.where(jnp.isfinite(value), value, jnp.inf)
+
+    def screened(now, new):
+        return jnp.where(screens, now.at[index].set(new), now)
+
+    return (
+        _Search(
+            ends=screened(carry.ends, found.x),
+            values=jnp.where(screens, carry.values.at[index].set(seen), closed),
+            thetas=screened(carry.thetas, found.point.carry),
+            best=kept,
+            start_value=jnp.where(begins, value, carry.start_value),
+        ),
+        None,
+    )

@@ -34,7 +34,7 @@ class Evaluation(NamedTuple):
         slope: ``[G]`` its derivative by the group weights.
         theta: ``[p]`` flat parameters of that model.
         adjoint: ``[p]`` ``H^-1 grad Fair``.
-        factor: ``[p, p]`` Cholesky factor of ``H``, or None for many parameters.
+        factor: ``[p, p]`` inverse Cholesky factor of ``H``, or None for many parameters.
         steps: ``[]`` steps of the lower level, int32.
     """
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float, Int
-from jaxsteer.linalg import solve_psd
+from jaxsteer.linalg import cholesky_inverse, matmul, transpose
 from jaxsteer.pareto._data import GroupData
 from jaxsteer.pareto._model import Model, weighted_loss
 from jaxsteer.solvers._conjugate_gradient import solve_positive
@@ -26,8 +26,8 @@ class LowerFit(NamedTuple):
     Attributes:
         theta: ``[p]`` flat parameters.
         solve: Solves with the Hessian of the weighted loss there.
-        factor: ``[p, p]`` Cholesky factor of that Hessian, or None above ``DENSE``
-            parameters.
+        factor: ``[p, p]`` inverse Cholesky factor of that Hessian, or None above
+            ``DENSE`` parameters.
         steps: ``[]`` steps taken, int32.
     """
 
@@ -62,8 +62,8 @@ def fit_weighted(
 
 
 def solve_factored(factor: Float[Array, "p p"], b: Array) -> Float[Array, " p"]:
-    """Solve with a matrix of which this is the Cholesky factor."""
-    return solve_psd(factor, b[:, None])[:, 0]
+    """Solve with a matrix of which this is the inverse Cholesky factor."""
+    return matmul(transpose(factor), matmul(factor, b))
 
 
 def _loss_of(theta, args):
@@ -75,7 +75,7 @@ def _factor(model, data, group_weights, theta):
     matrix = model.hessian(theta, data, group_weights)
     damping = getattr(model, "damping", 0.0)
     eye = jnp.eye(theta.shape[0], dtype=theta.dtype)
-    return jnp.linalg.cholesky(matrix + damping * eye)
+    return cholesky_inverse(matrix + damping * eye)[1]
 
 
 def _iterative(model, data, group_weights, theta):
@@ -107,30 +107,38 @@ def _newton(model, data, group_weights, theta, dense):
         # At the level of rounding the slope decides: no step that makes it steeper.
         lower = value <= old - fall - noise
         level = (value <= old + noise) & (steep < state["steep"])
-        found = lower | level
-        keep = partial(jnp.where, found)
-        theta = keep(trial, state["theta"])
-        slope = keep(slope, state["slope"])
-        if dense:
-            factor = _factor(*args, theta)
-            move = solve_factored(factor, slope)
-        else:
-            factor, move = None, _iterative(*args, theta)(slope)
-        count = keep(0, state["count"] + 1)
         seen = jnp.abs(value - old) <= noise
-        stuck = ~found & (seen | (count >= HALVINGS) | ~jnp.isfinite(old))
-        return {
-            "theta": theta,
-            "value": keep(value, old),
-            "slope": slope,
-            "steep": keep(steep, state["steep"]),
-            "move": move,
-            "length": keep(1.0, 0.5 * state["length"]),
-            "count": count,
-            "factor": factor,
-            "turns": state["turns"] + 1,
-            "done": (keep(steep, state["steep"]) <= limit) | stuck,
-        }
+
+        def accepted():
+            if dense:
+                factor = _factor(*args, trial)
+                move = solve_factored(factor, slope)
+            else:
+                factor, move = None, _iterative(*args, trial)(slope)
+            return state | {
+                "theta": trial,
+                "value": value,
+                "slope": slope,
+                "steep": steep,
+                "move": move,
+                "length": jnp.ones_like(state["length"]),
+                "count": jnp.zeros_like(state["count"]),
+                "factor": factor,
+                "done": steep <= limit,
+            }
+
+        def refused():
+            count = state["count"] + 1
+            stuck = seen | (count >= HALVINGS) | ~jnp.isfinite(old)
+            return state | {
+                "length": 0.5 * state["length"],
+                "count": count,
+                "done": (state["steep"] <= limit) | stuck,
+            }
+
+        # A condition, not a choice leaf by leaf: only a new point is factored.
+        new = jax.lax.cond(lower | level, accepted, refused)
+        return new | {"turns": state["turns"] + 1}
 
     p, real = theta.shape[0], theta.dtype
     state = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -107,51 +106,58 @@ def spectral_descent(
         along = jnp.sum(tangent(point.slope) * state["move"])
         holds = new.value <= point.value + 1e-4 * length * along + state["floor"]
         holds = holds & jnp.isfinite(new.value)
-        keep = partial(jnp.where, holds)
-
-        unit = jnp.where(
-            begins & (state["unit"] <= 0), slope_scale(new.slope), state["unit"]
-        )
         change = length * state["move"]
-        curve = jnp.sum(change * (new.slope - point.slope))
-        secant = jnp.sum(change**2) / jnp.where(curve > 0, curve, 1.0)
-        size = jnp.where(curve > 0, secant, 4 * state["size"])
-        size = jnp.clip(size, 1 / (LONGEST * unit), LONGEST / unit)
-        size = jnp.where(begins, 0.5 / unit, size)
-        moved = x + change
-        move = project_simplex(moved - size * tangent(new.slope)) - moved
-        residual = projected_residual(moved, new.slope, unit)
 
-        # The parabola through both values and the first slope.
-        bend = new.value - point.value - length * along
-        best = -0.5 * length**2 * along / jnp.where(bend > 0, bend, 1.0)
-        best = jnp.where(jnp.isfinite(best) & (bend > 0), best, 0.25 * length)
-        shorter = jnp.clip(best, 0.1 * length, 0.5 * length)
+        def accepted():
+            unit = state["unit"]
+            unit = jnp.where(begins & (unit <= 0), slope_scale(new.slope), unit)
+            curve = jnp.sum(change * (new.slope - point.slope))
+            secant = jnp.sum(change**2) / jnp.where(curve > 0, curve, 1.0)
+            size = jnp.where(curve > 0, secant, 4 * state["size"])
+            size = jnp.clip(size, 1 / (LONGEST * unit), LONGEST / unit)
+            size = jnp.where(begins, 0.5 / unit, size)
+            moved = x + change
+            # The next step, and the residual as in projected_residual: one projection.
+            sizes = jnp.stack([size, 1 / unit])[:, None]
+            aims = project_simplex(moved[None] - sizes * tangent(new.slope)[None])
+            move = aims[0] - moved
+            residual = jnp.sqrt(jnp.sum((aims[1] - moved) ** 2))
+            steps = state["steps"] + 1
+            falls = new.value < point.value - state["floor"]
+            idle = jnp.where(falls, 0, state["idle"] + 1)
+            still = jnp.all(move == 0) | (idle >= PATIENCE)
+            rounding = 10 * eps * jnp.abs(new.value)
+            return state | {
+                "x": moved,
+                "point": new,
+                "move": move,
+                "length": jnp.ones_like(length),
+                "size": size,
+                "unit": unit,
+                "floor": jnp.where(begins, rounding, state["floor"]),
+                "residual": residual,
+                "steps": steps,
+                "trials": jnp.zeros_like(state["trials"]),
+                "idle": idle,
+                "history": state["history"].write(
+                    steps, steps, new.value, moved, residual
+                ),
+                "done": (residual <= tolerance) | still,
+            }
 
-        steps = keep(state["steps"] + 1, state["steps"])
-        trials = keep(0, state["trials"] + 1)
-        falls = new.value < point.value - state["floor"]
-        idle = keep(jnp.where(falls, 0, state["idle"] + 1), state["idle"])
-        ends = keep(
-            (residual <= tolerance) | jnp.all(move == 0) | (idle >= PATIENCE),
-            (trials >= TRIALS) | ~jnp.isfinite(point.value),
-        )
-        written = state["history"].write(steps, steps, new.value, moved, residual)
-        return {
-            "x": keep(moved, x),
-            "point": jax.tree.map(keep, new, point),
-            "move": keep(move, state["move"]),
-            "length": keep(1.0, shorter),
-            "size": keep(size, state["size"]),
-            "unit": keep(unit, state["unit"]),
-            "floor": jnp.where(begins, 10 * eps * jnp.abs(new.value), state["floor"]),
-            "residual": keep(residual, state["residual"]),
-            "steps": steps,
-            "trials": trials,
-            "idle": idle,
-            "history": jax.tree.map(keep, written, state["history"]),
-            "done": ends,
-        }
+        def refused():
+            # The parabola through both values and the first slope.
+            bend = new.value - point.value - length * along
+            best = -0.5 * length**2 * along / jnp.where(bend > 0, bend, 1.0)
+            best = jnp.where(jnp.isfinite(best) & (bend > 0), best, 0.25 * length)
+            trials = state["trials"] + 1
+            return state | {
+                "length": jnp.clip(best, 0.1 * length, 0.5 * length),
+                "trials": trials,
+                "done": (trials >= TRIALS) | ~jnp.isfinite(point.value),
+            }
+
+        return jax.lax.cond(holds, accepted, refused)
 
     end = jax.lax.while_loop(
         lambda s: ~s["done"] & (s["steps"] < max_steps), turn, state

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxsteer._errors import check_choice
 from jaxsteer._types import Array, Float
+from jaxsteer.linalg import solve
 
 Differentiate = Literal["implicit", "unroll", "none"]
 DIFFERENTIATE = ("implicit", "unroll", "none")
@@ -31,7 +32,7 @@ class FixedPoint(NamedTuple):
 
 def dense_tangent_solve(linear: Callable, y: Float[Array, " m"]) -> Float[Array, " m"]:
     """Solve ``linear(x) = y`` for a small vector by forming the matrix."""
-    return jnp.linalg.solve(jax.jacobian(linear)(jnp.zeros_like(y)), y)
+    return solve(jax.jacobian(linear)(jnp.zeros_like(y)), y[:, None])[:, 0]
 
 
 def fixed_point(

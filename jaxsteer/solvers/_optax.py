@@ -13,7 +13,7 @@ import optax
 
 from jaxsteer._errors import check_choice
 from jaxsteer._types import Array, Float
-from jaxsteer.linalg import gram
+from jaxsteer.linalg import cholesky, gram
 from jaxsteer.solvers._projected_gradient import check_start, no_constraint, norm
 from jaxsteer.solvers._solution import (
     Solution,
@@ -43,8 +43,9 @@ class Reparametrized:
 
     Example:
         >>> import jax, jax.numpy as jnp
+        >>> from jaxsteer.linalg import slogdet, solve
         >>> def fn(s, scatter):
-        ...     return jnp.trace(jnp.linalg.solve(s, scatter)) + jnp.linalg.slogdet(s)[1]
+        ...     return jnp.trace(solve(s, scatter)) + slogdet(s)[1]
         >>> scatter = jnp.array([[2.0, 1.0], [1.0, 3.0]])
         >>> found = Reparametrized().run(
         ...     fn, jnp.zeros(3), scatter, parametrization=from_log_cholesky
@@ -204,7 +205,7 @@ def log_cholesky(s: Float[Array, "... d d"]) -> Float[Array, "... m"]:
         >>> log_cholesky(jnp.eye(2)).tolist()
         [0.0, 0.0, 0.0]
     """
-    factor = jnp.linalg.cholesky(s)
+    factor = cholesky(s)
     d = s.shape[-1]
     rows, columns = jnp.tril_indices(d)
     diagonal = jnp.eye(d, dtype=bool)

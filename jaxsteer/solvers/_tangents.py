@@ -7,10 +7,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import lu_factor, lu_solve
 from jax.scipy.sparse.linalg import gmres
 
 from jaxsteer._types import Array
+from jaxsteer.linalg import solver
 
 DENSE = 256  # unknowns up to which the matrix is formed
 PASSES = 3  # each multiplies the error of the damping by the damping
@@ -40,7 +40,10 @@ def damped_tangent_solve(linear: Callable[[Array], Array], b: Array) -> Array:
 
     if b.size <= DENSE:
         matrix = jax.jacobian(damped)(jnp.zeros_like(b_flat))
-        solve = partial(lu_solve, lu_factor(matrix))
+        columns = solver(matrix)
+
+        def solve(v):
+            return columns(v[:, None])[:, 0]
     else:
         # GMRES reads its accuracy off b, so that it cannot be transposed by itself.
         search = partial(_gmres, tolerance=eps**0.75)
