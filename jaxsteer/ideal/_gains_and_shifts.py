@@ -9,12 +9,10 @@ with a free template it is searched from each group's own shape and from their m
 from __future__ import annotations
 
 import dataclasses
-from itertools import product
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxsteer._types import Array, Float
 from jaxsteer.families import (
@@ -27,10 +25,16 @@ from jaxsteer.families import (
     Weibull,
 )
 from jaxsteer.ideal._orbit import Orbit, pin_identity
+from jaxsteer.ideal._slopes import kl_and_slope
 from jaxsteer.ideal._stacks import at
 from jaxsteer.ideal._univariate import IDENTITY
 from jaxsteer.maps import ConjugatedMap, DiagonalMap, Exp
-from jaxsteer.solvers import Differentiate, final_status, minimize_newton
+from jaxsteer.solvers import (
+    Differentiate,
+    LocalMinimum,
+    final_status,
+    minimize_newton,
+)
 
 LOCATION_SCALE = (Laplace, Gumbel)
 SCALE = (Exponential, Gamma, InverseGamma, Rayleigh)
@@ -68,39 +72,18 @@ def moved_orbit(
     unit = _unit(cells, reference)
     back = unit.inverse()
     cells = cells.pushforward(unit)
-    n_groups = weights.shape[1]
-    others = np.array([a for a in range(n_groups) if a != reference])
-    signs = np.ones((1, n_groups))
-    if allow_reflection and isinstance(cells, SYMMETRIC):
-        patterns = list(product((1.0, -1.0), repeat=n_groups - 1))
-        signs = np.ones((len(patterns), n_groups))
-        signs[:, others] = patterns
-
-    program = _Program(type(cells), reference, all_groups)
-
-    def search(sign):
-        starts = _starts(cells, weights, sign, program)
-        return minimize_newton(
-            program.objective,
-            starts,
-            (cells, weights, sign),
-            steps=NEWTON_STEPS,
-            differentiate=differentiate,
-        )
-
-    found = [search(jnp.asarray(sign, weights.dtype)) for sign in signs]
-    best = jnp.argmin(jnp.stack([one.value for one in found]))
-    chosen = jax.tree.map(lambda *leaves: jnp.stack(leaves)[best], *found)
-    sign = jnp.asarray(signs, weights.dtype)[best]
-    template, maps = program.unpack(chosen.x, cells, sign)
-    residual = chosen.gradient_norm / jnp.sum(weights)
+    program = _Program(type(cells), all_groups)
+    turn = allow_reflection and isinstance(cells, SYMMETRIC) and weights.shape[1] > 1
+    found, sign = program.search(cells, weights, turn, differentiate)
+    template, maps = program.unpack(found.x, cells, sign)
+    residual = found.gradient_norm / jnp.sum(weights)
     tolerance = 100 * float(jnp.finfo(weights.dtype).eps) ** 0.75
     return Orbit(
         template=template.pushforward(back) if all_groups else home,
         to_group=pin_identity(back.compose(maps).compose(unit), reference, IDENTITY),
         residual=residual,
-        status=final_status(residual, tolerance, chosen.steps, 0),
-        steps=chosen.steps,
+        status=final_status(residual, tolerance, found.steps, 0),
+        steps=found.steps,
     )
 
 
@@ -147,28 +130,49 @@ class _Program:
 
     Attributes:
         family: The class of the cells.
-        reference: The group whose map is the identity.
         all_groups: Whether the vector holds a template.
     """
 
     family: type
-    reference: int
     all_groups: bool
+
+    def search(
+        self, cells: Any, weights: Array, turn: bool, differentiate: Differentiate
+    ) -> tuple[LocalMinimum, Array]:
+        """The lowest minimum and the signs ``[G]`` of the gains, all 1 unless `turn`."""
+
+        def minimum(start, sign):
+            return minimize_newton(
+                self.objective,
+                start,
+                (cells, weights, sign),
+                steps=NEWTON_STEPS,
+                differentiate=differentiate,
+                value_and_grad=self.value_and_grad,
+            )
+
+        upright = jnp.ones(weights.shape[1], weights.dtype)
+        starts = self._starts(cells, weights, upright)
+        if not turn:
+            return minimum(starts, upright), upright
+        signs = self._signs(cells, weights, starts)
+        turned = jax.vmap(lambda s: self._starts(cells, weights, s))(signs)
+        found = jax.vmap(minimum)(turned, signs)
+        best = jnp.argmin(jnp.where(jnp.isnan(found.value), jnp.inf, found.value))
+        return jax.tree.map(lambda leaf: leaf[best], found), signs[best]
 
     def unpack(self, x: Array, cells: Any, sign: Array) -> tuple[Any, DiagonalMap]:
         """The template, batch ``[K]``, and the maps, ``[G]``."""
         k, n_groups = jax.tree.leaves(cells)[0].shape
-        others = np.array([a for a in range(n_groups) if a != self.reference])
-        zero = jnp.zeros(n_groups, x.dtype)
-        log_gain = zero.at[others].set(x[: n_groups - 1])
-        x = x[n_groups - 1 :]
-        shift = zero
+        moving = n_groups - 1
+        zero = jnp.zeros(1, x.dtype)
+        gain = sign * jnp.exp(jnp.concatenate([zero, x[:moving]]))
+        shift, x = jnp.zeros_like(gain), x[moving:]
         if issubclass(self.family, LOCATION_SCALE):
-            shift = zero.at[others].set(x[: n_groups - 1])
-            x = x[n_groups - 1 :]
-        maps = DiagonalMap(sign * jnp.exp(log_gain), shift)
+            shift, x = jnp.concatenate([zero, x[:moving]]), x[moving:]
+        maps = DiagonalMap(gain, shift)
         if not self.all_groups:
-            return at(cells, slice(None), self.reference), maps
+            return at(cells, slice(None), 0), maps
         names = [field.name for field in dataclasses.fields(self.family)]
         parts = x.reshape(len(names), k)
         leaves = [
@@ -179,46 +183,67 @@ class _Program:
 
     def pack(self, template: Any, maps: DiagonalMap) -> Array:
         """The vector of a template and its maps."""
-        n_groups = maps.scale.shape[0]
-        others = np.array([a for a in range(n_groups) if a != self.reference])
-        parts = [jnp.log(jnp.abs(maps.scale))[others]]
+        parts = [jnp.log(jnp.abs(maps.scale))[1:]]
         if issubclass(self.family, LOCATION_SCALE):
-            parts.append(maps.shift[others])
+            parts.append(maps.shift[1:])
         if self.all_groups:
             for field in dataclasses.fields(self.family):
                 leaf = getattr(template, field.name)
                 parts.append(leaf if field.name == "loc" else jnp.log(leaf))
         return jnp.concatenate(parts)
 
+    def moved(self, x: Array, cells: Any, sign: Array) -> Any:
+        """The laws ``[K, G]`` that the template is moved to."""
+        template, maps = self.unpack(x, cells, sign)
+        return jax.tree.map(lambda leaf: leaf[:, None], template).pushforward(maps)
+
     def objective(self, x: Array, args: Any) -> Float[Array, ""]:
         """The weighted divergence of the moved template from the cells."""
         cells, weights, sign = args
-        template, maps = self.unpack(x, cells, sign)
-        moved = jax.tree.map(lambda leaf: leaf[:, None], template).pushforward(maps)
-        return jnp.sum(weights * moved.kl(cells))
+        return jnp.sum(weights * self.moved(x, cells, sign).kl(cells))
 
+    def value_and_grad(self, x: Array, args: Any) -> tuple[Array, Array]:
+        """:meth:`objective` and its gradient, by the slopes of the divergences."""
+        cells, weights, sign = args
+        moved, pull = jax.vjp(lambda y: self.moved(y, cells, sign), x)
+        value, slope = kl_and_slope(moved, cells)
+        (gradient,) = pull(jax.tree.map(lambda leaf: weights * leaf, slope))
+        return jnp.sum(weights * value), gradient
 
-def _starts(cells: Any, weights: Array, sign: Array, program: _Program) -> Array:
-    """The reference group's shape; with a free template, every group's and the mean."""
-    usual, narrow = _start_maps(cells, weights, sign, program.reference)
-    home = at(cells, slice(None), program.reference)
-    rows = [program.pack(home, maps) for maps in (usual, narrow)]
-    if not program.all_groups:
-        return jnp.stack(rows)
-    # Every group's shape, brought to the reference group's coordinates.
-    brought = cells.pushforward(usual.inverse())
-    every = jnp.stack(
-        [
-            program.pack(at(brought, slice(None), a), usual)
-            for a in range(weights.shape[1])
-        ]
-    )
-    size = jnp.sum(weights, 0) / jnp.sum(weights)
-    return jnp.concatenate([every, (size @ every)[None], rows[1][None]])
+    def _starts(self, cells: Any, weights: Array, sign: Array) -> Float[Array, "s m"]:
+        """The reference group's shape; with a free template every group's, the mean."""
+        usual, narrow = _start_maps(cells, weights, sign)
+        home = at(cells, slice(None), 0)
+        last = self.pack(home, narrow)[None]
+        if not self.all_groups:
+            return jnp.concatenate([self.pack(home, usual)[None], last])
+        # Every group's shape, brought to the reference group's coordinates.
+        brought = cells.pushforward(usual.inverse())
+        every = jax.vmap(self.pack, in_axes=(1, None))(brought, usual)
+        size = jnp.sum(weights, 0) / jnp.sum(weights)
+        return jnp.concatenate([every, (size @ every)[None], last])
+
+    def _signs(self, cells: Any, weights: Array, starts: Array) -> Float[Array, "p G"]:
+        """Patterns of signs ``[p, G]``, the first one without reflections.
+
+        Each group's sign is the better one for a template; groups do not mix there. The
+        template is the reference group's, and every other group's where it is free.
+        """
+        upright = jnp.ones(weights.shape[1], weights.dtype)
+
+        def pattern(template):
+            mirrored = self.family(-template.loc, template.scale)
+            costs = []
+            for law in (template, mirrored):
+                both = jax.tree.map(lambda leaf: leaf[:, None], law)
+                ...
+            return costs
+
+        raise NotImplementedError
 
 
 def _start_maps(
-    cells: Any, weights: Array, sign: Array, reference: int
+    cells: Any, weights: Array, sign: Array
 ) -> tuple[DiagonalMap, DiagonalMap]:
     """Maps by the classes' mean log-ratio of sizes, and by their least one.
 
@@ -226,7 +251,7 @@ def _start_maps(
     there Newton's method takes a step for every factor e. The least ratio is never so.
     """
     size = _size(cells)
-    log_ratio = jnp.log(size) - jnp.log(size[:, reference, None])
+    log_ratio = jnp.log(size / size[:, :1])
 
     def mean(values, mass):
         return jnp.sum(mass * values, 0) / jnp.sum(mass, 0)
@@ -235,7 +260,7 @@ def _start_maps(
         gain = sign * jnp.exp(log_gain)
         shift = jnp.zeros_like(gain)
         if isinstance(cells, LOCATION_SCALE):
-            shift = mean(cells.loc - gain * cells.loc[:, reference, None], mass)
+            shift = mean(cells.loc - gain * cells.loc[:, :1], mass)
         return DiagonalMap(gain, shift)
 
     usual = maps(mean(log_ratio, weights), weights)
