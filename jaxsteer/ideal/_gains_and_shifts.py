@@ -9,6 +9,7 @@ with a free template it is searched from each group's own shape and from their m
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -40,6 +41,7 @@ LOCATION_SCALE = (Laplace, Gumbel)
 SCALE = (Exponential, Gamma, InverseGamma, Rayleigh)
 SYMMETRIC = (Laplace,)  # a reflection stays within the family
 NEWTON_STEPS = 40
+FLIPS = 2  # rounds in which each group's sign is turned
 
 
 def moved_orbit(
@@ -55,7 +57,10 @@ def moved_orbit(
 
     ``T_a x = g_a x + c_a`` for :data:`LOCATION_SCALE`, ``T_a x = g_a x`` for
     :data:`SCALE`, with ``g_a > 0`` unless reflections are allowed and the family is
-    symmetric.
+    symmetric. The signs are then exact for a fixed template, where each group's is
+    chosen alone. With a free one they are those of each group's shape as the template,
+    improved by turning one group at a time: no list of all patterns, never above the
+    answer without reflections, but not proven lowest.
 
     Args:
         cells: The source's cells, batch ``[K, G]``.
@@ -152,14 +157,66 @@ class _Program:
             )
 
         upright = jnp.ones(weights.shape[1], weights.dtype)
-        starts = self._starts(cells, weights, upright)
-        if not turn:
-            return minimum(starts, upright), upright
-        signs = self._signs(cells, weights, starts)
-        turned = jax.vmap(lambda s: self._starts(cells, weights, s))(signs)
-        found = jax.vmap(minimum)(turned, signs)
-        best = jnp.argmin(jnp.where(jnp.isnan(found.value), jnp.inf, found.value))
-        return jax.tree.map(lambda leaf: leaf[best], found), signs[best]
+        if turn and not self.all_groups:
+            upright = self._better_signs(cells, weights)
+        found = minimum(self._starts(cells, weights, upright), upright)
+        if not turn or not self.all_groups:
+            return found, upright
+        groups = jnp.arange(weights.shape[1])
+
+        def from_group(group):
+            order = (groups + group) % len(groups)
+            rolled = at(cells, slice(None), order)
+            signs = self._better_signs(rolled, weights[:, order])
+            return signs[(groups - group) % len(groups)]
+
+        def visit(best, patterns):
+            found, sign = best
+            template, maps = self.unpack(found.x, cells, sign)
+            # First the groups' comparisons, then one sign at a time.
+            flipped = sign * jnp.where(groups == groups[:, None], -1.0, 1.0)
+            patterns = jnp.where(jnp.isnan(patterns), flipped, patterns)
+            patterns = patterns * patterns[:, :1]
+            size = jnp.abs(maps.scale)
+
+            def starts(group, signs):
+                # The template found, the group's shape, the mean of all, the narrow one.
+                gain = signs * size
+                shift = _mean(cells.loc - gain * template.loc[:, None], weights)
+                start = self.pack(template, DiagonalMap(gain, shift))
+                others = self._starts(cells, weights, signs)
+                return jnp.stack([start, others[group], others[-2], others[-1]])
+
+            tried = jax.vmap(minimum)(jax.vmap(starts)(groups, patterns), patterns)
+            lowest = jnp.argmin(jnp.where(jnp.isnan(tried.value), jnp.inf, tried.value))
+            new = jax.tree.map(lambda leaf: leaf[lowest], tried), patterns[lowest]
+            lower = new[0].value < found.value
+            return jax.tree.map(partial(jnp.where, lower), new, best), None
+
+        own = jax.vmap(from_group)(groups)
+        rounds = jnp.concatenate([own[None], jnp.full((FLIPS, *own.shape), jnp.nan)])
+        return jax.lax.scan(visit, (found, upright), rounds.astype(own.dtype))[0]
+
+    def _better_signs(self, cells: Any, weights: Array) -> Float[Array, " G"]:
+        """Each group's better sign where the first group's law is the template."""
+        program = dataclasses.replace(self, all_groups=False)
+
+        def costs(sign):
+            args = (cells, weights, sign)
+            x = minimize_newton(
+                program.objective,
+                program._starts(*args),
+                args,
+                steps=NEWTON_STEPS,
+                differentiate="none",
+                value_and_grad=program.value_and_grad,
+            ).x
+            return jnp.sum(weights * program.moved(x, cells, sign).kl(cells), 0)
+
+        up = jnp.ones(weights.shape[1], weights.dtype)
+        down = (-up).at[0].set(1.0)
+        both = jax.vmap(costs)(jnp.stack([up, down]))
+        return jnp.where(both[1] < both[0], down, up)
 
     def unpack(self, x: Array, cells: Any, sign: Array) -> tuple[Any, DiagonalMap]:
         """The template, batch ``[K]``, and the maps, ``[G]``."""
@@ -223,23 +280,10 @@ class _Program:
         size = jnp.sum(weights, 0) / jnp.sum(weights)
         return jnp.concatenate([every, (size @ every)[None], last])
 
-    def _signs(self, cells: Any, weights: Array, starts: Array) -> Float[Array, "p G"]:
-        """Patterns of signs ``[p, G]``, the first one without reflections.
 
-        Each group's sign is the better one for a template; groups do not mix there. The
-        template is the reference group's, and every other group's where it is free.
-        """
-        upright = jnp.ones(weights.shape[1], weights.dtype)
-
-        def pattern(template):
-            mirrored = self.family(-template.loc, template.scale)
-            costs = []
-            for law in (template, mirrored):
-                both = jax.tree.map(lambda leaf: leaf[:, None], law)
-                ...
-            return costs
-
-        raise NotImplementedError
+def _mean(values: Array, mass: Array) -> Array:
+    """Weighted means over the classes, the first axis."""
+    return jnp.sum(mass * values, 0) / jnp.sum(mass, 0)
 
 
 def _start_maps(
@@ -253,15 +297,12 @@ def _start_maps(
     size = _size(cells)
     log_ratio = jnp.log(size / size[:, :1])
 
-    def mean(values, mass):
-        return jnp.sum(mass * values, 0) / jnp.sum(mass, 0)
-
     def maps(log_gain, mass):
         gain = sign * jnp.exp(log_gain)
         shift = jnp.zeros_like(gain)
         if isinstance(cells, LOCATION_SCALE):
-            shift = mean(cells.loc - gain * cells.loc[:, :1], mass)
+            shift = _mean(cells.loc - gain * cells.loc[:, :1], mass)
         return DiagonalMap(gain, shift)
 
-    usual = maps(mean(log_ratio, weights), weights)
+    usual = maps(_mean(log_ratio, weights), weights)
     return usual, maps(jnp.min(log_ratio, 0), weights / size)

@@ -76,9 +76,7 @@ def spread_out(
 
     def take(left, _):
         # Where every point is close to one taken before: the lowest of all, again.
-        best = jnp.where(
-            jnp.all(jnp.isinf(left)), jnp.argmin(values), jnp.argmin(left)
-        )
+        best = jnp.where(jnp.all(jnp.isinf(left)), jnp.argmin(values), jnp.argmin(left))
         close = jnp.all(jnp.abs(points - points[best]) <= width, 1)
         return jnp.where(close, jnp.inf, left), points[best]
 

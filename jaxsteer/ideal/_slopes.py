@@ -18,13 +18,7 @@ import numpy as np
 from jaxsteer._types import Array
 from jaxsteer.families import Gamma, Gumbel, InverseGamma
 from jaxsteer.linalg import expm1_minus, log_minus_digamma, stirling_remainder
-
-SHIFT = 10  # steps of the recurrence before Stirling's series
-# c_1, c_3, ... of log gamma(x) = (x - 1/2) log x - x + log(2 pi)/2 + sum c_m / x^m.
-STIRLING = (
-    *(1 / 12, -1 / 360, 1 / 1260, -1 / 1680),
-    *(1 / 1188, -691 / 360360, 1 / 156, -3617 / 122400),
-)
+from jaxsteer.linalg._special import SHIFT, STIRLING
 
 
 def kl_and_slope(p: Any, q: Any) -> tuple[Array, Any]:

@@ -18,7 +18,6 @@ from jaxsteer._types import Array, Float
 from jaxsteer.solvers._fixed_point import Differentiate
 from jaxsteer.solvers._small_newton import LocalMinimum, ValueAndGrad, minimize_newton
 
-
 BUDGET = 2048  # points at which the function is evaluated, whatever the dimension
 FEWEST = 3  # points along an axis of a lattice
 

@@ -15,7 +15,7 @@ from jaxsteer.solvers._fixed_point import DIFFERENTIATE, Differentiate
 from jaxsteer.solvers._stationary import at_stationary_point
 
 LONGEST = 2.0  # largest change of a variable in one step
-STILL = 8  # rounding errors of the variables below which a step ends the search
+STILL = 256  # rounding errors of the variables; a step below leaves none to take
 
 
 ValueAndGrad = Callable[[Array, Any], tuple[Array, Array]]
