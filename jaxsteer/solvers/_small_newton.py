@@ -119,10 +119,12 @@ def _minimize(fn, both, steps, differentiate, starts, args) -> LocalMinimum:
         taken = count - 1
     best = jnp.argmin(jnp.where(jnp.isnan(state.value), jnp.inf, state.value))
     x, value, gradient = (leaf[best] for leaf in state[:3])
+    # Still at infinite height: no start, nor a point near it, had a finite value.
+    value = jnp.where(jnp.isinf(value), jnp.nan, value)
     if differentiate == "implicit":
         x, value = at_stationary_point(both, x, value, args)
-    norm = jax.lax.stop_gradient(jnp.max(jnp.abs(gradient)))
-    return LocalMinimum(x, value, norm, taken)
+    norm = jnp.max(jnp.abs(gradient)) + 0 * value
+    return LocalMinimum(x, value, jax.lax.stop_gradient(norm), taken)
 
 
 def _begin(x: Array) -> _State:
