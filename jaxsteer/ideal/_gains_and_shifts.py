@@ -65,7 +65,7 @@ def moved_orbit(
     Args:
         cells: The source's cells, batch ``[K, G]``.
         weights: ``[K, G]`` new priors.
-        reference: The group whose coordinates the template uses.
+        reference: 0; the group whose coordinates the template uses is in front.
         all_groups: Whether the template is chosen too, or is the reference group's.
         allow_reflection: Allow negative gains.
         differentiate: How derivatives pass through.
