@@ -128,6 +128,7 @@ def test_reflected_laplace_laws_are_found_without_a_list_of_them(eps):
     assert kls[0] < 0.5 * kls[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "shape"), [(js.Normal, (2, 2)), (js.Normal, (3, 4)), (js.Gumbel, (2, 2))]
 )
