@@ -9,12 +9,11 @@ with a free template it is searched from each group's own shape and from their m
 from __future__ import annotations
 
 import dataclasses
-from itertools import product
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxsteer._types import Array, Float
 from jaxsteer.families import (
@@ -27,15 +26,22 @@ from jaxsteer.families import (
     Weibull,
 )
 from jaxsteer.ideal._orbit import Orbit, pin_identity
+from jaxsteer.ideal._slopes import kl_and_slope
 from jaxsteer.ideal._stacks import at
 from jaxsteer.ideal._univariate import IDENTITY
 from jaxsteer.maps import ConjugatedMap, DiagonalMap, Exp
-from jaxsteer.solvers import Differentiate, final_status, minimize_newton
+from jaxsteer.solvers import (
+    Differentiate,
+    LocalMinimum,
+    final_status,
+    minimize_newton,
+)
 
 LOCATION_SCALE = (Laplace, Gumbel)
 SCALE = (Exponential, Gamma, InverseGamma, Rayleigh)
 SYMMETRIC = (Laplace,)  # a reflection stays within the family
 NEWTON_STEPS = 40
+FLIPS = 2  # rounds in which each group's sign is turned
 
 
 def moved_orbit(
@@ -51,12 +57,15 @@ def moved_orbit(
 
     ``T_a x = g_a x + c_a`` for :data:`LOCATION_SCALE`, ``T_a x = g_a x`` for
     :data:`SCALE`, with ``g_a > 0`` unless reflections are allowed and the family is
-    symmetric.
+    symmetric. The signs are then exact for a fixed template, where each group's is
+    chosen alone. With a free one they are those of each group's shape as the template,
+    improved by turning one group at a time: no list of all patterns, never above the
+    answer without reflections, but not proven lowest.
 
     Args:
         cells: The source's cells, batch ``[K, G]``.
         weights: ``[K, G]`` new priors.
-        reference: The group whose coordinates the template uses.
+        reference: 0; the group whose coordinates the template uses is in front.
         all_groups: Whether the template is chosen too, or is the reference group's.
         allow_reflection: Allow negative gains.
         differentiate: How derivatives pass through.
@@ -68,39 +77,18 @@ def moved_orbit(
     unit = _unit(cells, reference)
     back = unit.inverse()
     cells = cells.pushforward(unit)
-    n_groups = weights.shape[1]
-    others = np.array([a for a in range(n_groups) if a != reference])
-    signs = np.ones((1, n_groups))
-    if allow_reflection and isinstance(cells, SYMMETRIC):
-        patterns = list(product((1.0, -1.0), repeat=n_groups - 1))
-        signs = np.ones((len(patterns), n_groups))
-        signs[:, others] = patterns
-
-    program = _Program(type(cells), reference, all_groups)
-
-    def search(sign):
-        starts = _starts(cells, weights, sign, program)
-        return minimize_newton(
-            program.objective,
-            starts,
-            (cells, weights, sign),
-            steps=NEWTON_STEPS,
-            differentiate=differentiate,
-        )
-
-    found = [search(jnp.asarray(sign, weights.dtype)) for sign in signs]
-    best = jnp.argmin(jnp.stack([one.value for one in found]))
-    chosen = jax.tree.map(lambda *leaves: jnp.stack(leaves)[best], *found)
-    sign = jnp.asarray(signs, weights.dtype)[best]
-    template, maps = program.unpack(chosen.x, cells, sign)
-    residual = chosen.gradient_norm / jnp.sum(weights)
+    program = _Program(type(cells), all_groups)
+    turn = allow_reflection and isinstance(cells, SYMMETRIC) and weights.shape[1] > 1
+    found, sign = program.search(cells, weights, turn, differentiate)
+    template, maps = program.unpack(found.x, cells, sign)
+    residual = found.gradient_norm / jnp.sum(weights)
     tolerance = 100 * float(jnp.finfo(weights.dtype).eps) ** 0.75
     return Orbit(
         template=template.pushforward(back) if all_groups else home,
         to_group=pin_identity(back.compose(maps).compose(unit), reference, IDENTITY),
         residual=residual,
-        status=final_status(residual, tolerance, chosen.steps, 0),
-        steps=chosen.steps,
+        status=final_status(residual, tolerance, found.steps, 0),
+        steps=found.steps,
     )
 
 
@@ -147,28 +135,101 @@ class _Program:
 
     Attributes:
         family: The class of the cells.
-        reference: The group whose map is the identity.
         all_groups: Whether the vector holds a template.
     """
 
     family: type
-    reference: int
     all_groups: bool
+
+    def search(
+        self, cells: Any, weights: Array, turn: bool, differentiate: Differentiate
+    ) -> tuple[LocalMinimum, Array]:
+        """The lowest minimum and the signs ``[G]`` of the gains, all 1 unless `turn`."""
+
+        def minimum(start, sign):
+            return minimize_newton(
+                self.objective,
+                start,
+                (cells, weights, sign),
+                steps=NEWTON_STEPS,
+                differentiate=differentiate,
+                value_and_grad=self.value_and_grad,
+            )
+
+        upright = jnp.ones(weights.shape[1], weights.dtype)
+        if turn and not self.all_groups:
+            upright = self._better_signs(cells, weights)
+        found = minimum(self._starts(cells, weights, upright), upright)
+        if not turn or not self.all_groups:
+            return found, upright
+        groups = jnp.arange(weights.shape[1])
+
+        def from_group(group):
+            order = (groups + group) % len(groups)
+            rolled = at(cells, slice(None), order)
+            signs = self._better_signs(rolled, weights[:, order])
+            return signs[(groups - group) % len(groups)]
+
+        def visit(best, patterns):
+            found, sign = best
+            template, maps = self.unpack(found.x, cells, sign)
+            # First the groups' comparisons, then one sign at a time.
+            flipped = sign * jnp.where(groups == groups[:, None], -1.0, 1.0)
+            patterns = jnp.where(jnp.isnan(patterns), flipped, patterns)
+            patterns = patterns * patterns[:, :1]
+            size = jnp.abs(maps.scale)
+
+            def starts(group, signs):
+                # The template found, the group's shape, the mean of all, the narrow one.
+                gain = signs * size
+                shift = _mean(cells.loc - gain * template.loc[:, None], weights)
+                start = self.pack(template, DiagonalMap(gain, shift))
+                others = self._starts(cells, weights, signs)
+                return jnp.stack([start, others[group], others[-2], others[-1]])
+
+            tried = jax.vmap(minimum)(jax.vmap(starts)(groups, patterns), patterns)
+            lowest = jnp.argmin(jnp.where(jnp.isnan(tried.value), jnp.inf, tried.value))
+            new = jax.tree.map(lambda leaf: leaf[lowest], tried), patterns[lowest]
+            lower = new[0].value < found.value
+            return jax.tree.map(partial(jnp.where, lower), new, best), None
+
+        own = jax.vmap(from_group)(groups)
+        rounds = jnp.concatenate([own[None], jnp.full((FLIPS, *own.shape), jnp.nan)])
+        return jax.lax.scan(visit, (found, upright), rounds.astype(own.dtype))[0]
+
+    def _better_signs(self, cells: Any, weights: Array) -> Float[Array, " G"]:
+        """Each group's better sign where the first group's law is the template."""
+        program = dataclasses.replace(self, all_groups=False)
+
+        def costs(sign):
+            args = (cells, weights, sign)
+            x = minimize_newton(
+                program.objective,
+                program._starts(*args),
+                args,
+                steps=NEWTON_STEPS,
+                differentiate="none",
+                value_and_grad=program.value_and_grad,
+            ).x
+            return jnp.sum(weights * program.moved(x, cells, sign).kl(cells), 0)
+
+        up = jnp.ones(weights.shape[1], weights.dtype)
+        down = (-up).at[0].set(1.0)
+        both = jax.vmap(costs)(jnp.stack([up, down]))
+        return jnp.where(both[1] < both[0], down, up)
 
     def unpack(self, x: Array, cells: Any, sign: Array) -> tuple[Any, DiagonalMap]:
         """The template, batch ``[K]``, and the maps, ``[G]``."""
         k, n_groups = jax.tree.leaves(cells)[0].shape
-        others = np.array([a for a in range(n_groups) if a != self.reference])
-        zero = jnp.zeros(n_groups, x.dtype)
-        log_gain = zero.at[others].set(x[: n_groups - 1])
-        x = x[n_groups - 1 :]
-        shift = zero
+        moving = n_groups - 1
+        zero = jnp.zeros(1, x.dtype)
+        gain = sign * jnp.exp(jnp.concatenate([zero, x[:moving]]))
+        shift, x = jnp.zeros_like(gain), x[moving:]
         if issubclass(self.family, LOCATION_SCALE):
-            shift = zero.at[others].set(x[: n_groups - 1])
-            x = x[n_groups - 1 :]
-        maps = DiagonalMap(sign * jnp.exp(log_gain), shift)
+            shift, x = jnp.concatenate([zero, x[:moving]]), x[moving:]
+        maps = DiagonalMap(gain, shift)
         if not self.all_groups:
-            return at(cells, slice(None), self.reference), maps
+            return at(cells, slice(None), 0), maps
         names = [field.name for field in dataclasses.fields(self.family)]
         parts = x.reshape(len(names), k)
         leaves = [
@@ -179,46 +240,54 @@ class _Program:
 
     def pack(self, template: Any, maps: DiagonalMap) -> Array:
         """The vector of a template and its maps."""
-        n_groups = maps.scale.shape[0]
-        others = np.array([a for a in range(n_groups) if a != self.reference])
-        parts = [jnp.log(jnp.abs(maps.scale))[others]]
+        parts = [jnp.log(jnp.abs(maps.scale))[1:]]
         if issubclass(self.family, LOCATION_SCALE):
-            parts.append(maps.shift[others])
+            parts.append(maps.shift[1:])
         if self.all_groups:
             for field in dataclasses.fields(self.family):
                 leaf = getattr(template, field.name)
                 parts.append(leaf if field.name == "loc" else jnp.log(leaf))
         return jnp.concatenate(parts)
 
+    def moved(self, x: Array, cells: Any, sign: Array) -> Any:
+        """The laws ``[K, G]`` that the template is moved to."""
+        template, maps = self.unpack(x, cells, sign)
+        return jax.tree.map(lambda leaf: leaf[:, None], template).pushforward(maps)
+
     def objective(self, x: Array, args: Any) -> Float[Array, ""]:
         """The weighted divergence of the moved template from the cells."""
         cells, weights, sign = args
-        template, maps = self.unpack(x, cells, sign)
-        moved = jax.tree.map(lambda leaf: leaf[:, None], template).pushforward(maps)
-        return jnp.sum(weights * moved.kl(cells))
+        return jnp.sum(weights * self.moved(x, cells, sign).kl(cells))
+
+    def value_and_grad(self, x: Array, args: Any) -> tuple[Array, Array]:
+        """:meth:`objective` and its gradient, by the slopes of the divergences."""
+        cells, weights, sign = args
+        moved, pull = jax.vjp(lambda y: self.moved(y, cells, sign), x)
+        value, slope = kl_and_slope(moved, cells)
+        (gradient,) = pull(jax.tree.map(lambda leaf: weights * leaf, slope))
+        return jnp.sum(weights * value), gradient
+
+    def _starts(self, cells: Any, weights: Array, sign: Array) -> Float[Array, "s m"]:
+        """The reference group's shape; with a free template every group's, the mean."""
+        usual, narrow = _start_maps(cells, weights, sign)
+        home = at(cells, slice(None), 0)
+        last = self.pack(home, narrow)[None]
+        if not self.all_groups:
+            return jnp.concatenate([self.pack(home, usual)[None], last])
+        # Every group's shape, brought to the reference group's coordinates.
+        brought = cells.pushforward(usual.inverse())
+        every = jax.vmap(self.pack, in_axes=(1, None))(brought, usual)
+        size = jnp.sum(weights, 0) / jnp.sum(weights)
+        return jnp.concatenate([every, (size @ every)[None], last])
 
 
-def _starts(cells: Any, weights: Array, sign: Array, program: _Program) -> Array:
-    """The reference group's shape; with a free template, every group's and the mean."""
-    usual, narrow = _start_maps(cells, weights, sign, program.reference)
-    home = at(cells, slice(None), program.reference)
-    rows = [program.pack(home, maps) for maps in (usual, narrow)]
-    if not program.all_groups:
-        return jnp.stack(rows)
-    # Every group's shape, brought to the reference group's coordinates.
-    brought = cells.pushforward(usual.inverse())
-    every = jnp.stack(
-        [
-            program.pack(at(brought, slice(None), a), usual)
-            for a in range(weights.shape[1])
-        ]
-    )
-    size = jnp.sum(weights, 0) / jnp.sum(weights)
-    return jnp.concatenate([every, (size @ every)[None], rows[1][None]])
+def _mean(values: Array, mass: Array) -> Array:
+    """Weighted means over the classes, the first axis."""
+    return jnp.sum(mass * values, 0) / jnp.sum(mass, 0)
 
 
 def _start_maps(
-    cells: Any, weights: Array, sign: Array, reference: int
+    cells: Any, weights: Array, sign: Array
 ) -> tuple[DiagonalMap, DiagonalMap]:
     """Maps by the classes' mean log-ratio of sizes, and by their least one.
 
@@ -226,17 +295,14 @@ def _start_maps(
     there Newton's method takes a step for every factor e. The least ratio is never so.
     """
     size = _size(cells)
-    log_ratio = jnp.log(size) - jnp.log(size[:, reference, None])
-
-    def mean(values, mass):
-        return jnp.sum(mass * values, 0) / jnp.sum(mass, 0)
+    log_ratio = jnp.log(size / size[:, :1])
 
     def maps(log_gain, mass):
         gain = sign * jnp.exp(log_gain)
         shift = jnp.zeros_like(gain)
         if isinstance(cells, LOCATION_SCALE):
-            shift = mean(cells.loc - gain * cells.loc[:, reference, None], mass)
+            shift = _mean(cells.loc - gain * cells.loc[:, :1], mass)
         return DiagonalMap(gain, shift)
 
-    usual = maps(mean(log_ratio, weights), weights)
+    usual = maps(_mean(log_ratio, weights), weights)
     return usual, maps(jnp.min(log_ratio, 0), weights / size)

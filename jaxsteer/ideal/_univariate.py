@@ -1,13 +1,12 @@
 """Univariate normal programs: ``T_a(x) = g_a x + c_a``, in closed form or by search.
 
-Shapes here are one problem: moments and weights ``[K, G]``. Batches by ``vmap``.
+Shapes here are one problem: moments and weights ``[K, G]``, the reference group in
+front. Batches by ``vmap``. Nothing is unrolled over classes or groups.
 """
 
 from __future__ import annotations
 
-from functools import partial
-from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,16 +15,59 @@ import numpy as np
 from jaxsteer._types import Array, Float
 from jaxsteer.families import Normal
 from jaxsteer.ideal._orbit import Orbit, closed_form_orbit, pin_identity
-from jaxsteer.linalg import solve_small_psd
+from jaxsteer.ideal._shapes import mixtures, spread_out
 from jaxsteer.maps import DiagonalMap
-from jaxsteer.solvers import Differentiate, final_status, search_lattice
+from jaxsteer.solvers import (
+    Differentiate,
+    LocalMinimum,
+    final_status,
+    minimize_newton,
+    search_lattice,
+)
 
 _ONE: Any = np.ones(())  # NumPy: importing creates no JAX array
 IDENTITY = DiagonalMap(_ONE, 0 * _ONE)
+BASINS = 8  # starts that are refined
 
 
-def _weighted_mean(weights: Array, values: Array) -> Array:
-    return jnp.sum(weights * values, 0) / jnp.sum(weights, 0)
+class _Fit(NamedTuple):
+    """Maps of least divergence from one template to every group."""
+
+    gain: Float[Array, " G"]
+    shift: Float[Array, " G"]
+    pull: Float[Array, " G"]  # ``b`` of the quadratic, times the sign of the gain
+
+
+def _closest_maps(
+    cells: Normal, weights: Array, template: Normal, turn: Any = False
+) -> _Fit:
+    """Closed form: every group's own best map from a template, batch ``[K]``.
+
+    With ``w_ia = weights / scale^2``, minimizes ``a g^2/2 - b g - W log|g|`` with
+    ``a = sum_i w_ia (s_i^2 + (t_i - mean)^2)``, ``b = sum_i w_ia (t_i - mean) (loc_ia -
+    mean_a)`` and ``W = sum_i weights_ia``, for a template of means ``t`` and deviations
+    ``s``; the positive root of ``a g^2 - b g - W = 0``. The best sign of ``g`` is that of
+    ``b``, and `turn` says whether it may be negative.
+    """
+    precision = weights / jnp.square(cells.scale)
+    total = jnp.sum(precision, 0)
+    center = jnp.sum(precision * cells.loc, 0) / total
+    origin = jnp.sum(precision * template.loc[:, None], 0) / total
+    away = template.loc[:, None] - origin
+    a = jnp.sum(precision * (jnp.square(template.scale)[:, None] + away * away), 0)
+    b = jnp.sum(precision * away * (cells.loc - center), 0)
+    mass = jnp.sum(weights, 0)
+    sign = jnp.where((b < 0) & turn, -1.0, 1.0).astype(b.dtype)
+    b = b * sign
+    root = jnp.sqrt(b * b + 4 * a * mass)
+    # Two forms of one root: neither subtracts nearly equal numbers.
+    positive = b >= 0
+    size = jnp.where(
+        positive,
+        (b + root) / (2 * a),
+        2 * mass / jnp.where(positive, 1.0, root - b),
+    )
+    return _Fit(sign * size, center - sign * size * origin, b)
 
 
 def affirmative_univariate(
@@ -37,110 +79,17 @@ def affirmative_univariate(
 ) -> Orbit:
     """Closed form: every group takes the shape of the reference group, which stays.
 
-    With ``w_ia = weights / scale^2``, minimizes ``a g^2/2 - b g - W log|g|`` with
-    ``a = sum_i w_ia (scale_ir^2 + (loc_ir - mean)^2)``, ``b = sum_i w_ia (loc_ir -
-    mean_r)(loc_ia - mean_a)`` and ``W = sum_i weights_ia``; the positive root of
-    ``a g^2 - b g - W = 0``. With reflections the sign of ``b`` is that of ``g``.
+    The best map of each group to the reference group's law is the root of a quadratic,
+    of the better sign where reflections are allowed.
 
     References:
         "On Optimal Steering to Achieve Exact Fairness", Corollary 4.2, for any number of
         classes and groups.
     """
-    precision = weights / jnp.square(cells.scale)
-    shape, spread = cells.loc[:, reference, None], cells.scale[:, reference, None]
-    center = _weighted_mean(precision, cells.loc)
-    shape_center = _weighted_mean(precision, shape)
-    away = shape - shape_center
-    a = jnp.sum(precision * (jnp.square(spread) + jnp.square(away)), 0)
-    b = jnp.sum(precision * away * (cells.loc - center), 0)
-    mass = jnp.sum(weights, 0)
-    sign = jnp.where(b < 0, -1.0, 1.0) if allow_reflection else jnp.ones_like(b)
-    b = b * sign
-    root = jnp.sqrt(b * b + 4 * a * mass)
-    # Two forms of one root: neither subtracts nearly equal numbers.
-    positive = b >= 0
-    size = jnp.where(
-        positive,
-        (b + root) / (2 * a),
-        2 * mass / jnp.where(positive, 1.0, root - b),
-    )
-    gain = sign * size
-    to_group = DiagonalMap(gain, center - gain * shape_center)
-    to_group = pin_identity(to_group, reference, IDENTITY)
     template = Normal(cells.loc[:, reference], cells.scale[:, reference])
+    fit = _closest_maps(cells, weights, template, allow_reflection)
+    to_group = pin_identity(DiagonalMap(fit.gain, fit.shift), reference, IDENTITY)
     return closed_form_orbit(template, to_group, cells.loc.dtype)
-
-
-def _mean_template(gain, precision, loc):
-    """Template means (the first one 0) that fit all groups best, given the gains."""
-    k, n_groups = precision.shape
-    if k == 2:
-        # One difference, one equation: spelled out, as thousands of searches use it.
-        pairs = range(n_groups)
-        # Divided before they are multiplied: squared precisions may overflow.
-        share = [precision[0, a] / (precision[0, a] + precision[1, a]) for a in pairs]
-        pull = [share[a] * precision[1, a] for a in pairs]
-        away = [loc[1, a] - loc[0, a] for a in pairs]
-        top = sum(gain[a] * pull[a] * away[a] for a in pairs)
-        difference = top / sum(gain[a] * gain[a] * pull[a] for a in pairs)
-        return jnp.stack([jnp.zeros_like(difference), difference])
-    total = jnp.sum(precision, 0)
-    laplacian = -precision[:, None, :] * (precision[None, :, :] / total)
-    laplacian = (
-        laplacian + precision[:, None, :] * jnp.eye(k, dtype=loc.dtype)[..., None]
-    )
-    gain = jnp.stack(list(gain))
-    normal = jnp.sum(jnp.square(gain) * laplacian, -1)
-    right = jnp.sum(gain * laplacian * loc[None, :, :], (1, 2))
-    solved = solve_small_psd(normal[1:, 1:], right[1:])
-    return jnp.concatenate([jnp.zeros(1, loc.dtype), solved])
-
-
-def _gains(log_gain, sign, reference):
-    """Gains of all groups: the reference group's is 1."""
-    sizes = [jnp.exp(log_gain[j]) for j in range(log_gain.shape[0])]
-    sizes.insert(reference, jnp.ones((), log_gain.dtype))
-    return [sign[a] * size for a, size in enumerate(sizes)]
-
-
-def _profile(log_gain, args, *, reference):
-    """KL, up to a constant, as a function of the log-gains; the rest is optimal.
-
-    Written as sums of scalars: under ``vmap`` over problems and lattice points each
-    term is one contiguous array.
-    """
-    loc, precision, weights, sign = args
-    groups = range(loc.shape[1])
-    gain = _gains(log_gain, sign, reference)
-    template = _mean_template(gain, precision, loc)
-    value = jnp.zeros((), loc.dtype)
-    for i in range(loc.shape[0]):
-        mass = jnp.sum(weights[i])
-        spread = sum(precision[i, a] * gain[a] * gain[a] for a in groups)
-        value = value + 0.5 * mass * jnp.log(spread / mass)
-    for j, a in enumerate(a for a in groups if a != reference):
-        value = value - jnp.sum(weights[:, a]) * log_gain[j]
-    for a in groups:
-        gaps = [loc[i, a] - gain[a] * template[i] for i in range(loc.shape[0])]
-        center = sum(precision[i, a] * gap for i, gap in enumerate(gaps))
-        center = center / jnp.sum(precision[:, a])
-        for i, gap in enumerate(gaps):
-            value = value + 0.5 * precision[i, a] * (gap - center) * (gap - center)
-    return value
-
-
-def _box(loc, scale, others, reference):
-    """Log-gains outside this box are no stationary points (see the tests).
-
-    At the ratio of scales the variance terms balance; the pull of the means moves a
-    stationary point away from it by no more than the classes' effect sizes.
-    """
-    ratio = jnp.log(scale[:, others]) - jnp.log(scale[:, reference, None])
-    effect = (jnp.max(loc, 0) - jnp.min(loc, 0)) / jnp.min(scale, 0)
-    near, far = effect[reference], effect[others]
-    low = jnp.min(ratio, 0) - jnp.log(2 + 2 * near * (1 + far))
-    high = jnp.max(ratio, 0) + jnp.log(2 + 2 * far * (1 + near))
-    return low, high
 
 
 def all_groups_univariate(
@@ -151,63 +100,203 @@ def all_groups_univariate(
     allow_reflection: bool = False,
     differentiate: Differentiate = "implicit",
 ) -> Orbit:
-    """Every group moves; a search over the gains ``g_a`` (1 for the reference).
+    """Every group moves; a search over what their maps leave free.
 
-    Given the gains everything else is closed form: template variances ``S_i = (sum_a
-    weights_ia) / sum_a w_ia g_a^2``, template means and shifts by weighted least
-    squares. The profile may have several minima: all basins of a lattice are refined,
-    for every pattern of signs if reflections are allowed.
+    Two groups: over their ratio of gains, on 48 points and by Newton's method in the two
+    lowest basins. Given the ratio everything else is closed form: template variances
+    ``S_i = (sum_a weights_ia) / sum_a w_ia g_a^2``, means and shifts by weighted least
+    squares.
+
+    More groups: over the template's shape, ``2 (K - 1)`` numbers however many groups
+    there are, since every group's map is closed form given the template. Newton's method
+    runs from eight of 512 mixtures of the groups' own shapes (each group's alone among
+    them): the lowest ones that lie apart. The divergence may have several minima; this
+    finds the lowest almost always, but no bound proves it.
+
+    With reflections each group takes the better sign for the template, again closed
+    form, and no pattern of signs is listed: for two groups both are searched, for more
+    the starts are mixtures of reflected shapes as well (1,536 in all). The answer is
+    never above the one without reflections, whose search is part of it.
 
     References:
         "On Optimal Steering to Achieve Exact Fairness", Proposition 4.3, for any number
         of classes and groups.
     """
-    # Solved in units of one cell's scale, so that no square leaves float32's range; the
-    # solution does not depend on the unit.
-    unit = jax.lax.stop_gradient(cells.scale[0, reference])
-    cells = Normal(cells.loc / unit, cells.scale / unit)
-    n_groups = cells.loc.shape[1]
-    others = np.array([a for a in range(n_groups) if a != reference])
-    dtype = cells.loc.dtype
-    signs = list(product((1.0, -1.0), repeat=n_groups - 1))
-    patterns = np.ones((len(signs) if allow_reflection else 1, n_groups))
-    if allow_reflection:
-        patterns[:, others] = signs
-    low, high = _box(cells.loc, cells.scale, others, reference)
+    n_classes, n_groups = weights.shape
+    if n_classes == 1:
+        # One law: transport of every group from any of them costs nothing.
+        return affirmative_univariate(cells, weights, reference)
+    # Every group in its own units, those of one class: no square leaves float32's range
+    # and shapes compare. The heaviest class, for the shape's numbers are relative to it.
+    first = jnp.argmax(jnp.sum(jax.lax.stop_gradient(weights), 1))
+    classes = jnp.arange(n_classes)
+    order, back = (classes + first) % n_classes, (classes - first) % n_classes
+    loc, scale, mass = cells.loc[order], cells.scale[order], weights[order]
+    units = DiagonalMap(scale[0], loc[0])
+    own = Normal((loc - units.shift) / units.scale, scale / units.scale)
+    search = _two_groups if n_groups == 2 else _many_groups
+    template, maps, found = search(
+        own, mass / jnp.sum(weights), allow_reflection, differentiate
+    )
+    # From each group's units to the data's; then the reference group's are the template's.
+    maps = units.compose(maps)
+    home = jax.tree.map(lambda leaf: leaf[reference], maps)
+    maps = maps.compose(home.inverse())
+    template = template.pushforward(home)
+    tolerance = 100 * float(jnp.finfo(loc.dtype).eps) ** 0.75
+    return Orbit(
+        template=Normal(template.loc[back], template.scale[back]),
+        to_group=pin_identity(maps, reference, IDENTITY),
+        residual=found.gradient_norm,
+        status=final_status(found.gradient_norm, tolerance, found.steps, 0),
+        steps=found.steps,
+    )
 
-    precision = weights / jnp.square(cells.scale)
+
+def _best_of(search: Any, choices: Array) -> tuple[LocalMinimum, Array]:
+    """The lowest minimum of a few searches side by side, and the choice it is of."""
+    if choices.shape[0] == 1:
+        return search(choices[0]), choices[0]
+    found = jax.vmap(search)(choices)
+    best = jnp.argmin(jnp.where(jnp.isnan(found.value), jnp.inf, found.value))
+    return jax.tree.map(lambda leaf: leaf[best], found), choices[best]
+
+
+def _two_groups(
+    cells: Normal, weights: Array, turn: bool, differentiate: Differentiate
+) -> tuple[Normal, DiagonalMap, LocalMinimum]:
+    """Search over the ratio of two groups' gains, of either sign if they may `turn`."""
+    low, high = _box(cells)
 
     def search(sign):
         return search_lattice(
-            partial(_profile, reference=reference),
-            (cells.loc, precision, weights, sign),
+            _pair_cost,
+            (cells, weights, sign),
             low,
             high,
             differentiate=differentiate,
+            value_and_grad=_pair_slope,
         )
 
-    if allow_reflection:
-        found = jax.vmap(search)(jnp.asarray(patterns, dtype))
-        best = jnp.argmin(found.value)
-        found = jax.tree.map(lambda leaf: leaf[best], found)
-        sign = jnp.asarray(patterns, dtype)[best]
-    else:
-        sign = jnp.ones(n_groups, dtype)
-        found = search(sign)
+    signs = jnp.asarray([1.0, -1.0] if turn else [1.0], cells.loc.dtype)
+    found, sign = _best_of(search, signs)
+    gain = sign * jnp.exp(found.x[0])
+    pair = _pair(cells, weights, gain)
+    template = Normal(pair.loc, jnp.sqrt(pair.variance))
+    one = jnp.ones_like(gain)
+    maps = DiagonalMap(jnp.stack([one, gain]), jnp.stack([0 * one, pair.shift]))
+    return template, maps, found
 
-    gain = jnp.stack(_gains(found.x, sign, reference))
-    variance = jnp.sum(weights, 1) / jnp.sum(precision * jnp.square(gain), 1)
-    loc = _mean_template(gain, precision, cells.loc)
-    shift = _weighted_mean(precision, cells.loc - gain * loc[:, None])
-    # The reference group's coordinates are the template's.
-    loc, shift = loc + shift[reference], shift - gain * shift[reference]
-    to_group = pin_identity(DiagonalMap(gain, unit * shift), reference, IDENTITY)
-    residual = found.gradient_norm / jnp.sum(weights)
-    tolerance = 100 * float(jnp.finfo(dtype).eps) ** 0.75
-    return Orbit(
-        template=Normal(unit * loc, unit * jnp.sqrt(variance)),
-        to_group=to_group,
-        residual=residual,
-        status=final_status(residual, tolerance, found.steps, 0),
-        steps=found.steps,
-    )
+
+class _Pair(NamedTuple):
+    """Everything that is best for two groups, given the second one's gain."""
+
+    mass: Float[Array, " K"]  # precision of the template's means
+    harmonic: Float[Array, " K"]  # precision of what the means differ by
+    gap: Float[Array, " K"]  # what they differ by
+    shift: Float[Array, ""]
+    loc: Float[Array, " K"]
+    variance: Float[Array, " K"]
+
+
+def _pair(cells: Normal, weights: Array, gain: Array) -> _Pair:
+    precision = weights / jnp.square(cells.scale)
+    near, far = precision[:, 0], precision[:, 1]
+    mass = near + far * gain * gain
+    # Divided before they are multiplied: products of precisions may overflow.
+    harmonic = near / mass * far
+    gap = cells.loc[:, 1] - gain * cells.loc[:, 0]
+    shift = jnp.sum(harmonic * gap) / jnp.sum(harmonic)
+    gap = gap - shift
+    loc = cells.loc[:, 0] + far / mass * gain * gap
+    return _Pair(mass, harmonic, gap, shift, loc, jnp.sum(weights, 1) / mass)
+
+
+def _pair_cost(log_gain: Float[Array, "1"], args: Any) -> Float[Array, ""]:
+    """The divergence, up to a constant, by the log-ratio of gains; the rest is best."""
+    return _pair_slope(log_gain, args)[0]
+
+
+def _pair_slope(log_gain: Array, args: Any) -> tuple[Array, Array]:
+    """:func:`_pair_cost` and its slope: that by the gain alone, for the rest is best."""
+    cells, weights, sign = args
+    gain = sign * jnp.exp(log_gain[0])
+    pair = _pair(cells, weights, gain)
+    moving = jnp.sum(weights[:, 1])
+    cost = jnp.sum(weights, 1) * jnp.log(pair.mass) + pair.harmonic * pair.gap**2
+    value = 0.5 * jnp.sum(cost) - moving * log_gain[0]
+    far = weights[:, 1] / jnp.square(cells.scale[:, 1])
+    misses = gain * pair.loc + pair.shift - cells.loc[:, 1]
+    spread = gain * gain * pair.variance + misses * gain * pair.loc
+    return value, jnp.sum(far * spread)[None] - moving
+
+
+def _box(cells: Normal) -> tuple[Array, Array]:
+    """Log-ratios of gains outside this box are no stationary points (see the tests).
+
+    At the ratio of scales the variance terms balance; the pull of the means moves a
+    stationary point away from it by no more than the classes' effect sizes.
+    """
+    ratio = jnp.log(cells.scale[:, 1:] / cells.scale[:, :1])
+    effect = (jnp.max(cells.loc, 0) - jnp.min(cells.loc, 0)) / jnp.min(cells.scale, 0)
+    near, far = effect[:1], effect[1:]
+    low = jnp.min(ratio, 0) - jnp.log(2 + 2 * near * (1 + far))
+    high = jnp.max(ratio, 0) + jnp.log(2 + 2 * far * (1 + near))
+    return low, high
+
+
+def _many_groups(
+    cells: Normal, weights: Array, turn: bool, differentiate: Differentiate
+) -> tuple[Normal, DiagonalMap, LocalMinimum]:
+    """Search over the template's shape, with and without reflections if they may be."""
+    fixed = jax.lax.stop_gradient((cells, weights))
+    shapes = jnp.concatenate([fixed[0].loc[1:], jnp.log(fixed[0].scale[1:])]).T
+    candidates = mixtures(shapes, jnp.sum(fixed[1], 0), reflect=turn)
+
+    def search(turn):
+        values = jax.vmap(lambda x: _shape_cost(x, (*fixed, turn)))(candidates)
+        return minimize_newton(
+            _shape_cost,
+            spread_out(candidates, values, BASINS),
+            (cells, weights, turn),
+            differentiate=differentiate,
+            value_and_grad=_shape_slope,
+        )
+
+    found, turn = _best_of(search, jnp.asarray([False, True] if turn else [False]))
+    template = _template(found.x)
+    fit = _closest_maps(cells, weights, template, turn)
+    return template, DiagonalMap(fit.gain, fit.shift), found
+
+
+def _template(shape: Float[Array, " 2(K-1)"]) -> Normal:
+    """The laws of the classes, the first one standard normal."""
+    means, log_scales = jnp.pad(shape.reshape(2, -1), ((0, 0), (1, 0)))
+    return Normal(means, jnp.exp(log_scales))
+
+
+def _shape_cost(shape: Float[Array, " 2(K-1)"], args: Any) -> Float[Array, ""]:
+    """The divergence, up to a constant, by the template's shape; the maps are best."""
+    return _shape_slope(shape, args)[0]
+
+
+def _shape_slope(shape: Array, args: Any) -> tuple[Array, Array]:
+    """:func:`_shape_cost` and its slope: that by the template alone, at the best maps.
+
+    At the best gain ``a g^2 = b g + W``, which leaves ``-b g / 2 - W log g`` of a group.
+    With reflections this is the lower of two smooth functions: it has minima where
+    either has, and its kinks are none.
+    """
+    cells, weights, turn = args
+    template = _template(shape)
+    fit = _closest_maps(cells, weights, template, turn)
+    size = jnp.abs(fit.gain)
+    mass = jnp.sum(weights, 1)
+    costs = -0.5 * fit.pull * size - jnp.sum(weights, 0) * jnp.log(size)
+    value = jnp.sum(costs) - jnp.sum((mass * jnp.log(template.scale))[1:])
+    precision = weights / jnp.square(cells.scale)
+    misses = fit.gain * template.loc[:, None] + fit.shift - cells.loc
+    by_loc = jnp.sum(precision * misses * fit.gain, 1)
+    gained = jnp.sum(precision * fit.gain * fit.gain, 1)
+    by_scale = gained * jnp.square(template.scale) - mass
+    return value, jnp.concatenate([by_loc[1:], by_scale[1:]])

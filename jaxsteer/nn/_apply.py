@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -75,7 +76,8 @@ def steer_groups(
     n_examples = math.prod(leading)
     n_rows = math.prod(x.shape[len(leading) : -1])
     rows = x.astype(dtype or x.dtype).reshape(n_examples, n_rows, x.shape[-1])
-    codes = group.reshape(n_examples)
+    # Wide enough to count the groups in, whatever type the codes come in.
+    codes = group.reshape(n_examples).astype(jnp.int32)
     if n_examples <= n_groups or (n_groups - 1) * n_rows >= _GATHER_ROWS:
         change = _gathered(residuals, rows, codes, precision)
     else:
@@ -105,13 +107,7 @@ def steer_mixture(
     n_examples = math.prod(leading)
     rows = x.astype(dtype or x.dtype).reshape(n_examples, -1, x.shape[-1])
     shares = posterior.reshape(n_examples, n_groups).T
-
-    def add(total, item):
-        residual, share = item
-        change = residual(rows, precision)
-        return total + share[:, None, None].astype(change.dtype) * change, None
-
-    change, _ = jax.lax.scan(add, _zeros(rows), (residuals, shares))
+    change = _averaged(residuals, rows, shares, precision)
     return add_residual(x, change.reshape(x.shape), strength)
 
 
@@ -136,7 +132,20 @@ def check_features(residual: Residual, x: Array) -> None:
 
 
 def _zeros(rows: Array) -> Array:
-    return jnp.zeros(rows.shape, jnp.promote_types(rows.dtype, jnp.float32))
+    # Like the rows in their sharding, too, which a loop's carry must keep.
+    return jnp.zeros_like(rows, dtype=jnp.promote_types(rows.dtype, jnp.float32))
+
+
+# Compiled by themselves: a loop over a function made here would be compiled anew at every
+# call outside of jit.
+@partial(jax.jit, static_argnames="precision")
+def _averaged(residuals, rows, shares, precision):
+    def add(total, item):
+        residual, share = item
+        change = residual(rows, precision)
+        return total + share[:, None, None].astype(change.dtype) * change, None
+
+    return jax.lax.scan(add, _zeros(rows), (residuals, shares))[0]
 
 
 def _gathered(residuals, rows, codes, precision):
@@ -147,6 +156,7 @@ def _gathered(residuals, rows, codes, precision):
     return jax.vmap(lambda residual, x: residual(x, precision))(own, rows)
 
 
+@partial(jax.jit, static_argnames="precision")
 def _selected(residuals, rows, codes, precision):
     def choose(total, item):
         residual, code = item

@@ -27,7 +27,7 @@ from jaxsteer.solvers._simplex import (
 )
 from jaxsteer.solvers._small_newton import LocalMinimum, minimize_newton
 from jaxsteer.solvers._solution import Solution, final_status
-from jaxsteer.solvers._stationary import attach_derivative
+from jaxsteer.solvers._matrix_stationary import attach_derivative
 from jaxsteer.solvers._status import SolveError, Status, require_converged
 
 __all__ = [

@@ -2,6 +2,7 @@
 
 Made for profile objectives of one to a few variables that may have several local
 minima: cheap on thousands of problems at once, and no basin of the lattice is missed.
+Where a lattice would have too many points, a sequence that fills the box evenly.
 """
 
 from __future__ import annotations
@@ -11,15 +12,40 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsteer._types import Array, Float
 from jaxsteer.solvers._fixed_point import Differentiate
-from jaxsteer.solvers._small_newton import LocalMinimum, minimize_newton
+from jaxsteer.solvers._small_newton import LocalMinimum, ValueAndGrad, minimize_newton
+
+BUDGET = 2048  # points at which the function is evaluated, whatever the dimension
+FEWEST = 3  # points along an axis of a lattice
 
 
-def lattice_size(m: int, budget: int = 2048) -> int:
-    """Points along each of `m` axes: 48, or fewer so that the lattice fits `budget`."""
-    return max(3, min(48, int(budget ** (1 / m))))
+def lattice_size(m: int, budget: int = BUDGET) -> int:
+    """Points along each of `m` axes: 48, or fewer so that the lattice fits `budget`.
+
+    1 where not even 3 along each axis fit: then no lattice is laid.
+    """
+    # A whole root, not a rounded one: 1331 ** (1 / 3) is below 11.
+    size = min(48, round(budget ** (1 / m)))
+    size -= size**m > budget
+    return size if size >= FEWEST else 1
+
+
+def _even_points(m: int, budget: int = BUDGET) -> np.ndarray:
+    """Points ``[budget, m]`` that fill the unit cube evenly: a Kronecker sequence.
+
+    Multiples, modulo 1, of the powers of ``1 / p`` with ``p^(m + 1) = p + 1``.
+
+    References:
+        Roberts 2018, "The unreasonable effectiveness of quasirandom sequences".
+    """
+    p = 2.0
+    for _ in range(60):
+        p = (1 + p) ** (1 / (m + 1))
+    powers = p ** -np.arange(1.0, m + 1)
+    return (0.5 + np.arange(1, budget + 1)[:, None] * powers) % 1
 
 
 def _lattice(low: Array, high: Array) -> Array:
@@ -53,11 +79,14 @@ def search_lattice(
     basins: int = 2,
     steps: int | None = None,
     differentiate: Differentiate = "implicit",
+    value_and_grad: ValueAndGrad | None = None,
 ) -> LocalMinimum:
     """Minimize a smooth function of a few variables over all its basins.
 
-    Evaluates a lattice on the box, takes its lowest local minima, refines each by
-    damped Newton (which may leave the box) and keeps the best. Batch with ``vmap``.
+    Evaluates at most 2,048 points of the box, refines the lowest by damped Newton (which
+    may leave the box) and keeps the best. For up to six variables the points are a
+    lattice, of which the lowest local minima are taken; for more they are a sequence
+    that fills the box evenly, of which the lowest are. Batch with ``vmap``.
 
     Args:
         fn: ``fn(x, args) -> []``; everything differentiable comes in through `args`.
@@ -65,29 +94,35 @@ def search_lattice(
         low: ``[m]`` lower corner of the box.
         high: ``[m]`` upper corner.
         basins: How many basins are refined.
-        steps: Newton steps in each; None takes 8 for one variable (48 lattice points
-            leave little to do) and 30 for more.
+        steps: The most Newton steps in each; None takes 8 for one variable (48 lattice
+            points leave little to do) and 30 for more. With "unroll" the exact number.
         differentiate: How derivatives with respect to `args` are taken: "implicit" by
             the implicit function theorem at the minimum, "unroll" through the Newton
             steps from the lattice point, "none" not at all.
+        value_and_grad: As for :func:`minimize_newton`.
 
     Returns:
         The best point, its value and gradient, and the steps.
     """
     steps = (8 if low.shape[0] == 1 else 30) if steps is None else steps
     low, high = jax.lax.stop_gradient((low, high))
-    points = _lattice(low, high)
     m = low.shape[0]
+    if lattice_size(m) > 1:
+        points = _lattice(low, high)
+    else:
+        points = low + (high - low) * jnp.asarray(_even_points(m), low.dtype)
     flat = points.reshape(-1, m)
     values = jax.vmap(lambda x: fn(x, jax.lax.stop_gradient(args)))(flat)
     values = jnp.where(jnp.isfinite(values), values, jnp.inf)
-    minima = _local_minima(values.reshape(points.shape[:-1])).reshape(-1)
-    values = jnp.where(minima, values, jnp.inf)
-    starts = []
-    for _ in range(basins):
-        best = jnp.argmin(values)
-        starts.append(flat[best])
-        values = values.at[best].set(jnp.inf)
+    if points.ndim > 2 or m == 1:
+        minima = _local_minima(values.reshape(points.shape[:-1])).reshape(-1)
+        values = jnp.where(minima, values, jnp.inf)
+    lowest = jax.lax.top_k(-values, basins)[1]
     return minimize_newton(
-        fn, jnp.stack(starts), args, steps=steps, differentiate=differentiate
+        fn,
+        flat[lowest],
+        args,
+        steps=steps,
+        differentiate=differentiate,
+        value_and_grad=value_and_grad,
     )

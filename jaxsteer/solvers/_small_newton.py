@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,14 +11,14 @@ import jax.numpy as jnp
 
 from jaxsteer._errors import check_choice
 from jaxsteer._types import Array, Float
-from jaxsteer.linalg import solve_small_psd
-from jaxsteer.solvers._fixed_point import (
-    DIFFERENTIATE,
-    Differentiate,
-    dense_tangent_solve,
-)
+from jaxsteer.solvers._fixed_point import DIFFERENTIATE, Differentiate
+from jaxsteer.solvers._stationary import at_stationary_point
 
-UNROLLED = 16  # variables up to which elimination is written out
+LONGEST = 2.0  # largest change of a variable in one step
+STILL = 256  # rounding errors of the variables; a step below leaves none to take
+
+
+ValueAndGrad = Callable[[Array, Any], tuple[Array, Array]]
 
 
 class LocalMinimum(NamedTuple):
@@ -26,7 +27,7 @@ class LocalMinimum(NamedTuple):
     Attributes:
         x: ``[m]`` the best point.
         value: ``[]`` the objective there.
-        gradient_norm: ``[]`` largest entry of the gradient there.
+        gradient_norm: ``[]`` largest entry of the gradient there; no derivative.
         steps: ``[]`` Newton steps taken from each start, int32.
     """
 
@@ -36,65 +37,15 @@ class LocalMinimum(NamedTuple):
     steps: Array
 
 
-def _solve(a, b):
-    if len(b) == 1:
-        return b / a[0]
-    if len(b) <= UNROLLED:
-        return solve_small_psd(a, b)
-    return jnp.linalg.solve(a, b)
+class _State(NamedTuple):
+    """A descent from one start: where it is, and the model of the function there."""
 
-
-def _is_positive(a):
-    """Whether a symmetric matrix is positive definite, by its pivots."""
-    m = len(a)
-    if m > UNROLLED:
-        return jnp.all(jnp.isfinite(jnp.linalg.cholesky(a)))
-    floor = m * jnp.finfo(a.dtype).eps * jnp.max(jnp.abs(jnp.diag(a)))
-    positive = jnp.asarray(True)
-    for _ in range(m):
-        positive = positive & (a[0, 0] > floor)
-        pivot = jnp.where(a[0, 0] == 0, 1.0, a[0, 0])
-        a = a[1:, 1:] - a[1:, :1] * a[:1, 1:] / pivot
-    return positive
-
-
-def _descend(fn, args, x, steps):
-    """Damped Newton: a step that does not lower the value raises the damping."""
-    m = x.shape[0]
-    eps = float(jnp.finfo(x.dtype).eps)
-    gradient = jax.grad(fn)
-
-    def curvature(x):
-        g, columns = jax.vmap(
-            lambda e: jax.jvp(lambda y: gradient(y, args), (x,), (e,)),
-            out_axes=(None, 1),
-        )(jnp.eye(m, dtype=x.dtype))
-        return g, 0.5 * (columns + columns.T)
-
-    def step(state, _):
-        x, value, damping = state
-        g, h = curvature(x)
-        # Gershgorin: enough on the diagonal makes a model convex that is not.
-        bound = jnp.max(jnp.sum(jnp.abs(h), 1) - jnp.abs(jnp.diag(h)) - jnp.diag(h))
-        bound = jnp.where(_is_positive(h), 0.0, jnp.maximum(bound, 0.0))
-        lift = bound * 1.01 + damping + eps
-        lifted = h + lift * jnp.eye(m, dtype=x.dtype)
-        move = _solve(lifted, g)
-        longest = jnp.max(jnp.abs(move))
-        move = move * jnp.minimum(1.0, 2.0 / jnp.where(longest > 0, longest, 1.0))
-        trial = x - move
-        trial_value = fn(trial, args)
-        better = trial_value <= value + 4 * eps * (1 + jnp.abs(value))
-        state = (
-            jnp.where(better, trial, x),
-            jnp.where(better, trial_value, value),
-            jnp.where(better, damping * 0.1, jnp.maximum(damping, 1e-3) * 10),
-        )
-        return state, None
-
-    start = (x, fn(x, args), jnp.asarray(0.0, x.dtype))
-    (x, value, _), _ = jax.lax.scan(step, start, None, length=steps)
-    return x, value
+    x: Array
+    value: Array
+    gradient: Array
+    hessian: Array
+    damping: Array
+    moves: Array  # bool: whether the last step was more than rounding
 
 
 def minimize_newton(
@@ -104,20 +55,26 @@ def minimize_newton(
     *,
     steps: int = 30,
     differentiate: Differentiate = "implicit",
+    value_and_grad: ValueAndGrad | None = None,
 ) -> LocalMinimum:
     """Minimize a smooth function of a few variables from several starts.
 
-    Takes damped Newton steps from every start, one after the other, and keeps the
-    lowest end. Batch with ``vmap``. Each step costs ``m`` gradients and O(m^3).
+    Takes damped Newton steps from all starts at once until none moves any more, and
+    keeps the lowest end. Batch with ``vmap``. Each step costs one value, ``m`` products
+    with the Hessian and O(m^3). The program does not grow with `m` or the number of
+    starts: the function is traced once, for its value, gradient and Hessian together.
 
     Args:
         fn: ``fn(x, args) -> []``; everything differentiable comes in through `args`.
         starts: ``[s, m]`` first points; the gradient by them is zero.
         args: Any pytree.
-        steps: Newton steps from each start.
+        steps: The most Newton steps from each start; with "unroll" the exact number.
         differentiate: How derivatives with respect to `args` are taken: "implicit" by
             the implicit function theorem at the minimum, "unroll" through the Newton
             steps, "none" not at all.
+        value_and_grad: ``(x, args) -> (value, gradient in x)`` of `fn`, where they are
+            known in fewer operations than reverse mode takes; the Hessian is the
+            gradient's forward derivative.
 
     Returns:
         The best point, its value and gradient, and the steps.
@@ -130,22 +87,116 @@ def minimize_newton(
         [1.0, 2.0]
     """
     check_choice("differentiate", differentiate, DIFFERENTIATE)
-    fixed = jax.lax.stop_gradient(args) if differentiate != "unroll" else args
+    # One program for one function: what is compiled outside jit is kept, too.
+    return _minimize(
+        fn, value_and_grad, steps, differentiate, jnp.asarray(starts), args
+    )
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _minimize(fn, both, steps, differentiate, starts, args) -> LocalMinimum:
+    both = jax.value_and_grad(fn) if both is None else both
+    fixed = jax.lax.stop_gradient(args)
     starts = jax.lax.stop_gradient(starts)
+    if differentiate == "unroll":
+        advance = jax.vmap(partial(_advance, both, args))
+        state = advance(jax.vmap(_begin)(starts))
+        state, _ = jax.lax.scan(lambda s, _: (advance(s), None), state, length=steps)
+        taken = jnp.asarray(steps, jnp.int32)
+    else:
+        advance = jax.vmap(partial(_advance, both, fixed))
 
-    def visit(state, start):
-        x, lowest = state
-        end, value = _descend(fn, fixed, start, steps)
-        better = value < lowest
-        return (jnp.where(better, end, x), jnp.where(better, value, lowest)), None
+        def unfinished(loop):
+            state, count = loop
+            return (count <= steps) & jnp.any(state.moves)
 
-    nothing = (starts[0], jnp.asarray(jnp.inf, starts.dtype))
-    (x, _), _ = jax.lax.scan(visit, nothing, starts)
-    gradient = jax.grad(fn)
-    if differentiate == "implicit":
-        x = jax.lax.custom_root(
-            lambda y: gradient(y, args), x, lambda _, y: y, dense_tangent_solve
+        # The first turn only measures the starts.
+        state, count = jax.lax.while_loop(
+            unfinished,
+            lambda loop: (advance(loop[0]), loop[1] + 1),
+            (jax.vmap(_begin)(starts), jnp.zeros((), jnp.int32)),
         )
-    value = fn(x, fixed if differentiate == "none" else args)
-    norm = jnp.max(jnp.abs(gradient(x, fixed)))
-    return LocalMinimum(x, value, norm, jnp.asarray(steps, jnp.int32))
+        taken = count - 1
+    best = jnp.argmin(jnp.where(jnp.isnan(state.value), jnp.inf, state.value))
+    x, value, gradient = (leaf[best] for leaf in state[:3])
+    # Still at infinite height: no start, nor a point near it, had a finite value.
+    value = jnp.where(jnp.isinf(value), jnp.nan, value)
+    if differentiate == "implicit":
+        x, value = at_stationary_point(both, x, value, args)
+    norm = jnp.max(jnp.abs(gradient)) + 0 * value
+    return LocalMinimum(x, value, jax.lax.stop_gradient(norm), taken)
+
+
+def _begin(x: Array) -> _State:
+    """A state whose first step leads to `x` itself, where everything is measured."""
+    flat = jnp.zeros((*x.shape, *x.shape), x.dtype)
+    one = jnp.ones((), x.dtype)
+    # x - 0 * inf would be no number: the model at infinite height is flat.
+    return _State(x, jnp.inf * one, 0 * x, flat, 0 * one, one > 0)
+
+
+def _advance(both: ValueAndGrad, args: Any, state: _State) -> _State:
+    """One damped step; one that does not lower the value raises the damping instead."""
+    eps = float(jnp.finfo(state.x.dtype).eps)
+    move = _newton_move(state.gradient, state.hessian, state.damping)
+    longest = jnp.max(jnp.abs(move))
+    move = move * jnp.minimum(1.0, LONGEST / jnp.where(longest > 0, longest, 1.0))
+    trial = state.x - move
+    value, gradient, hessian = _measure(both, trial, args)
+    first = jnp.isinf(state.value)
+    # Near the end values differ by their rounding alone, and the slopes tell.
+    flatter = jnp.max(jnp.abs(gradient)) < jnp.max(jnp.abs(state.gradient))
+    slack = jnp.where(flatter, 64.0, 4.0) * eps * (1 + jnp.abs(state.value))
+    rise = value - jnp.where(first, value, state.value)
+    better = (rise <= slack) & jnp.isfinite(value)
+    # A start outside the domain stays where it is, at its own value.
+    damping = jnp.where(
+        better, state.damping * 0.1, jnp.maximum(state.damping, 1e-3) * 10
+    )
+    size = STILL * eps * (1 + jnp.max(jnp.abs(trial)))
+    new = _State(trial, value, gradient, hessian, damping, first | (longest > size))
+    kept = state._replace(damping=damping, moves=new.moves & ~first)
+    return jax.tree.map(partial(jnp.where, better), new, kept)
+
+
+def _measure(both: ValueAndGrad, x: Array, args: Any) -> tuple[Array, Array, Array]:
+    """Value, gradient and Hessian, from one trace of the function."""
+
+    def column(direction):
+        return jax.jvp(lambda y: both(y, args), (x,), (direction,))
+
+    (value, gradient), (_, hessian) = jax.vmap(column, out_axes=((None, None), 0))(
+        jnp.eye(x.shape[0], dtype=x.dtype)
+    )
+    return value, gradient, hessian
+
+
+def _newton_move(gradient: Array, hessian: Array, damping: Array) -> Array:
+    """``(H + damping diag H)^-1 g`` by elimination; pivots that are not positive turn.
+
+    Vectorized over a batch and one loop over the variables, without LAPACK. Turning a
+    pivot makes the model convex, so that the step descends. The matrix counts as a
+    constant: Newton's method is a fixed point whatever the matrix, and derivatives
+    through the steps are those of the gradients alone.
+    """
+    m = gradient.shape[0]
+    eps = float(jnp.finfo(gradient.dtype).eps)
+    hessian, damping = jax.lax.stop_gradient((hessian, damping))
+    size = jnp.abs(jnp.diagonal(hessian))
+    # Relative to each variable's own scale, and positive where it has none.
+    scale = jnp.where(size > 0, size, 1.0)
+    hessian = 0.5 * (hessian + hessian.T) + jnp.diag(damping * scale)
+    if m == 1:
+        return gradient / jnp.maximum(jnp.abs(hessian[0]), eps * scale)
+    rows = jnp.concatenate([hessian, gradient[:, None]], 1)
+    variables = jnp.arange(m)
+
+    def eliminate(k, rows):
+        pivot_row = rows[k]
+        pivot = jnp.maximum(jnp.abs(pivot_row[k]), m * eps * scale[k])
+        pivot_row = pivot_row / pivot
+        own = (variables == k)[:, None]
+        rest = rows - jnp.where(own, 0.0, rows[:, k, None]) * pivot_row
+        return jnp.where(own, pivot_row, rest)
+
+    return jax.lax.fori_loop(0, m, eliminate, rows)[:, m]

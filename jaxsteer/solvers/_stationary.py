@@ -1,122 +1,75 @@
-"""Derivatives of a point where an objective of matrices is stationary."""
+"""Derivatives of a minimum by its data: the implicit function theorem, when asked for."""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
-from jaxsteer.linalg import inverse_and_logdet, transpose
-from jaxsteer.solvers._chart import Chart, MatrixObjective
-from jaxsteer.solvers._conjugate_gradient import solve_positive
-
-UNROLLED_STEPS = 3  # Newton steps from the solution: enough for second derivatives
+from jaxsteer.linalg import solve
 
 
-def attach_derivative(
-    chart: Chart, objective: MatrixObjective, differentiate: str
-) -> Float[Array, "g d d"]:
-    """The matrices at a solution's chart, with derivatives by the objective.
+def at_stationary_point(
+    value_and_grad: Callable[[Array, Any], tuple[Array, Array]],
+    x: Float[Array, " m"],
+    value: Float[Array, ""],
+    args: Any,
+) -> tuple[Float[Array, " m"], Float[Array, ""]]:
+    """Give a stationary point and its value the derivatives that they have by `args`.
+
+    Values pass through unchanged, and unless derivatives are taken nothing is added to
+    the program. Both modes and any order, in any nesting of ``vmap`` and ``grad``.
 
     Args:
-        chart: Its center is the solution; it counts as constant.
-        objective: The objective, of which the center is a stationary point.
-        differentiate: "implicit" differentiates the stationarity condition, to any
-            order and in both modes. The Hessian is damped by the root of the rounding
-            unit, so that flat directions (rotations that the objective does not see)
-            have derivative 0 instead of NaN. "held" has first derivative 0 (the
-            envelope theorem: what only depends on the minimum does not see it), and
-            second ones as "implicit". "unroll" differentiates through Newton steps from
-            the solution, damped alike. "none" has no derivative.
+        value_and_grad: ``(x, args) -> (value [], gradient in x [m])``, whose gradient is
+            0 at `x`.
+        x: ``[m]`` the point; what it was computed from does not count.
+        value: ``[]`` the value there.
+        args: Any pytree.
 
     Returns:
-        ``[g, d, d]``.
+        `x` with the derivative ``-H^-1 d(gradient)/d(args)``, ``H`` the Hessian, which
+        costs O(m^3), and `value` with that of the function.
     """
-    chart = jax.lax.stop_gradient(chart)
-    if differentiate == "none":
-        return chart.point
-    if differentiate == "unroll":
-        return _unrolled(chart, objective)
-    step = (
-        _held(chart, objective) if differentiate == "held" else _root(chart, objective)
+    # What the function closes over comes in as an argument, maybe batched or traced.
+    pure, hidden = jax.closure_convert(value_and_grad, x, args)
+    hidden = jax.lax.stop_gradient(hidden)
+
+    @jax.custom_jvp
+    def attach(x, value, args, hidden):
+        return x, value
+
+    @attach.defjvp
+    def _rule(primals, tangents):
+        x, value, args, hidden = primals
+        # Through the rule again, so that higher derivatives know that x moves.
+        x, value = attach(x, value, args, hidden)
+
+        def by_args(parameters):
+            return pure(x, parameters, *hidden)
+
+        def slope(y):
+            return pure(y, args, *hidden)[1]
+
+        (_, gradient), (dvalue, force) = jax.jvp(by_args, (args,), (tangents[2],))
+        hessian = jax.jacfwd(slope)(x)
+        dx = -_solve_symmetric(0.5 * (hessian + hessian.T), force)
+        return (x, value), (dx, dvalue + jnp.sum(gradient * dx))
+
+    x, value = jax.lax.stop_gradient((x, value))
+    return attach(x, value, args, hidden)
+
+
+def _solve_symmetric(matrix: Array, b: Array) -> Array:
+    """The solution as a linear function of `b`, which can be transposed."""
+    if b.shape[0] == 1:
+        return b / matrix[0]
+    return jax.lax.custom_linear_solve(
+        lambda x: matrix @ x,
+        b,
+        lambda _, rhs: solve(matrix, rhs[:, None])[:, 0],
+        symmetric=True,
     )
-    return _near(chart, step)
-
-
-def _near(chart: Chart, e: Array) -> Array:
-    """``left (I + e) right``: nearby, this chart is as good as any."""
-    return chart.point + chart.push(chart.restrict(e))
-
-
-def _slope(chart: Chart, objective: MatrixObjective, e: Array) -> Array:
-    """Gradient of the objective with its log-determinants by `e`."""
-    inverse, _, _ = inverse_and_logdet(
-        jnp.broadcast_to(jnp.eye(e.shape[-1], dtype=e.dtype), e.shape)
-        + chart.restrict(e)
-    )
-    pulled = chart.pull(objective.gradient(_near(chart, e)))
-    weight = objective.log_weight[:, None, None]
-    return chart.restrict(pulled - weight * transpose(inverse))
-
-
-def _tangent_solve(chart: Chart, objective: MatrixObjective, linear: Any, b: Array):
-    """Solve ``linear(x) = b`` for the Hessian, damped."""
-    fixed = jax.lax.stop_gradient(objective)
-    weight = fixed.log_weight[:, None, None]
-    damping = weight * float(jnp.finfo(b.dtype).eps) ** 0.5
-    approximate = chart.expand(fixed).precondition
-    return solve_positive(lambda e: linear(e) + damping * e, b, approximate)
-
-
-def _zeros_of(chart: Chart) -> Array:
-    """Zeros that a transformation takes for a function of the chart.
-
-    ``vmap`` outside a derivative rule wants a primal output with the tangent's axes.
-    """
-    return jnp.where(chart.left > jnp.inf, 1, 0).astype(chart.left.dtype)
-
-
-# The step from the center is 0, whatever the objective; only its derivatives are not.
-# Traced only where something is differentiated: the rule is no part of other programs.
-@jax.custom_jvp
-def _root(chart: Chart, objective: MatrixObjective) -> Array:
-    del objective
-    return _zeros_of(chart)
-
-
-@_root.defjvp
-def _root_jvp(primals, tangents):
-    (chart, objective), (_, dobjective) = primals, tangents
-    e = _root(chart, objective)
-
-    def slope(e, objective):
-        return _slope(chart, objective, e)
-
-    _, moved = jax.jvp(partial(slope, e), (objective,), (dobjective,))
-    _, linear = jax.linearize(lambda e: slope(e, objective), e)
-    return e, -_tangent_solve(chart, objective, linear, moved)
-
-
-@jax.custom_jvp
-def _held(chart: Chart, objective: MatrixObjective) -> Array:
-    del objective
-    return _zeros_of(chart)
-
-
-@_held.defjvp
-def _held_jvp(primals, tangents):
-    del tangents
-    e = _root(*primals)
-    return e, jnp.zeros_like(e)
-
-
-def _unrolled(chart: Chart, objective: MatrixObjective) -> Array:
-    e = _zeros_of(chart)
-    # No scan: forward over reverse through one would go wrong (jax 0.10.2).
-    for _ in range(UNROLLED_STEPS):
-        value, linear = jax.linearize(lambda e: _slope(chart, objective, e), e)
-        e = e - _tangent_solve(chart, objective, linear, value)
-    return _near(chart, e)
