@@ -24,13 +24,18 @@ from jaxsteer.audit import (
 )
 from jaxsteer.audit import metrics as metrics
 from jaxsteer.channels import (
+    BlindChannel,
     EntropicMeet,
     MulticlassChannel,
     RocChannel,
+    ScoreMap,
+    balanced_quantiles,
+    blind_channel,
     entropic_meet,
     gaussian_channel,
     multiclass_channel,
     roc_channel,
+    smooth_balanced_quantiles,
 )
 from jaxsteer.families import (
     Bernoulli,
@@ -100,6 +105,7 @@ __all__ = [
     "AffineMap",
     "Bernoulli",
     "Beta",
+    "BlindChannel",
     "Categorical",
     "ConjugatedMap",
     "DiagonalMap",
@@ -124,14 +130,17 @@ __all__ = [
     "Product",
     "Rayleigh",
     "RocChannel",
+    "ScoreMap",
     "SolveError",
     "Status",
     "Steering",
     "TransformedNormal",
     "VonMises",
     "Weibull",
+    "balanced_quantiles",
     "baselines",
     "bayes_rates",
+    "blind_channel",
     "certificate",
     "encode_labels",
     "entropic_meet",
@@ -177,6 +186,7 @@ __all__ = [
     "nearest_ideal_batch",
     "price_of_fairness",
     "roc_channel",
+    "smooth_balanced_quantiles",
     "solvers",
 ]
 

@@ -145,7 +145,9 @@ class FairScore(ClassifierMixin, BaseEstimator):
                 estimator.fit(take_rows(X, train), label[train], **options)
             scores[held_out] = _second(estimator, take_rows(X, held_out))
             self.estimators_.append(estimator)
-        self.channel_ = roc_channel(scores, label, group, self.bins, weights)
+        self.channel_ = roc_channel(
+            scores, label, group, bins=self.bins, weights=weights
+        )
         return self
 
     def predict_proba(self, X: Any, *, sensitive_features: Any = None) -> np.ndarray:

@@ -47,7 +47,7 @@ def walk(channel, row, code):
 
 def laws(channel, score, label, group, weights=None):
     """Law of the bin ``[G, K, B]``, from the fields and the data alone."""
-    score = np.asarray(jnp.asarray(score))
+    score = np.asarray(score, float)
     weights = np.ones(len(score)) if weights is None else weights
     n_groups, n_bins, _ = channel.kernels.shape
     mass = np.zeros((n_groups, channel.atoms.shape[0], n_bins))

@@ -45,7 +45,7 @@ def test_channel_is_that_of_out_of_fold_scores():
     splits = list(folds.split(X, label * 2 + group))
     base = LogisticRegression(max_iter=1000)
     held_out = cross_val_predict(base, X, label, cv=splits, method="predict_proba")
-    expected = js.roc_channel(held_out[:, 1], label, group, 20)
+    expected = js.roc_channel(held_out[:, 1], label, group, bins=20)
     np.testing.assert_allclose(model.channel_.edges, expected.edges, atol=1e-6)
     np.testing.assert_allclose(model.channel_.atom_scores, expected.atom_scores)
     assert len(model.estimators_) == 5
