@@ -11,6 +11,7 @@ from jaxsteer.channels._quantiles import (
     smooth_balanced_quantiles,
 )
 from jaxsteer.channels._roc_channel import RocChannel, roc_channel
+from jaxsteer.channels._row_draws import row_uniform
 
 __all__ = [
     "BlindChannel",
@@ -25,5 +26,6 @@ __all__ = [
     "gaussian_channel",
     "multiclass_channel",
     "roc_channel",
+    "row_uniform",
     "smooth_balanced_quantiles",
 ]
