@@ -84,8 +84,10 @@ def test_error_rates_are_alike_at_every_threshold_on_new_rows(estimator):
     assert widest_gap(score(model, rows, groups), y, groups) < 0.06
     assert model.score(rows, y, sensitive_features=groups) > 0.75
     certain = model.with_options(method="quantiles")
-    limit = float(certain.channel_.frechet_gap) + 0.03
+    # What no increasing maps can mend, and the same noise.
+    limit = float(certain.channel_.frechet_gap) + 0.06
     assert widest_gap(score(certain, rows, groups), y, groups) < limit
+    assert widest_gap(raw, y, groups) > limit
     blind = model.with_options(method="blind", bins=(16, 4))
     guessed = blind.predict_proba(rows)[:, 1]
     assert widest_gap(guessed, y, groups) < 0.08
