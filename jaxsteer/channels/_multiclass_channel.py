@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._errors import (
+    check_choice,
     check_codes,
     check_finite,
     check_same_length,
@@ -23,7 +24,7 @@ from jaxsteer._errors import (
 )
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
-from jaxsteer.channels._channel_rows import channel_rows, class_law
+from jaxsteer.channels._channel_rows import ChannelRows, channel_rows, class_law
 from jaxsteer.channels._class_kernels import common_experiment
 from jaxsteer.channels._held_scores import held_scores, in_precision_of
 from jaxsteer.channels._row_draws import draw_uniform
@@ -33,6 +34,7 @@ from jaxsteer.channels._score_tree import (
     find_bins_on_host,
     fit_score_tree,
 )
+from jaxsteer.channels._soft_labels import soft_labels
 
 
 @register_dataclass
@@ -185,6 +187,13 @@ def _utility(utility: ArrayLike | None, n_classes: int) -> np.ndarray:
     return table
 
 
+def _expected_labels(rows: ChannelRows, mine: np.ndarray, n_classes: int) -> np.ndarray:
+    """Labels ``[m, K]`` of a group's rows as a regression on their scores expects them."""
+    score = rows.score[mine]
+    columns = np.log(score) if (rows.score > 0).all() else score
+    return soft_labels(columns, rows.label[mine], rows.weights[mine], n_classes)
+
+
 def multiclass_channel(
     score: Float[ArrayLike, "n K"],
     label: Int[ArrayLike, " n"],
@@ -194,6 +203,7 @@ def multiclass_channel(
     weights: Float[ArrayLike, " n"] | None = None,
     *,
     n_groups: int | None = None,
+    counts: str = "hard",
 ) -> MulticlassChannel:
     """Fit the channel whose atoms are exactly fair for every cost, for ``K`` classes.
 
@@ -211,9 +221,9 @@ def multiclass_channel(
 
     Exact in sample, in expectation over the randomness; on new rows up to sampling
     error, which grows with the bins: give it out-of-fold scores, and few bins for small
-    cells. Cost: ``O(n K log B)`` for the trees and one sparse program of ``G B T``
-    variables (seconds at ``B = 64, K = 28``). Not differentiable. Where several
-    experiments have the highest utility, the solver's choice stands.
+    cells, or ``counts="soft"``. Cost: ``O(n K log B)`` for the trees and one sparse
+    program of ``G B T`` variables (seconds at ``B = 64, K = 28``). Not differentiable.
+    Where several experiments have the highest utility, the solver's choice stands.
 
     Args:
         score: ``[n, K]`` finite scores of any base learner, one column a class, such as
@@ -227,6 +237,12 @@ def multiclass_channel(
         weights: ``[n]`` non-negative sample weights, or None; they enter the laws, not
             the bins.
         n_groups: ``G``; None takes the largest code plus one.
+        counts: "hard" counts the labels in each bin, and is exact in sample. "soft"
+            adds up what a ridge multinomial regression of the group's labels on its
+            scores (their logarithms, where all are positive) expects: no longer exact
+            in sample, where `gap` says by how much, but free of the noise that the
+            program exploits; in simulations of 3 and 6 classes the gaps on new rows
+            were the smaller ones, at a higher accuracy.
 
     Returns:
         The channel.
@@ -252,6 +268,7 @@ def multiclass_channel(
         leads there; Torgersen 1991, chapter 6: for more than two classes there is no
         lattice. Heckbert 1982 (median cut) for the bins.
     """
+    check_choice("counts", counts, ("hard", "soft"))
     n_classes = _check_columns(score)
     table = _utility(utility, n_classes)
     rows = channel_rows(
@@ -262,15 +279,19 @@ def multiclass_channel(
         raise ValueError(f"bins={bins} must be at least the {n_classes} classes.")
     n_groups = int(rows.counts.shape[1])
     trees = []
-    masses = np.zeros((n_groups, n_classes, bins))
+    masses, soft = np.zeros((2, n_groups, n_classes, bins))
     for code in range(n_groups):
         mine = rows.group == code
         tree, bin_of = fit_score_tree(rows.score[mine], bins)
         trees.append(tree)
         np.add.at(masses[code], (rows.label[mine], bin_of), rows.weights[mine])
+        if counts == "soft":
+            expected = _expected_labels(rows, mine, n_classes)
+            np.add.at(soft[code].T, bin_of, expected * rows.weights[mine, None])
     laws = masses / masses.sum(-1, keepdims=True)
     mix = class_law(rows.label, rows.weights, n_classes)
-    kernels, atoms = common_experiment(laws, mix[:, None] * table)
+    held = laws if counts == "hard" else soft / soft.sum(-1, keepdims=True)
+    kernels, atoms = common_experiment(held, mix[:, None] * table)
     delivered = laws @ kernels
     away = np.abs(delivered[:, None] - delivered).sum(-1) / 2
     joint = mix[:, None] * atoms

@@ -200,15 +200,19 @@ def draw_atoms(
     kernels: Array, atom_scores: Array, rows: Array, uniform: Array
 ) -> Array:
     """Draw an atom for each row by inverting its kernel row's distribution."""
-    steps = jnp.cumsum(kernels, -1).reshape(-1, kernels.shape[-1])
+    table = kernels.reshape(-1, kernels.shape[-1])
 
     def pick(item):
         row, u = item
-        atom = jnp.sum(steps[row] <= u * steps[row, -1])
-        return atom_scores[jnp.minimum(atom, steps.shape[1] - 1)]
+        steps = jnp.cumsum(table[row])
+        atom = jnp.sum(steps <= u * steps[-1])
+        return atom_scores[jnp.minimum(atom, steps.shape[0] - 1)]
 
-    uniform = uniform.astype(kernels.dtype)
-    drawn = jax.lax.map(pick, (rows, uniform), batch_size=min(CHUNK, len(rows)))
+    items = rows, uniform.astype(kernels.dtype)
+    if len(rows) <= CHUNK:
+        drawn = jax.vmap(pick)(items)
+    else:
+        drawn = jax.lax.map(pick, items, batch_size=CHUNK)
     return jnp.where(rows >= 0, drawn, jnp.nan)
 
 

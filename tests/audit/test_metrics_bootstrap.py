@@ -299,7 +299,7 @@ def test_the_largest_gaps_have_reflected_intervals():
         plain = summarize(jnp.asarray(value), drawn, 0.95, 9)
         np.testing.assert_allclose([plain.low, plain.high], ends, atol=TOL)
         found = summarize(jnp.asarray(value), drawn, 0.95, 9, reflected=True)
-        low, high = max(0, 2 * value - tails[1]), min(1, 2 * value - tails[0])
+        low, high = np.clip(2 * value - tails[::-1], 0, 1)
         np.testing.assert_allclose(found.low, low, atol=TOL)
         np.testing.assert_allclose(found.high, max(value, high), atol=TOL)
     reflected = {name for name, metric in METRICS.items() if metric.reflected}
