@@ -80,8 +80,8 @@ def bootstrap(
     is 0 such an interval lies above 0: it shows the noise of the figure, and is no test
     of fairness. The largest gaps over all thresholds get basic intervals instead,
     reflected about the value (at a fifth of the tails) and cut at 0: in simulations
-    with 150 to 6,000 rows a cell 95% intervals held true gaps of .05 and .1 in COVER of
-    100 cases, percentiles a gap of .05 in PERC (benchmarks/bench_gap_intervals.py).
+    with 150 to 1,200 rows a cell 95% intervals held true gaps of .05 and .1 in 92 to 96
+    of 100 cases, percentiles in 0 to 74 (benchmarks/bench_gap_intervals.py).
     `chance_level` says what a figure would be if the groups had nothing to do with it.
 
     Args:

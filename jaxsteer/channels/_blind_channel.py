@@ -20,7 +20,11 @@ from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 from jaxsteer.channels._blind_kernel import most_informative
 from jaxsteer.channels._channel_rows import ChannelRows, channel_rows, class_law
-from jaxsteer.channels._held_scores import held_scores, in_precision_of
+from jaxsteer.channels._held_scores import (
+    held_scores,
+    in_precision_of,
+    traced_precision,
+)
 from jaxsteer.channels._roc import concave_hull, lower_envelope, roc_points
 from jaxsteer.channels._roc_channel import CERTAIN, draw_atoms
 from jaxsteer.channels._row_draws import draw_uniform
@@ -125,10 +129,12 @@ class BlindChannel:
             return _find_cells(np, edges, held)
         for value in values:
             check_finite("score", value)
-        dtype = self.kernel.dtype
-        cast = [jnp.asarray(value, dtype) for value in values]
-        edges = [jnp.asarray(e, dtype) for e in self.edges]
-        finite = jnp.all(jnp.isfinite(jnp.stack(cast)), 0)
+        dtypes = [traced_precision(value, self.kernel.dtype) for value in values]
+        pairs = zip(values, self.edges, dtypes, strict=True)
+        cast, edges = zip(
+            *((jnp.asarray(v, d), jnp.asarray(e, d)) for v, e, d in pairs), strict=True
+        )
+        finite = jnp.all(jnp.stack([jnp.isfinite(v) for v in cast]), 0)
         return jnp.where(finite, _find_cells(jnp, edges, cast), -1)
 
 

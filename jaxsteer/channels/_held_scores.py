@@ -64,3 +64,9 @@ def in_precision_of(score: Any, fitted: Any) -> np.ndarray:
         return held
     with np.errstate(over="ignore"):
         return held.astype(dtype).astype(np.float64)
+
+
+def traced_precision(score: Any, default: Any) -> Any:
+    """Return the dtype in which traced scores are compared: theirs, if it is a float."""
+    dtype = jnp.result_type(score)
+    return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.dtype(default)

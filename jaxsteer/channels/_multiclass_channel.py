@@ -26,7 +26,11 @@ from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 from jaxsteer.channels._channel_rows import ChannelRows, channel_rows, class_law
 from jaxsteer.channels._class_kernels import common_experiment
-from jaxsteer.channels._held_scores import held_scores, in_precision_of
+from jaxsteer.channels._held_scores import (
+    held_scores,
+    in_precision_of,
+    traced_precision,
+)
 from jaxsteer.channels._row_draws import draw_uniform
 from jaxsteer.channels._score_tree import (
     ScoreTree,
@@ -112,7 +116,7 @@ class MulticlassChannel:
         if is_concrete(score, group, self.thresholds):
             return _pick(self.kernels, self._rows_on_host(score, group), uniform)
         check_finite("score", score)
-        score = jnp.asarray(score, self.kernels.dtype)
+        score = jnp.asarray(score, traced_precision(score, self.kernels.dtype))
         found = self._rows(score, jnp.asarray(group))
         return _pick(self.kernels, found, uniform)
 

@@ -22,7 +22,11 @@ from jaxsteer._errors import (
 )
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int
-from jaxsteer.channels._held_scores import held_scores, in_precision_of
+from jaxsteer.channels._held_scores import (
+    held_scores,
+    in_precision_of,
+    traced_precision,
+)
 from jaxsteer.channels._isotonic import isotonic_knots, isotonic_knots_traced
 from jaxsteer.channels._quantile_curves import (
     frechet_gap,
@@ -90,10 +94,13 @@ class ScoreMap:
         if is_concrete(score, group, self.knots, self.levels):
             return jnp.asarray(self._on_host(score, group))
         dtype = jnp.result_type(self.levels, jnp.float32)
-        score, group = jnp.asarray(score, dtype), jnp.asarray(group)
+        own = traced_precision(score, dtype)
+        # Knots are rounded as the score is, then both are taken at full width.
+        knots = jnp.asarray(self.knots, own).astype(dtype)
+        score, group = jnp.asarray(score, own).astype(dtype), jnp.asarray(group)
         mapped = jax.vmap(
             lambda knots, levels: jnp.interp(score, knots, levels)
-        )(jnp.asarray(self.knots, dtype), jnp.asarray(self.levels, dtype))  # fmt: skip
+        )(knots, jnp.asarray(self.levels, dtype))  # fmt: skip
         n_groups = mapped.shape[0]
         code = jnp.clip(group, 0, n_groups - 1).astype(jnp.int32)
         found = jnp.take_along_axis(mapped, code[None], 0)[0]

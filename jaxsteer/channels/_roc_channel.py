@@ -28,7 +28,11 @@ from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 from jaxsteer.channels._channel_rows import channel_rows, class_law
 from jaxsteer.channels._entropic_meet import entropic_meet
-from jaxsteer.channels._held_scores import held_scores, in_precision_of
+from jaxsteer.channels._held_scores import (
+    held_scores,
+    in_precision_of,
+    traced_precision,
+)
 from jaxsteer.channels._isotonic import isotonic_knots
 from jaxsteer.channels._kernel import degrading_kernel
 from jaxsteer.channels._quantiles import ScoreMap, balanced_quantiles
@@ -169,7 +173,7 @@ class RocChannel:
         if is_concrete(score, group, self.edges):
             return _rows_on_host(score, group, self.edges)
         check_finite("score", score)
-        dtype = jnp.result_type(self.kernels)
+        dtype = traced_precision(score, self.kernels.dtype)
         score, group = jnp.asarray(score, dtype), jnp.asarray(group)
         n_groups, n_bins = self.kernels.shape[:2]
 

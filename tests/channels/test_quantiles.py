@@ -73,11 +73,11 @@ def test_the_largest_gap_is_the_frechet_distance(n_groups, decimals):
         fpr, tpr = curve(score[group == a], label[group == a]).T
         heights.append(np.interp(at, (fpr + tpr) / 2, tpr - fpr))
     expected = np.max(np.max(heights, 0) - np.min(heights, 0)) / 2
-    assert 0 <= fair.frechet_gap - expected < 1e-3
+    assert -10 * EPS <= fair.frechet_gap - expected < 1e-3
     np.testing.assert_allclose(
         np.asarray(fair.roc).mean(-1),
         np.tile(np.linspace(0, 1, 257), (n_groups, 1)),
-        atol=10 * EPS,
+        atol=max(10 * EPS, 1e-12),
     )
 
 
