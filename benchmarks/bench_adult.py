@@ -1,7 +1,8 @@
 """The comparison table on census income (Adult), for the README.
 
 Fitted on the 32,561 published training rows and measured on the 16,281 test rows, once
-with logistic regression and once with boosted trees; nothing is tuned. Writes
+with logistic regression and once with boosted trees; nothing is tuned. One seed of the
+folds; ``bench_fair_scores.py`` has five, with their spread. Writes
 ``benchmarks/results/adult.json`` and ``adult.md`` beside it, with machine and versions.
 
     python benchmarks/bench_adult.py            # the full table

@@ -16,13 +16,18 @@ from jaxsteer.audit import (
 )
 from jaxsteer.audit import metrics as metrics
 from jaxsteer.channels import (
+    BlindChannel,
     EntropicMeet,
     MulticlassChannel,
     RocChannel,
+    ScoreMap,
+    balanced_quantiles,
+    blind_channel,
     entropic_meet,
     gaussian_channel,
     multiclass_channel,
     roc_channel,
+    smooth_balanced_quantiles,
 )
 from jaxsteer.families import (
     Bernoulli,
@@ -90,6 +95,7 @@ __all__ = [
     "AffineMap",
     "Bernoulli",
     "Beta",
+    "BlindChannel",
     "Categorical",
     "ConjugatedMap",
     "DiagonalMap",
@@ -114,14 +120,17 @@ __all__ = [
     "Product",
     "Rayleigh",
     "RocChannel",
+    "ScoreMap",
     "SolveError",
     "Status",
     "Steering",
     "TransformedNormal",
     "VonMises",
     "Weibull",
+    "balanced_quantiles",
     "baselines",
     "bayes_rates",
+    "blind_channel",
     "certificate",
     "encode_labels",
     "entropic_meet",
@@ -167,5 +176,6 @@ __all__ = [
     "nearest_ideal_batch",
     "price_of_fairness",
     "roc_channel",
+    "smooth_balanced_quantiles",
     "solvers",
 ]

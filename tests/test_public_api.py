@@ -37,6 +37,7 @@ CONTRACT = (
     "Normal MultivariateNormal DiagonalNormal LogNormal MultivariateLogNormal "
     "TransformedNormal kl_divergence kl_normal kl_multivariate_normal Population "
     "fit_population nearest_ideal Steering gaussian_channel roc_channel RocChannel "
+    "balanced_quantiles ScoreMap blind_channel multiclass_channel "
     "AffineMap Status metrics baselines moments estimators datasets plots"
 )
 
@@ -91,7 +92,9 @@ def test_importing_computes_nothing_and_stays_light():
             "x label group family shrinkage weights",
         ),
         (js.gaussian_channel, "pop subspace reference"),
-        (js.roc_channel, "score label group bins weights n_groups"),
+        (js.balanced_quantiles, "score label group class_weight weights"),
+        (js.blind_channel, "score group_probability label group"),
+        (js.roc_channel, "score label group bins tolerance weights"),
     ],
 )
 def test_signatures_are_the_contracts(function, names):

@@ -34,6 +34,9 @@ class Metric:
         compares: whether it compares groups, and so needs two of them.
         classes: for a metric on scores, the classes whose curves it reads.
         per_class: whether its value is `[K]` and not a scalar.
+        reflected: whether its interval is a basic one, reflected about the value. The
+            largest of many noisy differences is biased upwards, and resampling adds the
+            bias a second time: percentiles of it lie beside a small true gap.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Metric:
     compares: bool = True
     classes: tuple[int, ...] = ()
     per_class: bool = False
+    reflected: bool = False
 
     @property
     def on_scores(self) -> bool:

@@ -43,13 +43,25 @@ def _auc(curve: dict[int, Float[Array, "G n"]], ties: Ties) -> Float[Array, ""]:
 
 
 SUP_TPR_GAP = Metric(
-    name="sup_tpr_gap", support="ones", formula=_sup_tpr_gap, classes=(1,)
+    name="sup_tpr_gap",
+    support="ones",
+    formula=_sup_tpr_gap,
+    classes=(1,),
+    reflected=True,
 )
 SUP_FPR_GAP = Metric(
-    name="sup_fpr_gap", support="zeros", formula=_sup_fpr_gap, classes=(0,)
+    name="sup_fpr_gap",
+    support="zeros",
+    formula=_sup_fpr_gap,
+    classes=(0,),
+    reflected=True,
 )
 SUP_DP_GAP = Metric(
-    name="sup_dp_gap", support="groups", formula=_sup_dp_gap, classes=(0, 1)
+    name="sup_dp_gap",
+    support="groups",
+    formula=_sup_dp_gap,
+    classes=(0, 1),
+    reflected=True,
 )
 AUC = Metric(
     name="auc", support="classes", formula=_auc, classes=(0, 1), compares=False

@@ -11,13 +11,15 @@ tracing, where nothing can be raised, the metric is NaN, as it is for codes out 
 range, NaN scores and negative weights.
 
 These are measurements on the rows given. They estimate the rates of the population
-that the rows were drawn from, and `bootstrap` says how closely.
+that the rows were drawn from, and `bootstrap` says how closely. `chance_level` says what
+they would be if the groups had nothing to do with them.
 """
 
 from __future__ import annotations
 
 from jaxsteer.audit._accuracy import accuracy, balanced_accuracy
 from jaxsteer.audit._bootstrap import bootstrap
+from jaxsteer.audit._chance import ChanceLevel, chance_level
 from jaxsteer.audit._interval import Interval
 from jaxsteer.audit._odds import equal_opportunity, equalized_odds
 from jaxsteer.audit._parity import demographic_parity
@@ -25,11 +27,13 @@ from jaxsteer.audit._scores import auc, sup_gap
 from jaxsteer.audit._tpr_gap import tpr_gap, tpr_gap_per_class
 
 __all__ = [
+    "ChanceLevel",
     "Interval",
     "accuracy",
     "auc",
     "balanced_accuracy",
     "bootstrap",
+    "chance_level",
     "demographic_parity",
     "equal_opportunity",
     "equalized_odds",

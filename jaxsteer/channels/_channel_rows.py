@@ -5,24 +5,22 @@ from __future__ import annotations
 import warnings
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._errors import (
     check_codes,
-    check_finite,
     check_same_length,
     check_weights,
     is_concrete,
 )
+from jaxsteer.channels._held_scores import held_scores
 
 
 class ChannelRows(NamedTuple):
     """Rows of positive weight, in NumPy.
 
     Attributes:
-        score: ``[m]`` or ``[m, K]``, rounded to the precision that `transport` will
-            compare them in.
+        score: ``[m]`` or ``[m, K]``, float64, none rounded.
         label: ``[m]`` class codes.
         group: ``[m]`` group codes.
         weights: ``[m]`` positive weights.
@@ -68,7 +66,7 @@ def channel_rows(
             f"call it outside jit; its transport works inside."
         )
     check_same_length(score=score, label=label, group=group)
-    check_finite("score", score)
+    held = held_scores("score", score)
     check_codes("label", label, n_classes)
     n_groups = check_codes("group", group, n_groups)
     if n_groups < 2:
@@ -99,7 +97,6 @@ def channel_rows(
         )
     # A bin without mass would have an arbitrary kernel row.
     some = weights > 0
-    held = np.asarray(jnp.asarray(score), float)
     return ChannelRows(held[some], label[some], group[some], weights[some], counts)
 
 

@@ -7,7 +7,11 @@ positive rate, true positive rate), from (0, 0) to (1, 1), both non-decreasing.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
+
+_ROUNDING = 1e-12
 
 
 def roc_points(negative: np.ndarray, positive: np.ndarray) -> np.ndarray:
@@ -66,3 +70,54 @@ def lower_envelope(curves: list[np.ndarray]) -> np.ndarray:
         knots = np.concatenate([np.zeros((1, 2)), knots])
     knots[-1] = 1.0
     return concave_hull(knots)
+
+
+def turned_height(curve: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """``TPR - FPR`` of a curve where ``(FPR + TPR) / 2`` is each share."""
+    return np.interp(share, curve.mean(1), curve[:, 1] - curve[:, 0])
+
+
+def heights_within(
+    hulls: list[np.ndarray],
+    code: int,
+    share: np.ndarray,
+    tolerance: float,
+    own: np.ndarray | None = None,
+) -> np.ndarray:
+    """A group's best curve that is no further than `tolerance` from another's.
+
+        h_a^eps = min(h_a, min_b h_b + 2 eps)
+
+    in turned coordinates ``u = (FPR + TPR) / 2`` and ``h = TPR - FPR``. At a common
+    ``u`` rates differ by half of what heights do, so by at most eps. Whatever has gaps of
+    at most eps at every threshold lies below these curves, taken of the hulls, in every
+    group.
+
+    A hull pools bins, and splitting them up again over common shares is random. Where a
+    group's own curve, from one touch of its hull to the next, lies between the least of
+    the hulls and the limit, that stretch is taken as it is: no bin of it need be split.
+
+    Args:
+        hulls: Knots ``[m, 2]`` of every group's concave hull.
+        code: The group.
+        share: ``[R]`` values of ``u``.
+        tolerance: ``eps``.
+        own: Knots of the group's curve itself, turning at `share` only, or None to take
+            the hull everywhere.
+
+    Returns:
+        ``[R]`` heights of a curve to which the group's score can be degraded.
+    """
+    least = np.min([turned_height(hull, share) for hull in hulls], 0)
+    best, limit = turned_height(hulls[code], share), least + 2 * tolerance
+    heights = np.minimum(best, limit)
+    if own is None:
+        return heights
+    raw = turned_height(own, share)
+    within = (raw >= least - _ROUNDING) & (raw <= limit + _ROUNDING)
+    (touches,) = np.nonzero(raw >= best - _ROUNDING)
+    for start, end in itertools.pairwise(touches.tolist()):
+        stretch = slice(start, end + 1)
+        if within[stretch].all():
+            heights[stretch] = raw[stretch]
+    return heights

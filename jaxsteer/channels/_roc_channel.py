@@ -5,6 +5,8 @@ The most informative experiment to which every group's can be degraded has the R
 ``min_a R_a`` (Blackwell's order of dichotomies is a lattice). A random kernel per group
 maps its score bins to the atoms of that experiment, so that given the label the atom has
 one law in every group: every threshold, cost and later classifier has equal error rates.
+With a tolerance every group keeps more of its own curve, and from the Frechet distance of
+the curves on nothing is random: the balanced quantiles are within it.
 """
 
 from __future__ import annotations
@@ -20,19 +22,36 @@ from jaxsteer._errors import (
     check_codes,
     check_finite,
     check_same_length,
+    is_concrete,
 )
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 from jaxsteer.channels._channel_rows import channel_rows, class_law
 from jaxsteer.channels._entropic_meet import entropic_meet
+from jaxsteer.channels._held_scores import (
+    held_scores,
+    in_precision_of,
+    traced_precision,
+)
+from jaxsteer.channels._isotonic import isotonic_knots
 from jaxsteer.channels._kernel import degrading_kernel
-from jaxsteer.channels._roc import concave_hull, lower_envelope, roc_points
+from jaxsteer.channels._quantiles import ScoreMap, balanced_quantiles
+from jaxsteer.channels._roc import (
+    concave_hull,
+    heights_within,
+    lower_envelope,
+    roc_points,
+)
+from jaxsteer.channels._row_draws import draw_uniform
 from jaxsteer.solvers import Status
 
 METHODS = ("linear_program", "entropic")
 
 # Rows drawn at a time: each needs its kernel row, so memory is CHUNK * atoms.
 CHUNK = 65_536
+
+# A kernel row with less than this outside its likeliest atom is not random.
+CERTAIN = 1e-9
 
 
 @register_dataclass
@@ -41,22 +60,29 @@ class RocChannel:
     """Kernels from each group's score bins to common atoms.
 
     Attributes:
-        edges: ``[G, B - 1]`` inner bin edges of each group's scores; a group with fewer
-            distinct scores is padded with infinity.
+        edges: ``[G, B - 1]`` inner bin edges of each group's scores, float64; a group
+            with fewer distinct scores is padded with infinity.
         kernels: ``[G, B, T]`` rows on the simplex, ``P(atom | bin, group)``.
         atom_scores: ``[T]`` ``P(Y = 1 | atom)`` under the sample's class shares,
             increasing.
-        atoms: ``[2, T]`` law of the atom given class 0 and 1, in every group.
-        roc: ``[T + 1, 2]`` knots (false, true positive rate) of the meet curve.
+        atoms: ``[2, T]`` law of the atom given class 0 and 1: in every group, or over
+            all groups where there is a tolerance.
+        roc: ``[T + 1, 2]`` knots (false, true positive rate) of those atoms' curve: the
+            meet, where there is no tolerance.
         hulls: Knots ``[m, 2]`` of each group's own concave ROC hull.
         gap: ``[]`` largest difference between two groups' TPR or FPR over all
             thresholds, in sample and in expectation over the randomness.
         slack: ``[]`` largest difference between the law of the atom that a group's
-            kernel delivers and `atoms`.
+            kernel delivers and the one that it was to deliver.
         cell_counts: ``[2, G]`` rows of each class and group behind the curves.
+        frechet_gap: ``[]`` what the best increasing maps reach without randomness
+            (:attr:`ScoreMap.frechet_gap`); a tolerance of it or more needs no key.
+        random_share: ``[]`` share of the rows (by weight) whose answer is random.
+        score_map: Where the tolerance needs no randomness, the
+            :class:`ScoreMap` that `transport` uses instead of the kernels; else None.
     """
 
-    edges: Float[Array, "G B-1"]
+    edges: Float[ArrayLike, "G B-1"]
     kernels: Float[Array, "G B T"]
     atom_scores: Float[Array, " T"]
     atoms: Float[Array, "2 T"]
@@ -65,6 +91,9 @@ class RocChannel:
     gap: Float[Array, ""]
     slack: Float[Array, ""]
     cell_counts: Int[Array, "2 G"]
+    frechet_gap: Float[Array, ""]
+    random_share: Float[Array, ""]
+    score_map: ScoreMap | None = None
 
     def transport(
         self,
@@ -72,30 +101,47 @@ class RocChannel:
         group: Int[ArrayLike, " n"],
         *,
         key: Key[Array, ""] | None = None,
+        draw: str = "key",
+        rows: ArrayLike | None = None,
     ) -> Float[Array, " n"]:
         """Return exactly fair scores, drawn at random.
 
         Args:
             score: ``[n]`` scores of the same learner; beyond the range seen at fit time
-                they count as the nearest bin.
+                they count as the nearest bin. On concrete rows they are compared in
+                their own precision, inside ``jit`` in that of the trace.
             group: ``[n]`` group codes.
-            key: The randomness; the same key gives the same scores.
+            key: The randomness; the same key gives the same scores. Not needed where
+                `score_map` is set.
+            draw: "key" draws one number a place: the answers to one key depend on the
+                order of the rows, and two calls of one row each with one key make the
+                same draw. "row" draws from a hash of the row under the key: equal rows
+                get equal answers, asking again changes nothing, and one row a call is as
+                good as a batch. Keep one secret key for as long as answers should stay.
+            rows: ``[n]`` ids (numbers or text) or ``[n, d]`` features that tell rows
+                apart, with draw="row"; None takes the score and the group. Rows that
+                are alike share a draw, so the finer, the closer to exact.
 
         Returns:
             ``[n]`` scores in [0, 1], the posterior of the drawn atom; NaN for unknown
             codes under ``jit``.
 
         Raises:
-            ValueError: If the key is missing, a code is unknown or a score is not
-                finite.
+            ValueError: If the key is missing, a code is unknown, a score is not finite,
+                or `rows` are given without draw="row".
         """
+        if self.score_map is not None:
+            return self.score_map.calibrate(self.score_map.transport(score, group))
         if key is None:
             raise ValueError(
                 "key is missing: equal error rates at every threshold need randomness; "
                 "pass key=jax.random.key(seed), or call expected_score for a score that "
-                "is deterministic and only approximately fair."
+                "is deterministic and only approximately fair. "
+                "jaxsteer.balanced_quantiles is the best that needs no key."
             )
-        return _draw(self, self._rows(score, group), key)
+        found = self._rows(score, group)
+        uniform = draw_uniform(key, draw, rows, score, group)
+        return draw_atoms(self.kernels, self.atom_scores, found, uniform)
 
     def expected_score(
         self, score: Float[ArrayLike, " n"], group: Int[ArrayLike, " n"]
@@ -104,6 +150,8 @@ class RocChannel:
 
         The mean over the atoms tells more than an atom, and how much more differs
         between groups; measure its gaps before relying on it.
+        :func:`jaxsteer.balanced_quantiles` is deterministic too, with gaps that no
+        other increasing maps can beat.
 
         Args:
             score: ``[n]`` scores.
@@ -112,6 +160,8 @@ class RocChannel:
         Returns:
             ``[n]`` scores in [0, 1].
         """
+        if self.score_map is not None:
+            return self.transport(score, group)
         rows = self._rows(score, group)
         table = (self.kernels @ self.atom_scores).reshape(-1)
         return jnp.where(rows >= 0, table[rows], jnp.nan)
@@ -120,8 +170,11 @@ class RocChannel:
         """Row of the flattened kernels that each sample uses; -1 for unknown codes."""
         check_same_length(score=score, group=group)
         check_codes("group", group, self.kernels.shape[0])
+        if is_concrete(score, group, self.edges):
+            return _rows_on_host(score, group, self.edges)
         check_finite("score", score)
-        score, group = jnp.asarray(score, self.edges.dtype), jnp.asarray(group)
+        dtype = traced_precision(score, self.kernels.dtype)
+        score, group = jnp.asarray(score, dtype), jnp.asarray(group)
         n_groups, n_bins = self.kernels.shape[:2]
 
         def visit(rows, item):
@@ -131,30 +184,47 @@ class RocChannel:
 
         start = jnp.full(score.shape, -1, jnp.int32)
         codes = jnp.arange(n_groups, dtype=jnp.int32)
-        rows, _ = jax.lax.scan(visit, start, (codes, self.edges))
+        rows, _ = jax.lax.scan(visit, start, (codes, jnp.asarray(self.edges, dtype)))
         return jnp.where(jnp.isfinite(score), rows, -1)
 
 
+def _rows_on_host(score, group, edges) -> np.ndarray:
+    held, codes = held_scores("score", score), np.asarray(group)
+    edges = in_precision_of(score, edges)
+    rows = np.empty(held.shape, np.int32)
+    for code in np.unique(codes):
+        mine = codes == code
+        found = np.searchsorted(edges[code], held[mine], side="right")
+        rows[mine] = code * (edges.shape[1] + 1) + found
+    return rows
+
+
 @jax.jit
-def _draw(channel: RocChannel, rows: Array, key: Array) -> Array:
+def draw_atoms(
+    kernels: Array, atom_scores: Array, rows: Array, uniform: Array
+) -> Array:
     """Draw an atom for each row by inverting its kernel row's distribution."""
-    kernels = channel.kernels
-    steps = jnp.cumsum(kernels, -1).reshape(-1, kernels.shape[-1])
-    draw = jax.random.uniform(key, rows.shape, kernels.dtype)
+    table = kernels.reshape(-1, kernels.shape[-1])
 
     def pick(item):
         row, u = item
-        atom = jnp.sum(steps[row] <= u * steps[row, -1])
-        return channel.atom_scores[jnp.minimum(atom, steps.shape[1] - 1)]
+        steps = jnp.cumsum(table[row])
+        atom = jnp.sum(steps <= u * steps[-1])
+        return atom_scores[jnp.minimum(atom, steps.shape[0] - 1)]
 
-    drawn = jax.lax.map(pick, (rows, draw), batch_size=min(CHUNK, len(rows)))
+    items = rows, uniform.astype(kernels.dtype)
+    if len(rows) <= CHUNK:
+        drawn = jax.vmap(pick)(items)
+    else:
+        drawn = jax.lax.map(pick, items, batch_size=CHUNK)
     return jnp.where(rows >= 0, drawn, jnp.nan)
 
 
-def _edges(score: np.ndarray, bins: int) -> np.ndarray:
-    """Distinct inner quantiles; an edge is the lowest score of the bin above it."""
-    inner = np.quantile(score, np.arange(1, bins) / bins, method="higher")
-    return np.unique(inner[inner > score.min()])
+def _edges(knots: np.ndarray, levels: np.ndarray, bins: int) -> np.ndarray:
+    """Lowest scores of the bins above the first, equal in class-balanced mass."""
+    at = np.searchsorted(levels, np.arange(1, bins) / bins)
+    inner = knots[np.minimum(at, len(knots) - 1)]
+    return np.unique(inner[inner > knots[0]])
 
 
 def _linear_program(
@@ -164,6 +234,59 @@ def _linear_program(
     # Lowest scores first, as the bins are.
     atoms = np.diff(lower_envelope(hulls), axis=0).T[:, ::-1]
     return np.stack([degrading_kernel(law, atoms, mix)[0] for law in laws]), atoms
+
+
+def _tolerant(
+    laws: np.ndarray, hulls: list[np.ndarray], mix: np.ndarray, tolerance: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Kernels ``[G, B, T]`` to each group's curve within the tolerance, and its laws.
+
+    An atom is an interval of the share ``u``, with the laws ``[G, 2, T]``. The intervals
+    are the groups' own bins where these lie at one share in every group, to a quarter of
+    the tolerance, so that a bin need not be split where its group keeps its own curve.
+    """
+    curves = [roc_points(*law) for law in laws]
+    shares = np.stack([curve.mean(1) for curve in curves])
+    apart = np.ptp(shares, axis=0).max()
+    aligned = apart <= tolerance / 4 and np.diff(shares).min() > 0
+    if aligned:
+        # At shares that differ by `apart` rates can differ by twice of it more.
+        tolerance -= 2 * apart
+    else:
+        common = np.linspace(0.0, 1.0, laws.shape[-1] + 1)
+        shares = np.broadcast_to(common, shares.shape)
+    heights = [
+        heights_within(hulls, code, share, tolerance, curves[code] if aligned else None)
+        for code, share in enumerate(shares)
+    ]
+    rise, width = np.diff(heights), np.diff(shares)
+    goals = np.stack([width - rise / 2, width + rise / 2], 1)[..., ::-1]
+    # Rounding below 0 where a curve runs along an axis.
+    goals = np.maximum(goals, 0.0)
+    goals /= goals.sum(-1, keepdims=True)
+    pairs = zip(laws, goals, strict=True)
+    return np.stack([degrading_kernel(law, goal, mix)[0] for law, goal in pairs]), goals
+
+
+def _deterministic(
+    score_map: ScoreMap, edges: np.ndarray, bins: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Kernels of zeros and ones from the bins to equal cells of the mapped score.
+
+    A summary of the map at the resolution of the bins, for those who read the fields.
+    """
+    kernels = np.zeros((*edges.shape[:1], bins, bins))
+    for code, inner in enumerate(edges):
+        starts = np.concatenate([[-np.inf], inner])
+        knots, levels = score_map.knots[code], score_map.levels[code]
+        # The knot in the middle of a bin; bins without scores take the last one's.
+        ends = np.append(np.searchsorted(knots, starts[1:]), len(knots))
+        middle = (np.searchsorted(knots, starts) + ends) // 2
+        at = levels[np.minimum(middle, len(knots) - 1)]
+        cell = np.minimum((at * bins).astype(int), bins - 1)
+        kernels[code, np.arange(bins), cell] = 1
+    atom_scores = score_map.calibrate((np.arange(bins) + 0.5) / bins)
+    return kernels, np.asarray(atom_scores, float)
 
 
 def _entropic(masses: np.ndarray, temperature: float) -> tuple[np.ndarray, np.ndarray]:
@@ -185,9 +308,10 @@ def roc_channel(
     score: Float[ArrayLike, " n"],
     label: Int[ArrayLike, " n"],
     group: Int[ArrayLike, " n"],
-    bins: int = 60,
-    weights: Float[ArrayLike, " n"] | None = None,
     *,
+    bins: int = 60,
+    tolerance: float = 0.0,
+    weights: Float[ArrayLike, " n"] | None = None,
     n_groups: int | None = None,
     method: str = "linear_program",
     temperature: float | None = None,
@@ -204,7 +328,12 @@ def roc_channel(
         score: ``[n]`` finite scores of any base learner, higher for class 1.
         label: ``[n]`` class codes 0 and 1.
         group: ``[n]`` group codes 0..G-1, any number of groups.
-        bins: Quantile bins of each group's scores.
+        bins: Bins of each group's scores, of equal mass when both classes weigh 1/2.
+        tolerance: Largest gap that is allowed, in sample: each group then keeps the most
+            of its own curve that any channel within the gap can give it, and fewer
+            answers are random. 0 is exact; from `frechet_gap` on the answer is that of
+            :func:`jaxsteer.balanced_quantiles` (calibrated) and `transport` needs no
+            key. Only with method="linear_program".
         weights: ``[n]`` non-negative sample weights, or None.
         n_groups: ``G``; None takes the largest code plus one.
         method: "linear_program" reaches the meet itself, with as many atoms as it has
@@ -244,37 +373,67 @@ def roc_channel(
             f"temperature={temperature} has no meaning for method={method!r}; pass "
             f"method='entropic', or leave it out."
         )
+    if not (0 <= tolerance <= 1) or (tolerance > 0 and method == "entropic"):
+        raise ValueError(
+            f"tolerance={tolerance} must lie in [0, 1], and above 0 it needs "
+            f"method='linear_program'."
+        )
     rows = channel_rows(
         "roc_channel", score, label, group, weights,
         bins=bins, n_classes=2, n_groups=n_groups,
     )  # fmt: skip
     n_groups = int(rows.counts.shape[1])
     mix = class_law(rows.label, rows.weights, 2)
+    fair = balanced_quantiles(
+        rows.score, rows.label, rows.group, weights=rows.weights, n_groups=n_groups
+    )
     edges = np.full((n_groups, bins - 1), np.inf)
     masses = np.zeros((n_groups, 2, bins))
     for code in range(n_groups):
         mine = rows.group == code
-        inner = _edges(rows.score[mine], bins)
+        inner = _edges(fair.knots[code], fair.levels[code], bins)
         edges[code, : len(inner)] = inner
         bin_of = np.searchsorted(inner, rows.score[mine], side="right")
         np.add.at(masses[code], (rows.label[mine], bin_of), rows.weights[mine])
     laws = masses / masses.sum(-1, keepdims=True)
     hulls = [concave_hull(roc_points(*law)) for law in laws]
-    if method == "entropic":
-        kernels, atoms = _entropic(masses, 1e-3 if temperature is None else temperature)
+    needs_no_key = tolerance > 0 and tolerance >= float(fair.frechet_gap)
+    goals, scores = None, None
+    if needs_no_key:
+        kernels, scores = _deterministic(fair, edges, bins)
+    elif method == "entropic":
+        kernels, goals = _entropic(masses, 1e-3 if temperature is None else temperature)
+    elif tolerance > 0:
+        kernels, goals = _tolerant(laws, hulls, mix, tolerance)
     else:
-        kernels, atoms = _linear_program(laws, hulls, mix)
+        kernels, goals = _linear_program(laws, hulls, mix)
     delivered = laws @ kernels
-    rates = np.cumsum(delivered, -1)
+    shares = masses.sum(-1) / masses.sum((0, 2))
+    pooled = np.einsum("gy,gyt->yt", shares, delivered)
+    atoms = goals if goals is not None and goals.ndim == 2 else pooled
     joint = mix[:, None] * atoms
+    if scores is None and tolerance > 0:
+        # The common order of the intervals: that of the share, kept by an isotonic fit.
+        middle = np.cumsum(atoms.sum(0) / 2) - atoms.sum(0) / 4
+        knots = isotonic_knots(middle, joint[1] / joint.sum(0), joint.sum(0))
+        scores = np.interp(middle, *knots.T)
+    elif scores is None:
+        scores = joint[1] / joint.sum(0)
+    rates = np.cumsum(delivered, -1)
+    gap = fair.gaps.max() if needs_no_key else np.max(rates.max(0) - rates.min(0))
+    certain = kernels.max(-1) > 1 - CERTAIN
+    mass = masses.sum(1)
     return RocChannel(
-        edges=jnp.asarray(edges),
+        edges=edges,
         kernels=jnp.asarray(kernels),
-        atom_scores=jnp.asarray(joint[1] / joint.sum(0)),
+        atom_scores=jnp.asarray(scores),
         atoms=jnp.asarray(atoms),
         roc=jnp.asarray(roc_points(*atoms)),
         hulls=tuple(jnp.asarray(hull) for hull in hulls),
-        gap=jnp.asarray(np.max(rates.max(0) - rates.min(0))),
-        slack=jnp.asarray(np.abs(delivered - atoms).max()),
+        gap=jnp.asarray(gap),
+        slack=jnp.asarray(0.0 if goals is None else np.abs(delivered - goals).max()),
         cell_counts=jnp.asarray(rows.counts),
+        frechet_gap=fair.frechet_gap,
+        random_share=jnp.asarray(mass[~certain].sum() / mass.sum()),
+        score_map=fair if needs_no_key else None,
     )

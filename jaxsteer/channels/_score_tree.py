@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsteer._types import Array, Float, Int
+from jaxsteer._types import Array, ArrayLike, Float, Int
 
 
 class ScoreTree(NamedTuple):
@@ -31,9 +31,9 @@ class ScoreTree(NamedTuple):
             ``-1 - bin``.
     """
 
-    columns: Int[Array, " N"]
-    thresholds: Float[Array, " N"]
-    children: Int[Array, " N"]
+    columns: Int[ArrayLike, " N"]
+    thresholds: Float[ArrayLike, " N"]
+    children: Int[ArrayLike, " N"]
 
 
 def tree_size(n_classes: int, bins: int) -> int:
@@ -87,8 +87,7 @@ def fit_score_tree(score: np.ndarray, bins: int) -> tuple[ScoreTree, np.ndarray]
     for leaf, node in enumerate(leaves):
         children[node] = -1 - leaf
         found[rows[node]] = leaf
-    tree = ScoreTree(*map(jnp.asarray, (columns, thresholds, children)))
-    return tree, found
+    return ScoreTree(columns, thresholds, children), found
 
 
 def find_bins(tree: ScoreTree, score: Float[Array, "n K"]) -> Int[Array, " n"]:
@@ -105,3 +104,12 @@ def find_bins(tree: ScoreTree, score: Float[Array, "n K"]) -> Int[Array, " n"]:
 
     start = jnp.argmax(score, -1).astype(jnp.int32)
     return -1 - tree.children[jax.lax.while_loop(unfinished, descend, start)]
+
+
+def find_bins_on_host(tree: ScoreTree, score: np.ndarray) -> np.ndarray:
+    """Bin of each row of concrete scores, in float64."""
+    node, rows = score.argmax(-1), np.arange(len(score))
+    while (child := tree.children[node]).max(initial=-1) >= 0:
+        above = score[rows, tree.columns[node]] >= tree.thresholds[node]
+        node = np.where(child >= 0, child + above, node)
+    return -1 - child

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxsteer._errors import check_choice
-from jaxsteer.audit.metrics import Interval, bootstrap
+from jaxsteer.audit.metrics import ChanceLevel, Interval, bootstrap, chance_level
 from jaxsteer.compare import _baselines, _fairlearn, _steering
 from jaxsteer.compare._comparison import Comparison, Row
 from jaxsteer.compare._learners import Learner, get_learner, worker_count
@@ -41,10 +41,19 @@ METHODS: dict[str, tuple[str, Method]] = {
         "ROC channel on logistic scores",
         _steering.roc_channel_logistic,
     ),
-    "roc_channel_expected": (
-        "ROC channel, expected score",
-        _steering.roc_channel_expected,
+    "roc_channel_tolerant": (
+        "ROC channel, tolerance .02",
+        _steering.roc_channel_tolerant,
     ),
+    "balanced_quantiles": (
+        "balanced quantiles (deterministic)",
+        _steering.balanced_quantiles,
+    ),
+    "balanced_quantiles_logistic": (
+        "balanced quantiles on logistic scores",
+        _steering.balanced_quantiles_logistic,
+    ),
+    "blind_channel": ("blind channel (group unknown)", _steering.blind_channel),
     "threshold_optimizer": (
         "fairlearn ThresholdOptimizer",
         _fairlearn.threshold_optimizer,
@@ -58,7 +67,13 @@ METHODS: dict[str, tuple[str, Method]] = {
 #: Rows that need fairlearn.
 FAIRLEARN_METHODS = ("threshold_optimizer", "exponentiated_gradient")
 
-_EXTRA = ("steering_all_groups", "roc_channel_logistic", "roc_channel_expected")
+_EXTRA = (
+    "steering_all_groups",
+    "roc_channel_logistic",
+    "roc_channel_tolerant",
+    "balanced_quantiles_logistic",
+    "blind_channel",
+)
 
 DEFAULT_METHODS = tuple(name for name in METHODS if name not in _EXTRA)
 
@@ -104,7 +119,9 @@ def compare(
         progress: Called as ``progress(text, done, total)`` after each row.
 
     Returns:
-        The table. The intervals show the sampling of the test rows only.
+        The table. The intervals show the sampling of the test rows only, not that of the
+        folds: run several seeds. Beside every gap over all thresholds stands its chance
+        level, the mean over 100 shuffles of the test groups within each label.
 
     Raises:
         ValueError: If a name is unknown, the label is not binary, or a cell is empty.
@@ -184,6 +201,7 @@ def _run(
             seconds + shared,
             outcome.score,
             outcome.fitted,
+            chance_levels(outcome, split, seed=seed),
         )
         if progress is not None:
             progress(f"{title} ({learner.title})", len(rows), total)
@@ -229,3 +247,21 @@ def measure(
         n_groups=split.n_groups,
     )
     return {_METRICS[name]: jax.device_get(found[name]) for name in names}
+
+
+def chance_levels(
+    outcome: Outcome, split: Split, *, seed: int = 0, n_shuffles: int = 100
+) -> dict[str, ChanceLevel]:
+    """Return what the gaps over all thresholds would be with meaningless groups."""
+    found = chance_level(
+        [name for name in _METRICS if name.startswith("sup_")],
+        np.asarray(split.label_test, np.int32),
+        None,
+        np.asarray(split.group_test, np.int32),
+        score=outcome.score,
+        key=jax.random.key(seed),
+        n_shuffles=n_shuffles,
+        n_classes=2,
+        n_groups=split.n_groups,
+    )
+    return {_METRICS[name]: jax.device_get(level) for name, level in found.items()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxsteer.audit.metrics import Interval
+from jaxsteer.audit.metrics import ChanceLevel, Interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +23,11 @@ COLUMNS: dict[str, tuple[str, bool]] = {
     "sup_fpr_gap": ("sup FPR gap", False),
     "sup_dp_gap": ("sup DP gap", False),
 }
+
+CHANCE_FOOTNOTE = (
+    "After a slash: the gap by chance, the mean over shuffles of the groups within each "
+    "label (in brackets what 95% of them stay below). No method can be asked for less."
+)
 
 DECISION_FOOTNOTE = (
     "* Gives one decision, no score: the gaps are those of this decision at its own "
@@ -44,6 +49,7 @@ class Row:
         seconds: Time to fit, train and score.
         score: Scores (or decisions) of the test rows, ``[n_test]``.
         fitted: The maps or the channel of the method, None where there are none.
+        chance: Level by column key of the gaps under shuffled groups; may be empty.
     """
 
     method: str
@@ -55,6 +61,7 @@ class Row:
     seconds: float
     score: np.ndarray
     fitted: Any = None
+    chance: dict[str, ChanceLevel] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +109,8 @@ class Comparison:
     def footnotes(self) -> tuple[str, ...]:
         """Everything that must stand under the table."""
         mark = (DECISION_FOOTNOTE,) if any(r.decision_only for r in self.rows) else ()
-        return mark + self.notes
+        chance = (CHANCE_FOOTNOTE,) if any(r.chance for r in self.rows) else ()
+        return chance + mark + self.notes
 
     def to_frame(self) -> pd.DataFrame:
         """Return a frame with value, low and high of each column."""
@@ -116,6 +124,9 @@ class Comparison:
                 for part, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
                     value = getattr(interval, part) if interval is not None else np.nan
                     record[key + suffix] = float(value)
+                if key in row.chance:
+                    record[key + "_chance"] = float(row.chance[key].mean)
+                    record[key + "_chance_high"] = float(row.chance[key].high)
             records.append(record | {"seconds": row.seconds})
         return pd.DataFrame(records)
 
@@ -133,6 +144,7 @@ class Comparison:
                 if row.learner == learner:
                     cells = [
                         format_interval(row.metrics.get(key), intervals=intervals)
+                        + format_chance(row.chance.get(key), intervals=intervals)
                         for key in COLUMNS
                     ]
                     mark = "*" if row.decision_only else ""
@@ -150,6 +162,10 @@ class Comparison:
                 "metrics": {
                     key: interval_record(interval)
                     for key, interval in row.metrics.items()
+                },
+                "chance": {
+                    key: {"mean": float(level.mean), "high": float(level.high)}
+                    for key, level in row.chance.items()
                 },
                 "decision_only": row.decision_only,
                 "note": row.note,
@@ -195,6 +211,15 @@ def format_interval(interval: Interval | None, *, intervals: bool = True) -> str
     if intervals:
         text += f" [{_short(interval.low)}, {_short(interval.high)}]"
     return text
+
+
+def format_chance(level: ChanceLevel | None, *, intervals: bool = True) -> str:
+    """Return `` / .039 (.061)``, or nothing where there is none."""
+    if level is None:
+        return ""
+    return f" / {_short(level.mean)}" + (
+        f" ({_short(level.high)})" if intervals else ""
+    )
 
 
 def _short(value: Any) -> str:

@@ -1,22 +1,20 @@
-"""The rows of this package: the nearest-ideal group maps and the two Gaussian channels."""
+"""The rows of this package: the nearest-ideal group maps, and the channels."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+
 import jax
 import numpy as np
+from threadpoolctl import threadpool_limits
 
-from jaxsteer.channels import RocChannel
 from jaxsteer.channels import gaussian_channel as fit_gaussian_channel
-from jaxsteer.channels import roc_channel as fit_roc_channel
 from jaxsteer.compare._baselines import fairness_weights
-from jaxsteer.compare._learners import (
-    LEARNERS,
-    Learner,
-    out_of_fold_scores,
-    positive_scores,
-)
+from jaxsteer.compare._learners import LEARNERS, Learner
 from jaxsteer.compare._outcome import Downstream, Outcome, train_and_score
-from jaxsteer.compare._split import Split
+from jaxsteer.compare._split import Split, cell_counts
+from jaxsteer.estimators import FairScore
 from jaxsteer.ideal import nearest_ideal
 from jaxsteer.moments import fit_population
 
@@ -66,50 +64,96 @@ def gaussian_channel(split: Split, seed: int) -> Downstream:
 
 def roc_channel(split: Split, seed: int) -> Downstream:
     """The score degraded to the experiment that every group can be degraded to."""
-    return _meet(split, seed, "boosted")
+    return _after(fair_score(split, seed, "boosted"), split, _RANDOMIZED)
 
 
 def roc_channel_logistic(split: Split, seed: int) -> Downstream:
     """The same on the scores of a logistic regression."""
-    return _meet(split, seed, "logistic")
+    return _after(fair_score(split, seed, "logistic"), split, _RANDOMIZED)
 
 
-def _meet(split: Split, seed: int, base: str) -> Downstream:
-    channel, held_out, test = _meet_scores(split, seed, base)
-    train_key, test_key = jax.random.split(jax.random.key(seed))
-    train = channel.transport(held_out, split.group_train, key=train_key)
-    fair = channel.transport(test, split.group_test, key=test_key)
+def roc_channel_tolerant(split: Split, seed: int) -> Downstream:
+    """The same with a gap of .02 allowed in sample."""
+    model = fair_score(split, seed, "boosted").with_options(tolerance=0.02)
+    return _itself(model, split, _RANDOMIZED + " A gap of .02 is allowed.")
+
+
+def balanced_quantiles(split: Split, seed: int) -> Downstream:
+    """The best increasing maps of the score: deterministic."""
+    model = fair_score(split, seed, "boosted").with_options(method="quantiles")
+    return _itself(model, split, "The calibrated map itself, no learner after it.")
+
+
+def balanced_quantiles_logistic(split: Split, seed: int) -> Downstream:
+    """The same on the scores of a logistic regression."""
+    model = fair_score(split, seed, "logistic").with_options(method="quantiles")
+    return _itself(model, split, "The calibrated map itself, no learner after it.")
+
+
+def blind_channel(split: Split, seed: int) -> Downstream:
+    """One kernel for all groups: the group of a test row is not read."""
+    model = fair_score(split, seed, "boosted").with_options(method="blind")
+    return _itself(model, split, _RANDOMIZED + " The test groups are not read.")
+
+
+def fair_score(split: Split, seed: int, base: str) -> FairScore:
+    """Return the estimator fitted with the ROC channel, once for each base learner."""
+    return _fair_score(_SameSplit(split), seed, base)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _SameSplit:
+    """A split that is looked up by identity: arrays have no hash."""
+
+    split: Split
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _SameSplit) and other.split is self.split
+
+    def __hash__(self) -> int:
+        return id(self.split)
+
+
+@functools.lru_cache(maxsize=2)
+def _fair_score(same: _SameSplit, seed: int, base: str) -> FairScore:
+    split, learner = same.split, LEARNERS[base]
+    counts = cell_counts(split.label_train, split.group_train, 2, split.n_groups)
+    smallest = int(counts.min())
+    if smallest < 2:
+        raise ValueError(
+            "Out-of-fold scores need at least two training rows of each class in each "
+            "group; use more rows, or join groups."
+        )
+    model = FairScore(learner.build(), cv=min(5, smallest), random_state=seed)
+    with threadpool_limits(1):
+        return model.fit(
+            split.x_train, split.label_train, sensitive_features=split.group_train
+        )
+
+
+def _score_tests(model: FairScore, split: Split) -> np.ndarray:
+    with threadpool_limits(1):
+        found = model.predict_proba(split.x_test, sensitive_features=split.group_test)
+    return found[:, 1]
+
+
+def _after(model: FairScore, split: Split, note: str) -> Downstream:
+    """A learner on the fair score alone."""
     return train_and_score(
-        np.asarray(train)[:, None],
+        model.fair_training_score_[:, None],
         split.label_train,
-        np.asarray(fair)[:, None],
+        _score_tests(model, split)[:, None],
         weights=fairness_weights(split),
-        note=_RANDOMIZED,
-        fitted=channel,
+        note=note,
+        fitted=model.channel_,
     )
 
 
-def roc_channel_expected(split: Split, seed: int) -> Downstream:
-    """The expected score of the ROC channel: deterministic, approximately fair."""
-    channel, _, test = _meet_scores(split, seed, "boosted")
-    score = np.asarray(channel.expected_score(test, split.group_test))
+def _itself(model: FairScore, split: Split, note: str) -> Downstream:
+    """The fair score itself."""
+    score = _score_tests(model, split)
 
     def downstream(learner: Learner) -> Outcome:
-        return Outcome(score, note="The expected score itself, no learner after it.")
+        return Outcome(score, note=note, fitted=model.channel_)
 
     return downstream
-
-
-def _meet_scores(
-    split: Split, seed: int, base: str
-) -> tuple[RocChannel, np.ndarray, np.ndarray]:
-    """Return the channel, the out-of-fold training scores and the test scores."""
-    learner = LEARNERS[base]
-    held_out = out_of_fold_scores(
-        learner, split.x_train, split.label_train, split.group_train, seed=seed
-    )
-    channel = fit_roc_channel(
-        held_out, split.label_train, split.group_train, n_groups=split.n_groups
-    )
-    model = learner.fit(split.x_train, split.label_train)
-    return channel, held_out, positive_scores(model, split.x_test)

@@ -10,6 +10,7 @@ from scipy import stats
 
 from jaxsteer.audit import metrics
 from jaxsteer.audit._bootstrap import METRICS, _replicate_counts, _replicate_rows
+from jaxsteer.audit._interval import interval as summarize
 from jaxsteer.audit._rows import read_rows
 
 pytestmark = pytest.mark.slow
@@ -261,7 +262,7 @@ def test_more_resamples_than_fit_at_once(rows, monkeypatch):
     arguments = ["sup_tpr_gap"], d["label"], None, d["group"]
     options = {"score": d["score"], "key": KEY, "n_boot": 23}
     at_once = metrics.bootstrap(*arguments, **options)["sup_tpr_gap"]
-    monkeypatch.setattr("jaxsteer.audit._bootstrap._CHUNK_ENTRIES", 5 * 4 * 300)
+    monkeypatch.setattr("jaxsteer.audit._bootstrap.CHUNK_ENTRIES", 5 * 4 * 300)
     jax.clear_caches()
     in_parts = metrics.bootstrap(*arguments, **options)["sup_tpr_gap"]
     jax.clear_caches()
@@ -289,3 +290,17 @@ def test_bad_codes_are_nan_under_jit(rows):
     broken = run(d["label"] + 5)
     for part in (broken.value, broken.low, broken.high, broken.standard_error):
         assert np.isnan(part)
+
+
+def test_the_largest_gaps_have_reflected_intervals():
+    drawn = jnp.asarray(np.random.default_rng(0).normal(0.12, 0.02, 300))
+    ends, tails = (np.quantile(drawn, [q, 1 - q]) for q in (0.025, 0.005))
+    for value in (0.1, 0.04, 0.99):
+        plain = summarize(jnp.asarray(value), drawn, 0.95, 9)
+        np.testing.assert_allclose([plain.low, plain.high], ends, atol=TOL)
+        found = summarize(jnp.asarray(value), drawn, 0.95, 9, reflected=True)
+        low, high = np.clip(2 * value - tails[::-1], 0, 1)
+        np.testing.assert_allclose(found.low, low, atol=TOL)
+        np.testing.assert_allclose(found.high, max(value, high), atol=TOL)
+    reflected = {name for name, metric in METRICS.items() if metric.reflected}
+    assert reflected == set(ON_SCORES) - {"auc"}

@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.linear_model import LogisticRegression
 
 import jaxsteer as js
 from jaxsteer.channels import multiclass_channel
 from jaxsteer.channels._class_kernels import common_experiment
 from jaxsteer.channels._roc import concave_hull, lower_envelope, roc_points
 from jaxsteer.channels._score_tree import find_bins, fit_score_tree, tree_size
+from jaxsteer.channels._soft_labels import soft_labels
 
 EPS = float(jnp.finfo(jnp.result_type(float)).eps)
 KEY = jax.random.key
@@ -47,7 +49,7 @@ def walk(channel, row, code):
 
 def laws(channel, score, label, group, weights=None):
     """Law of the bin ``[G, K, B]``, from the fields and the data alone."""
-    score = np.asarray(jnp.asarray(score))
+    score = np.asarray(score, float)
     weights = np.ones(len(score)) if weights is None else weights
     n_groups, n_bins, _ = channel.kernels.shape
     mass = np.zeros((n_groups, channel.atoms.shape[0], n_bins))
@@ -355,3 +357,39 @@ def test_bad_rows_are_named_at_transport(score, group, message):
 def test_a_missing_key_is_named():
     with pytest.raises(ValueError, match=r"key is missing.*jax.random.key"):
         fit().transport(SCORE, GROUP)
+
+
+def test_soft_counts_are_sums_of_a_regressions_probabilities():
+    rng = np.random.default_rng(0)
+    columns, label = rng.normal(size=(600, 3)), rng.integers(0, 3, 600)
+    weights = rng.uniform(0.5, 2, 600)
+    found = soft_labels(columns, label, weights, 3)
+    spread = (columns - columns.mean(0)) / columns.std(0)
+    # scikit-learn's objective is half of the ridge too: C = 1.
+    peer = LogisticRegression(C=1.0, tol=1e-8, max_iter=2000)
+    peer.fit(spread, label, sample_weight=weights)
+    np.testing.assert_allclose(found, peer.predict_proba(spread), atol=1e-4)
+    shares = np.bincount(label, weights) / weights.sum()
+    np.testing.assert_allclose(weights @ found / weights.sum(), shares, atol=1e-6)
+
+
+def test_soft_counts_do_not_fit_noise():
+    gaps, accuracies = [], []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        data = []
+        for _ in range(2):
+            group, label = rng.integers(0, 2, 2000), rng.integers(0, 3, 2000)
+            tell = np.array([2.0, 1.4])[group][:, None]
+            odds = np.exp(1.5 * (np.eye(3)[label] * tell + rng.normal(size=(2000, 3))))
+            data.append((odds / odds.sum(1, keepdims=True), label, group))
+        for counts in ("hard", "soft"):
+            channel = multiclass_channel(*data[0], bins=32, counts=counts)
+            law = laws(channel, *data[1]) @ np.asarray(channel.kernels, float)
+            gaps.append(total_variation(law))
+            accuracies.append(accuracy(law[0], np.full(3, 1 / 3)))
+            assert (channel.gap < 1e-9) == (counts == "hard")
+    gaps, accuracies = (np.reshape(v, (4, 2)).mean(0) for v in (gaps, accuracies))
+    assert gaps[1] < gaps[0] and accuracies[1] > accuracies[0]
+    with pytest.raises(ValueError, match="counts='few' is not known"):
+        multiclass_channel(*data[0], bins=32, counts="few")

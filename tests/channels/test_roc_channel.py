@@ -24,7 +24,6 @@ def simulate(n, n_groups=2, seed=0, decimals=None):
 
 def laws(channel, score, label, group, weights=None):
     """Expected law of the atom ``[G, 2, T]``, from the fields and the data alone."""
-    score = np.asarray(jnp.asarray(score), float)
     weights = np.ones(len(score)) if weights is None else weights
     edges, kernels = (np.asarray(v, float) for v in (channel.edges, channel.kernels))
     bins = np.array([(edges[a] <= s).sum() for s, a in zip(score, group, strict=True)])
@@ -89,12 +88,14 @@ def test_weights_count_as_repeated_rows():
     weights = np.random.default_rng(0).integers(0, 4, 1500)
     repeated = [np.repeat(v, weights) for v in (score, label, group)]
     whole = js.roc_channel(*repeated, bins=40)
-    weighted = js.roc_channel(score, label, group, 40, weights.astype(float))
+    weighted = js.roc_channel(
+        score, label, group, bins=40, weights=weights.astype(float)
+    )
     np.testing.assert_allclose(weighted.roc, whole.roc, atol=10 * EPS)
     assert largest_gap(laws(weighted, score, label, group, weights)) < 1e-6
     # Doubled weights change nothing, uneven ones do.
-    plain = js.roc_channel(score, label, group, 40)
-    doubled = js.roc_channel(score, label, group, 40, np.full(1500, 2.0))
+    plain = js.roc_channel(score, label, group, bins=40)
+    doubled = js.roc_channel(score, label, group, bins=40, weights=np.full(1500, 2.0))
     np.testing.assert_array_equal(doubled.kernels, plain.kernels)
     assert plain.roc.shape != whole.roc.shape or np.abs(plain.roc - whole.roc).max() > 0
 
@@ -118,8 +119,10 @@ def test_zero_weight_rows_leave_the_bins_alone():
     score, label, group = simulate(1000, seed=7)
     more = [np.concatenate([v, v]) for v in (label, group)]
     weights = np.repeat([1.0, 0.0], 1000)
-    found = js.roc_channel(np.concatenate([score, score + 50]), *more, 9, weights)
-    alone = js.roc_channel(score, label, group, 9)
+    found = js.roc_channel(
+        np.concatenate([score, score + 50]), *more, bins=9, weights=weights
+    )
+    alone = js.roc_channel(score, label, group, bins=9)
     np.testing.assert_array_equal(found.edges, alone.edges)
     np.testing.assert_array_equal(found.kernels, alone.kernels)
 
@@ -210,6 +213,6 @@ def test_chunks_give_the_same_draws(monkeypatch):
     channel = js.roc_channel(score, label, group, bins=8)
     whole = channel.transport(score, group, key=KEY(3))
     monkeypatch.setattr(module, "CHUNK", 100)
-    module._draw.clear_cache()
+    module.draw_atoms.clear_cache()
     np.testing.assert_array_equal(channel.transport(score, group, key=KEY(3)), whole)
-    module._draw.clear_cache()
+    module.draw_atoms.clear_cache()

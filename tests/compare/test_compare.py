@@ -19,6 +19,7 @@ from jaxsteer.compare import (
     split_table,
 )
 from jaxsteer.compare import _fairlearn as fairlearn_rows
+from jaxsteer.compare._steering import fair_score
 from jaxsteer.datasets import load_adult
 
 pytestmark = pytest.mark.slow
@@ -60,6 +61,8 @@ def test_every_method_gives_a_row_with_every_column(table):
         assert set(row.metrics) == set(COLUMNS)
         for interval in row.metrics.values():
             assert 0 <= float(interval.low) <= float(interval.high) <= 1
+        assert set(row.chance) == {key for key in COLUMNS if key.startswith("sup_")}
+        assert all(0 < float(v.mean) < float(v.high) < 1 for v in row.chance.values())
 
 
 def test_values_are_those_of_the_scores(table, split):
@@ -95,6 +98,23 @@ def test_roc_channel_closes_the_gaps():
     )
     assert before > 0.1
     assert after < 0.06
+
+
+def test_the_channels_are_those_of_the_estimator(table, split):
+    model = fair_score(split, 0, "boosted").with_options(method="quantiles")
+    groups = {"sensitive_features": split.group_test}
+    expected = model.predict_proba(split.x_test, **groups)[:, 1]
+    row = table.row("balanced_quantiles", "logistic")
+    np.testing.assert_array_equal(row.score, expected)
+    drawn = fair_score(split, 0, "boosted").predict_proba(split.x_test, **groups)
+    assert roc_auc_score(split.label_test, drawn[:, 1]) == pytest.approx(
+        roc_auc_score(split.label_test, table.row("roc_channel", "logistic").score)
+    )
+    values = table.to_frame().set_index("method")
+    assert values.loc["raw", "sup_tpr_gap_chance"] == pytest.approx(
+        float(table.row("raw", "logistic").chance["sup_tpr_gap"].mean)
+    )
+    assert "by chance" in table.to_markdown()
 
 
 def test_test_labels_are_read_by_the_metrics_only(split):

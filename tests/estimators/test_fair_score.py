@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,12 +9,14 @@ import sklearn
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 
 import jaxsteer as js
 from jaxsteer.estimators import FairScore, TabularEncoder
+from jaxsteer.estimators._fold_models import row_values
 
 from .helpers import make_frame, make_rows
 
@@ -20,8 +24,13 @@ X, Y, GROUPS = make_rows(4000)
 
 
 def fit(**options):
-    options = {"bins": 20, "random_state": 0, **options}
+    options = {"bins": 20, "repeats": 1, "random_state": 0, **options}
     return FairScore(**options).fit(X, Y, sensitive_features=GROUPS)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit(repeats=2)
 
 
 def score(model, rows=X, groups=GROUPS):
@@ -38,18 +47,24 @@ def widest_gap(values, y, groups) -> float:
     return float(np.abs(np.diff(rates, axis=1)).max())
 
 
-def test_channel_is_that_of_out_of_fold_scores():
-    model = fit()
+def test_channel_is_that_of_out_of_fold_log_odds(fitted):
     label, group = (Y == "yes").astype(int), (GROUPS == "m").astype(int)
-    folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    splits = list(folds.split(X, label * 2 + group))
-    base = LogisticRegression(max_iter=1000)
-    held_out = cross_val_predict(base, X, label, cv=splits, method="predict_proba")
-    expected = js.roc_channel(held_out[:, 1], label, group, 20)
-    np.testing.assert_allclose(model.channel_.edges, expected.edges, atol=1e-6)
-    np.testing.assert_allclose(model.channel_.atom_scores, expected.atom_scores)
-    assert len(model.estimators_) == 5
-    assert model.channel_.gap < 1e-6
+    base, odds = LogisticRegression(max_iter=1000), []
+    shuffle = int(np.random.SeedSequence([0, 1]).generate_state(1)[0])
+    for seed in (0, shuffle):
+        folds = StratifiedKFold(5, shuffle=True, random_state=seed)
+        splits = list(folds.split(X, label * 2 + group))
+        found = cross_val_predict(base, X, label, cv=splits, method="predict_proba")
+        odds.append(np.log(found[:, 1]) - np.log(found[:, 0]))
+    np.testing.assert_allclose(fitted.held_out_score_, np.mean(odds, 0), atol=1e-6)
+    expected = js.roc_channel(fitted.held_out_score_, label, group, bins=20)
+    np.testing.assert_array_equal(fitted.channel_.edges, expected.edges)
+    np.testing.assert_allclose(fitted.channel_.atom_scores, expected.atom_scores)
+    assert len(fitted.estimators_) == 10
+    assert fitted.channel_.gap < 1e-6
+    drawn = fitted.fair_training_score_
+    assert set(drawn.astype(np.float32)) <= set(np.asarray(expected.atom_scores))
+    assert widest_gap(drawn, Y, GROUPS) < 0.06
 
 
 @pytest.mark.parametrize(
@@ -59,7 +74,7 @@ def test_channel_is_that_of_out_of_fold_scores():
 )
 def test_error_rates_are_alike_at_every_threshold_on_new_rows(estimator):
     rows, y, groups = make_rows(12_000, seed=1)
-    model = FairScore(estimator, random_state=0)
+    model = FairScore(estimator, repeats=1, random_state=0)
     model.fit(*make_rows(12_000)[:2], sensitive_features=make_rows(12_000)[2])
     # Boosted trees stop early on more than 10,000 rows: a classifier fitted on all
     # rows would differ from those of the folds, and break the channel.
@@ -68,10 +83,21 @@ def test_error_rates_are_alike_at_every_threshold_on_new_rows(estimator):
     assert widest_gap(raw, y, groups) > 0.15
     assert widest_gap(score(model, rows, groups), y, groups) < 0.06
     assert model.score(rows, y, sensitive_features=groups) > 0.75
+    certain = model.with_options(method="quantiles")
+    # What no increasing maps can mend, and the same noise.
+    limit = float(certain.channel_.frechet_gap) + 0.06
+    assert widest_gap(score(certain, rows, groups), y, groups) < limit
+    assert widest_gap(raw, y, groups) > limit
+    blind = model.with_options(method="blind", bins=(16, 4))
+    guessed = blind.predict_proba(rows)[:, 1]
+    assert widest_gap(guessed, y, groups) < 0.08
+    # Each is as fair by its own means; what differs is how much it still tells.
+    areas = [roc_auc_score(y, v) for v in (score(certain, rows, groups), guessed)]
+    assert areas[0] > areas[1] > 0.75
 
 
-def test_probabilities_and_predictions_agree():
-    model = fit()
+def test_probabilities_and_predictions_agree(fitted):
+    model = fitted
     both = model.predict_proba(X, sensitive_features=GROUPS)
     assert both.shape == (4000, 2)
     np.testing.assert_allclose(both.sum(1), 1)
@@ -88,34 +114,75 @@ def test_probabilities_and_predictions_agree():
 
 def test_random_state_decides_on_the_choice():
     model = fit()
-    assert np.array_equal(score(model), score(model))
     assert np.array_equal(score(model), score(fit()))
     assert not np.array_equal(score(model), score(fit(random_state=1)))
     fresh = fit(random_state=None)
-    assert not np.array_equal(score(fresh), score(fresh))
+    assert not np.array_equal(score(fresh), score(fit(random_state=None)))
+    # Settled at fit time: asking again changes nothing.
+    assert np.array_equal(score(fresh), score(fresh))
     stream = fit(random_state=np.random.RandomState(0))
-    assert not np.array_equal(score(stream), score(stream))
+    assert np.array_equal(score(stream), score(stream))
 
 
-def test_deterministic_gives_the_mean():
-    model = fit(deterministic=True)
+def test_answers_belong_to_the_row(fitted):
+    whole = score(fitted)
+    order = np.random.default_rng(0).permutation(4000)[:300]
+    np.testing.assert_array_equal(score(fitted, X[order], GROUPS[order]), whole[order])
+    for i in range(5):
+        alone = score(fitted, X[i : i + 1], GROUPS[i : i + 1])
+        np.testing.assert_allclose(alone, whole[i], atol=1e-6)
+    table = pd.DataFrame(X, columns=["a", "b", "c"])
+    text = table.assign(d=np.where(X[:, 0] > 0, "u", "v"))
+    np.testing.assert_array_equal(row_values(table), X)
+    hashes = row_values(text)
+    assert len(np.unique(hashes)) == 4000
+    np.testing.assert_array_equal(row_values(text.iloc[order]), hashes[order])
+    changed = row_values(text.assign(d="u"))
+    np.testing.assert_array_equal(changed == hashes, text["d"] == "u")
+    assert row_values(np.array([[1, np.nan]]))[0, 0] == 1
+
+
+def test_quantiles_are_those_of_the_channels(fitted):
+    certain = fitted.with_options(method="quantiles")
     group = (GROUPS == "m").astype(int)
-    expected = [
-        model.channel_.expected_score(base.predict_proba(X)[:, 1], group)
-        for base in model.estimators_
-    ]
-    np.testing.assert_allclose(score(model), np.mean(expected, axis=0), rtol=1e-5)
-    drawn = fit()
-    draws = [score(drawn.set_params(random_state=seed)) for seed in range(20)]
-    # A score in [0, 1]: 20 draws are within 4.5 standard errors of the mean.
-    error = np.abs(np.mean(draws, axis=0) - score(model))
-    assert error.max() < 4.5 * 0.5 / np.sqrt(20)
-    assert error.mean() < 0.07
+    label = (Y == "yes").astype(int)
+    expected = js.balanced_quantiles(certain.held_out_score_, label, group)
+    np.testing.assert_array_equal(certain.channel_.levels, expected.levels)
+    u = expected.transport(certain.held_out_score_, group)
+    np.testing.assert_allclose(certain.fair_training_score_, expected.calibrate(u))
+    only = fitted.with_options(method="quantiles", class_weight=1.0)
+    assert only.channel_.gaps[1] < 0.005 < certain.channel_.gaps[1]
+    assert certain.estimators_[0] is fitted.estimators_[0]
+
+
+def test_a_tolerance_keeps_more(fitted):
+    loose = fitted.with_options(tolerance=0.02)
+    assert 0.01 < loose.channel_.gap < 0.02 + 1e-6
+    areas = [roc_auc_score(Y, score(model)) for model in (fitted, loose)]
+    assert areas[1] > areas[0]
+
+
+def test_blind_needs_no_group_and_takes_a_probe_of_its_own(fitted):
+    blind = fitted.with_options(method="blind", bins=(10, 3))
+    assert isinstance(blind.channel_, js.BlindChannel)
+    found = blind.predict_proba(X)[:, 1]
+    np.testing.assert_array_equal(found, score(blind))
+    other = blind.with_options(group_estimator=LogisticRegression(C=1e-3))
+    assert not np.array_equal(other.predict_proba(X)[:, 1], found)
+
+
+def test_pickles_carry_no_training_rows(fitted):
+    data = pickle.dumps(fitted)
+    again = pickle.loads(data)
+    np.testing.assert_array_equal(score(again), score(fitted))
+    assert X[:50].tobytes() not in data and Y[:50].tobytes() not in data
+    with pytest.raises(ValueError, match="training rows are not kept"):
+        again.with_options(method="quantiles")
 
 
 def test_cv_and_bins_change_the_channel():
     plain = fit()
-    assert fit(bins=10).channel_.kernels.shape[1] == 10
+    assert plain.with_options(bins=10).channel_.kernels.shape[1] == 10
     assert plain.channel_.kernels.shape[1] == 20
     other = fit(cv=3)
     assert not np.array_equal(plain.channel_.edges, other.channel_.edges)
@@ -128,10 +195,10 @@ def test_cv_and_bins_change_the_channel():
 def test_sample_weights_reach_the_classifier(estimator, routing):
     given = np.where(Y == "yes", 3.0, 1.0)
     with sklearn.config_context(enable_metadata_routing=routing):
-        model = FairScore(estimator, bins=20, random_state=0).fit(
+        model = FairScore(estimator, bins=20, repeats=1, random_state=0).fit(
             make_frame(4000), Y, sensitive_features=GROUPS, sample_weight=given
         )
-        plain = FairScore(estimator, bins=20, random_state=0).fit(
+        plain = FairScore(estimator, bins=20, repeats=1, random_state=0).fit(
             make_frame(4000), Y, sensitive_features=GROUPS
         )
     heavy = model.estimators_[0].predict_proba(make_frame(4000))[:, 1]
@@ -142,19 +209,23 @@ def test_sample_weights_reach_the_classifier(estimator, routing):
 def test_three_groups_and_two_columns():
     rng = np.random.default_rng(5)
     columns = pd.DataFrame({"sex": GROUPS, "old": rng.random(4000) < 0.3})
-    model = FairScore(bins=10, random_state=0).fit(X, Y, sensitive_features=columns)
+    model = FairScore(bins=10, repeats=1, random_state=0).fit(
+        X, Y, sensitive_features=columns
+    )
     assert len(model.groups_) == 4
     assert model.channel_.kernels.shape[0] == 4
     # Any codes, not only 0, 1, 2.
     three = np.where(rng.random(4000) < 0.3, 7, np.where(GROUPS == "m", 1, 0))
-    model = FairScore(bins=10, random_state=0).fit(X, Y, sensitive_features=three)
+    model = FairScore(bins=10, repeats=1, random_state=0).fit(
+        X, Y, sensitive_features=three
+    )
     assert model.groups_.tolist() == [0, 1, 7]
 
 
 def test_tables_with_text_through_a_pipeline():
     table = make_frame(4000).assign(job=np.where(X[:, 0] > 0, "p", "q"))
     base = make_pipeline(TabularEncoder(), LogisticRegression())
-    model = FairScore(base, bins=20, random_state=0)
+    model = FairScore(base, bins=20, repeats=1, random_state=0)
     model.fit(table, Y, sensitive_features=GROUPS)
     expected = score(model, table)
     assert model.n_features_in_ == 4
@@ -162,7 +233,7 @@ def test_tables_with_text_through_a_pipeline():
     polars = pytest.importorskip("polars", reason="polars is not installed")
     other = polars.DataFrame({name: table[name].to_list() for name in table})
     groups = polars.Series(GROUPS.tolist())
-    again = FairScore(base, bins=20, random_state=0)
+    again = FairScore(base, bins=20, repeats=1, random_state=0)
     again.fit(other, polars.Series(Y.tolist()), sensitive_features=groups)
     assert np.array_equal(score(again, other, groups), expected)
 
@@ -170,7 +241,7 @@ def test_tables_with_text_through_a_pipeline():
 def test_pipelines_route_the_groups():
     table = make_frame(4000)
     with sklearn.config_context(enable_metadata_routing=True):
-        model = FairScore(bins=20, random_state=0)
+        model = FairScore(bins=20, repeats=1, random_state=0)
         model.set_fit_request(sensitive_features=True, sample_weight=False)
         model.set_predict_proba_request(sensitive_features=True)
         model.set_predict_request(sensitive_features=True)
@@ -179,7 +250,7 @@ def test_pipelines_route_the_groups():
         routed = score(pipeline, table)
         pipeline.predict(table, sensitive_features=GROUPS)
     encoded = TabularEncoder().fit_transform(table)
-    direct = FairScore(bins=20, random_state=0)
+    direct = FairScore(bins=20, repeats=1, random_state=0)
     direct.fit(encoded, Y, sensitive_features=GROUPS)
     assert np.array_equal(score(direct, encoded), routed)
 
@@ -204,7 +275,7 @@ def test_conventions_and_messages():
         FairScore().fit(X, Y, sensitive_features=few)
     with pytest.raises(ValueError, match="X has 4000, y has 4000, sensitive_features"):
         FairScore().fit(X, Y, sensitive_features=["f", "m"])
-    fitted = fit()
+    fitted = fit(bins=9)
     with pytest.raises(ValueError, match=r"sensitive_features has values .* time: x"):
         fitted.predict(X[:1], sensitive_features=["x"])
     with pytest.raises(ValueError, match="sensitive_features is missing"):
@@ -215,3 +286,15 @@ def test_conventions_and_messages():
         FairScore().fit(np.full_like(X, np.nan), Y, sensitive_features=GROUPS)
     with pytest.raises(ValueError, match="cv must be a whole number of at least 2"):
         fit(cv=1)
+    with pytest.raises(
+        ValueError, match="repeats must be a whole number of at least 1"
+    ):
+        fit(repeats=0)
+    with pytest.raises(ValueError, match="method='meet' is not known"):
+        fit(method="meet")
+    with pytest.raises(ValueError, match=r"tolerance=0.1 .* pass method='roc'"):
+        fit(method="quantiles", tolerance=0.1)
+    with pytest.raises(ValueError, match=r"class_weight=1 .* pass method='quantiles'"):
+        fit(class_weight=1)
+    with pytest.raises(ValueError, match="option='cv' is not known"):
+        fitted.with_options(cv=3)

@@ -1,0 +1,162 @@
+"""Random numbers that belong to a row: equal rows get equal ones, whoever asks, whenever.
+
+A row is turned into 32-bit words (those of its values as float64), the words into a
+64-bit hash, and the hash into a uniform number by the key's own generator. The hash has
+no secret; the key has, so that who does not hold it can neither foretell nor choose a
+draw. Nothing depends on the other rows of a call or on their order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsteer._errors import check_choice, check_same_length, is_concrete
+from jaxsteer._types import Array, ArrayLike, Float, Int, Key
+
+_LANES = (0x9E3779B9, 0x85EBCA6B)
+
+
+def row_uniform(key: Key[Array, ""], *parts: ArrayLike) -> Float[Array, " n"]:
+    """Draw a uniform number for each row from the key and the row alone.
+
+    Args:
+        key: The secret; keep one for as long as answers should stay.
+        parts: ``[n]`` or ``[n, d]`` arrays that tell rows apart: numbers, or text on the
+            host. An integer and the same number as a float are the same.
+
+    Returns:
+        ``[n]`` in [0, 1).
+
+    Example:
+        >>> rows = np.array([[1.0, 2.0], [3.0, 4.0], [1.0, 2.0]])
+        >>> draws = row_uniform(jax.random.key(0), rows)
+        >>> bool(draws[0] == draws[2]), bool(draws[0] == draws[1])
+        (True, False)
+    """
+    check_same_length(**{f"part {i}": part for i, part in enumerate(parts)})
+    if is_concrete(*parts):
+        words = np.concatenate([_host_words(part) for part in parts], 1)
+        return _uniform(key, _hash(np, words))
+    words = jnp.concatenate([_traced_words(jnp.asarray(part)) for part in parts], 1)
+    return _uniform(key, _hash(jnp, words))
+
+
+def draw_uniform(
+    key: Key[Array, ""], draw: str, rows: Any, *parts: ArrayLike
+) -> Float[Array, " n"]:
+    """Draw what a channel's `transport` needs, by place or by row.
+
+    Args:
+        key: The randomness.
+        draw: "key" or "row".
+        rows: What tells rows apart with draw="row", or None to take `parts`.
+        parts: ``[n]`` or ``[n, d]`` arrays that the channel itself reads.
+
+    Raises:
+        ValueError: On another `draw`, or `rows` without draw="row".
+    """
+    check_choice("draw", draw, ("key", "row"))
+    n = np.shape(parts[0])[0]
+    if draw == "row":
+        if rows is None:
+            return row_uniform(key, *parts)
+        check_same_length(score=parts[0], rows=rows)
+        return row_uniform(key, rows)
+    if rows is not None:
+        raise ValueError(
+            "rows are given, but draw='key' does not read them; pass draw='row'."
+        )
+    return _by_place(key, n)
+
+
+@partial(jax.jit, static_argnums=1)
+def _by_place(key: Array, n: int) -> Float[Array, " n"]:
+    return jax.random.uniform(key, (n,))
+
+
+@jax.jit
+def _uniform(key: Array, hashes: Int[Array, "n 2"]) -> Float[Array, " n"]:
+    def one(pair):
+        mine = jax.random.fold_in(jax.random.fold_in(key, pair[0]), pair[1])
+        return jax.random.uniform(mine)
+
+    return jax.vmap(one)(hashes)
+
+
+def _host_words(part: Any) -> np.ndarray:
+    """Words ``[n, 2 d]`` of numbers, or of the digests of anything else as text."""
+    array = np.asarray(part)
+    array = array.reshape(len(array), -1)
+    if array.dtype.kind in "biuf" or jnp.issubdtype(array.dtype, jnp.floating):
+        bits = _float_bits(array)
+        if array.dtype.kind in "iu":
+            # Integers that no float64 holds keep their own bits.
+            wide = array.astype(np.int64)
+            exact = (wide >= -(2**53)) & (wide <= 2**53)
+            bits = np.where(exact, bits, wide.view(np.uint64))
+    else:
+        text = array.astype(str)
+        values, place = np.unique(text, return_inverse=True)
+        digests = [hashlib.blake2b(v.encode(), digest_size=8).digest() for v in values]
+        bits = np.frombuffer(b"".join(digests), "<u8")[place.reshape(text.shape)]
+    return np.concatenate([bits >> np.uint64(32), bits], 1).astype(np.uint32)
+
+
+def _float_bits(array: np.ndarray) -> np.ndarray:
+    # Adding 0 turns -0 into 0, which is the same number.
+    return np.ascontiguousarray(array.astype(np.float64) + 0.0).view(np.uint64)
+
+
+def _traced_words(part: Array) -> Int[Array, "n w"]:
+    """The same words, in 32-bit arithmetic."""
+    part = part.reshape(part.shape[0], -1)
+    if part.dtype == jnp.float64:
+        bits = jax.lax.bitcast_convert_type(part + 0.0, jnp.uint32)
+        return jnp.concatenate([bits[..., 1], bits[..., 0]], 1)
+    if jnp.issubdtype(part.dtype, jnp.floating):
+        bits = jax.lax.bitcast_convert_type(part.astype(jnp.float32), jnp.uint32)
+        sign, magnitude = bits >> 31, bits & 0x7FFFFFFF
+        # The exponent's bias is 127 in float32 and 1023 in float64.
+        high = (sign << 31) | ((magnitude >> 3) + (896 << 20))
+        low, empty = magnitude << 29, magnitude < (1 << 23)
+    else:
+        value = part.astype(jnp.int32)
+        sign = (value < 0).astype(jnp.uint32)
+        size = jnp.where(value < 0, -value, value).astype(jnp.uint32)
+        zeros = jax.lax.clz(size)
+        # The leading 1 moves out of the word: what follows it is the fraction.
+        fraction = (size << jnp.minimum(zeros, 31)) << 1
+        high = (sign << 31) | ((1054 - zeros) << 20) | (fraction >> 12)
+        low, empty = fraction << 20, size == 0
+    zero = jnp.uint32(0)
+    return jnp.concatenate(
+        [jnp.where(empty, zero, high), jnp.where(empty, zero, low)], 1
+    )
+
+
+def _hash(xp: Any, words: Any) -> Any:
+    """Two 32-bit sums ``[n, 2]`` of words scrambled by their places."""
+    mixed = _scramble(words[:, None, :] ^ _salts(words.shape[1]))
+    total = xp.sum(mixed, -1, dtype=np.uint32)
+    return _scramble(total + np.array(_LANES, np.uint32))
+
+
+@lru_cache(maxsize=64)
+def _salts(n_words: int) -> np.ndarray:
+    """A word ``[2, W]`` for every lane and place."""
+    place = np.arange(n_words, dtype=np.uint32)
+    lanes = np.array(_LANES, np.uint32)[:, None]
+    return _scramble(place * lanes + np.uint32(1))
+
+
+def _scramble(word: Any) -> Any:
+    """The finalizer of MurmurHash3: a bijection in which every bit moves every other."""
+    word = (word ^ (word >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+    word = (word ^ (word >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+    return word ^ (word >> np.uint32(16))

@@ -1,0 +1,154 @@
+"""The one way to score: rows by models that have not seen them, new rows by the same.
+
+A channel is fitted to a law of scores and holds for rows whose scores have that law. The
+scores of a model refitted on all rows do not: it can be sharper, and the steps of boosted
+trees lie elsewhere. So the models of the folds are kept. Every row, seen or new, gets the
+mean log probability of one model from each repeat of the folds: for a training row the
+one that did not see it, for a new row one chosen by a hash of the row, so that asking
+again gives the same answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedKFold
+
+from jaxsteer.channels import row_uniform
+from jaxsteer.estimators._rows import pointing_at_encoder, take_rows
+from jaxsteer.estimators._weighted import with_weights
+
+#: Probabilities are kept this far from 0 and 1, so that their logarithms are finite.
+_LEAST = 1e-12
+
+
+@dataclasses.dataclass(frozen=True)
+class FoldModels:
+    """Classifiers fitted without each fold in turn, once for each repeat.
+
+    Attributes:
+        estimators: ``[R][K]`` fitted classifiers.
+        held_out: ``[n, C]`` log probabilities of the training rows, each the mean over
+            the repeats of models that have not seen the row.
+        key: Key by which new rows are assigned to folds.
+    """
+
+    estimators: tuple[tuple[Any, ...], ...]
+    held_out: np.ndarray
+    key: jax.Array
+
+    def log_probabilities(self, X: Any, rows: np.ndarray) -> np.ndarray:
+        """Score new rows, ``[n, C]``.
+
+        Args:
+            X: ``[n, d]`` rows, as the classifiers take them.
+            rows: What :func:`row_values` returned for them.
+        """
+        total = np.zeros((len(rows), self.held_out.shape[1]))
+        for repeat, models in enumerate(self.estimators):
+            draw = row_uniform(jax.random.fold_in(self.key, repeat), rows)
+            fold = np.minimum(np.asarray(draw) * len(models), len(models) - 1).astype(
+                int
+            )
+            for code, model in enumerate(models):
+                mine = np.flatnonzero(fold == code)
+                if len(mine):
+                    total[mine] += _log_probability(model, take_rows(X, mine))
+        return total / len(self.estimators)
+
+
+def fit_fold_models(
+    estimator: Any,
+    X: Any,
+    target: np.ndarray,
+    cells: np.ndarray,
+    *,
+    weights: np.ndarray | None,
+    cv: int,
+    repeats: int,
+    seed: int,
+) -> FoldModels:
+    """Fit the classifier ``repeats * cv`` times.
+
+    Args:
+        estimator: A classifier with ``predict_proba``, a pipeline that ends in one, or
+            None for a logistic regression.
+        X: ``[n, d]`` rows.
+        target: ``[n]`` codes 0..C-1.
+        cells: ``[n]`` codes that every fold is to have in equal shares.
+        weights: ``[n]`` sample weights, or None.
+        cv: Folds.
+        repeats: How often the rows are shuffled into folds.
+        seed: Seed of the shuffles and of the folds of new rows.
+
+    Raises:
+        ValueError: If the classifier gives no probabilities or takes no weights.
+    """
+    n_classes = int(target.max()) + 1
+    total = np.zeros((len(target), n_classes))
+    estimators = []
+    for repeat in range(repeats):
+        # The first repeat has the folds that StratifiedKFold makes with the seed itself.
+        shuffle = seed if repeat == 0 else _seed_of_repeat(seed, repeat)
+        folds = StratifiedKFold(cv, shuffle=True, random_state=shuffle)
+        models = []
+        for train, held_out in folds.split(np.zeros(len(cells)), cells):
+            model, options = with_weights(
+                estimator, None if weights is None else weights[train]
+            )
+            if not hasattr(model, "predict_proba"):
+                raise ValueError(
+                    f"{type(model).__name__} has no predict_proba; use a classifier "
+                    "that gives probabilities, or wrap it in CalibratedClassifierCV."
+                )
+            with pointing_at_encoder():
+                model.fit(take_rows(X, train), target[train], **options)
+            total[held_out] += _log_probability(model, take_rows(X, held_out))
+            models.append(model)
+        estimators.append(tuple(models))
+    return FoldModels(tuple(estimators), total / repeats, jax.random.key(seed))
+
+
+def log_odds(log_probabilities: np.ndarray) -> np.ndarray:
+    """Log odds ``[n]`` of class 1 of two."""
+    return log_probabilities[:, 1] - log_probabilities[:, 0]
+
+
+def row_values(X: Any) -> np.ndarray:
+    """What tells rows apart: ``[n, d]`` float64, or ``[n]`` hashes where there is text.
+
+    The same for a table and an array of the same numbers, whatever their types.
+    """
+    if isinstance(X, pd.DataFrame):
+        if not all(pd.api.types.is_numeric_dtype(dtype) for dtype in X.dtypes):
+            columns = {
+                i: (
+                    X.iloc[:, i].astype(float)
+                    if pd.api.types.is_numeric_dtype(X.iloc[:, i].dtype)
+                    else X.iloc[:, i].astype(str)
+                )
+                for i in range(X.shape[1])
+            }
+            hashes = pd.util.hash_pandas_object(pd.DataFrame(columns), index=False)
+            return np.asarray(hashes, np.uint64)
+        X = X.to_numpy(float, na_value=np.nan)
+    array: Any = X.toarray() if hasattr(X, "toarray") else np.asarray(X)
+    array = array.reshape(len(array), -1)
+    if array.dtype.kind not in "biuf":
+        return row_values(pd.DataFrame(array))
+    values = array.astype(np.float64)
+    return np.where(np.isnan(values), np.nan, values)
+
+
+def _seed_of_repeat(seed: int, repeat: int) -> int:
+    return int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0])
+
+
+def _log_probability(model: Any, X: Any) -> np.ndarray:
+    found = np.asarray(model.predict_proba(X), float)
+    found = np.clip(found, _LEAST, 1 - _LEAST)
+    return np.log(found)
