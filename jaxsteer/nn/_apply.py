@@ -117,7 +117,8 @@ def steer_mixture(
 
 def posterior_of(kernel: Array, bias: Array, x: Array) -> Float[Array, "... G"]:
     """Return ``softmax(x @ kernel + bias)`` in float32 at least."""
-    return jax.nn.softmax(product(x, kernel) + bias, axis=-1)
+    logits = product(x, kernel)
+    return jax.nn.softmax(logits + bias.astype(logits.dtype), axis=-1)
 
 
 def check_features(residual: Residual, x: Array) -> None:

@@ -51,7 +51,7 @@ class FullResidual:
 
     def __call__(self, x: Float[Array, "... d"], precision: Any = None) -> Array:
         """Return what one map adds to `x`, in float32 at least."""
-        return product(x, self.kernel, precision) + self.bias
+        return _sum(product(x, self.kernel, precision), self.bias)
 
     def to_map(self) -> Any:
         """Return the map."""
@@ -78,7 +78,7 @@ class LowRankResidual:
     def __call__(self, x: Float[Array, "... d"], precision: Any = None) -> Array:
         """Return what one map adds to `x`, in float32 at least."""
         inner = product(x, self.down, precision).astype(x.dtype)
-        return product(inner, self.up, precision) + self.bias
+        return _sum(product(inner, self.up, precision), self.bias)
 
     def to_map(self) -> Any:
         """Return the map."""
@@ -102,11 +102,17 @@ class DiagonalResidual:
         """Return what one map adds to `x`, in float32 at least."""
         del precision
         wide = jnp.promote_types(x.dtype, jnp.float32)
-        return self.scale.astype(wide) * x.astype(wide) + self.bias
+        return _sum(self.scale.astype(wide) * x.astype(wide), self.bias)
 
     def to_map(self) -> Any:
         """Return the map."""
         return maps.DiagonalMap(1 + self.scale, self.bias)
+
+
+def _sum(change: Array, bias: Array) -> Array:
+    # Said in full, for models that run under strict promotion of types.
+    wide = jnp.promote_types(change.dtype, bias.dtype)
+    return change.astype(wide) + bias.astype(wide)
 
 
 Residual = FullResidual | LowRankResidual | DiagonalResidual
