@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxsteer._errors import check_codes
 from jaxsteer._types import Array, ArrayLike, Float, Int
-from jaxsteer.nn._residuals import Residual, product
+from jaxsteer.nn._residuals import Residual, product, wide_of
 
 # A map gathered for one example costs about as much memory traffic as this many rows
 # sent through one map cost arithmetic.
@@ -137,7 +137,7 @@ def check_features(residual: Residual, x: Array) -> None:
 
 
 def _zeros(rows: Array) -> Array:
-    return jnp.zeros(rows.shape, jnp.promote_types(rows.dtype, jnp.float32))
+    return jnp.zeros(rows.shape, wide_of(rows.dtype))
 
 
 def _gathered(residuals, rows, codes, precision):

@@ -76,8 +76,9 @@ def capture_activations(
 
     Under ``nnx.jit`` enter the block inside the jitted function, and return what you
     need of it. At a path with a steering layer the *steered* activations are kept;
-    ``path + ".base"`` names what came before the layer. A stack of modules, which a scan
-    runs one by one, gives ``[L, ...]``: the activations after each.
+    ``path + ".base"`` names what came before the layer (of inputs it is the other way
+    round: the layer acts before ``path + ".base"`` is called). A stack of modules, which
+    a scan runs one by one, gives ``[L, ...]``: the activations after each.
 
     Args:
         model: Any NNX module; it is as before when the block ends.

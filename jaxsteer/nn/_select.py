@@ -81,7 +81,7 @@ def find_input(
     def label(place: Place) -> str:
         by_position = place[0] == 0 and place[1] < len(names)
         first = names[place[1]] if by_position else str(place[1])
-        return first + _label(place[2:])
+        return first + "".join(f"[{key!r}]" for key in place[2:])
 
     return _only(call, direct, width, "call", label)
 
@@ -168,6 +168,12 @@ def _checked(tree: Any, place: Place, what: str) -> Place:
                 raise KeyError(place[depth])
             _child(parent, place[depth])
         except (AttributeError, IndexError, KeyError, TypeError) as error:
+            if what == "call" and depth == 1:
+                raise ValueError(
+                    f"which={place[1]!r} is none of the arguments of this call, which "
+                    f"passes {len(tree[0])} by position and by keyword "
+                    f"{', '.join(tree[1]) or 'none'}."
+                ) from error
             has = ", ".join(repr(key) for key, _ in _entries(parent))
             inside = f" at {_label(place[:depth])}" if depth else ""
             kind = _describe(parent) if _is_array(parent) else type(parent).__name__
