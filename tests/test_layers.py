@@ -36,6 +36,7 @@ LAYERS = {
     "cli": 8,
     "datasets": 8,
     "estimators": 8,
+    "export": 8,
     "plots": 8,
     "report": 8,
     "storage": 8,
