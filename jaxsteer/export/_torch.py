@@ -10,7 +10,7 @@ import numpy as np
 from jaxsteer._errors import check_choice
 from jaxsteer.export._numpy import residual_arrays
 
-_SOURCE = '''"""Steers a Hugging Face model; written by jaxsteer, needs torch and safetensors."""
+_SOURCE = '''"""Steers a Hugging Face model; by jaxsteer; needs torch, safetensors."""
 
 import torch
 from safetensors.torch import load_file

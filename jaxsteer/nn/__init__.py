@@ -11,11 +11,16 @@ layer                 map
 ``GroupSteer``        one for each group, the group of each example given
 ``SoftGroupSteer``    the groups' average, weighted by a probe's posterior
 ===================== ==========================================================
+
+``insert_steering`` and ``steer_model`` put them into a model by path; ``set_groups``,
+``set_positions`` and ``set_strength`` say to whom, where and how much, call by call;
+``capture_activations`` and ``capture_moments`` read what passes at any place.
 """
 
 from jaxsteer.nn import linen
 from jaxsteer.nn._affine_steer import AffineSteer
 from jaxsteer.nn._capture import Activations, capture_activations
+from jaxsteer.nn._capture_moments import capture_moments
 from jaxsteer.nn._group_steer import GroupSteer, set_groups
 from jaxsteer.nn._insert import (
     Insertion,
@@ -43,6 +48,7 @@ __all__ = [
     "SteeringParam",
     "TokenPositions",
     "capture_activations",
+    "capture_moments",
     "insert_steering",
     "linen",
     "remove_steering",
