@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from jaxsteer._errors import check_choice, check_codes
 from jaxsteer._types import Array
 from jaxsteer.nn._capture import capture_activations
 from jaxsteer.nn._paths import Path, split_path
-from jaxsteer.nn._select import Which
+from jaxsteer.nn._select import Which, check_which
 
 TOKENS = ("last", "mean", "all")
 
@@ -81,21 +82,11 @@ def capture_moments(
     """
     check_choice("tokens", tokens, TOKENS)
     paths = [paths] if isinstance(paths, str) else list(paths)
-    names = [".".join(split_path(path)) for path in paths]
-
-    def activations(model: nnx.Module, inputs: tuple) -> dict[str, Array]:
-        with capture_activations(model, paths, at=at, which=which) as kept:
-            model(*inputs)
-            return {name: kept[name] for name in names}
-
-    @nnx.jit
-    def step(model, states, inputs, label, group, mask):
-        found = activations(model, inputs)
-        return {
-            name: _added(states[name], found[name], label, group, mask, tokens)
-            for name in names
-        }
-
+    place = {
+        "paths": tuple(".".join(split_path(path)) for path in paths),
+        "at": at,
+        "which": check_which(which),
+    }
     for batch in batches:
         inputs, label, group, mask = (*batch, None, None)[:4]
         inputs = inputs if isinstance(inputs, tuple) else (inputs,)
@@ -109,15 +100,35 @@ def capture_moments(
                 f"code an example."
             )
         if states is None:
-            shapes = nnx.eval_shape(activations, model, inputs)
+            shapes = nnx.eval_shape(
+                lambda model, inputs: _activations(model, inputs, **place),
+                model,
+                inputs,
+            )
             states = {
                 name: _empty(name, shape, len(label), n_classes, n_groups, scatter)
                 for name, shape in shapes.items()
             }
-        states = step(model, states, inputs, label, group, mask)
+        codes = (label, group, mask)
+        states = _step(model, states, inputs, codes, tokens=tokens, **place)
     if states is None:
         raise ValueError("batches is empty; there is nothing to take moments of.")
     return states
+
+
+def _activations(model, inputs, *, paths, at, which) -> dict[str, Array]:
+    with capture_activations(model, paths, at=at, which=which) as kept:
+        model(*inputs)
+        return {path: kept[path] for path in paths}
+
+
+@partial(nnx.jit, static_argnames=("tokens", "paths", "at", "which"))
+def _step(model, states, inputs, codes, *, tokens, **place):
+    found = _activations(model, inputs, **place)
+    return {
+        path: _added(state, found[path], *codes, tokens)
+        for path, state in states.items()
+    }
 
 
 def _empty(name: str, x: Any, size: int, n_classes: int, n_groups: int, scatter: str):
