@@ -8,6 +8,8 @@ from jaxsteer.baselines._mimic import fit_mimic, mimic_from_moments
 from jaxsteer.baselines._oracle_leace import OracleEraser, fit_oracle_leace
 from jaxsteer.baselines._quadratic_leace import fit_quadratic_leace
 from jaxsteer.baselines._reweighing import reweighing
+from jaxsteer.baselines._splince import fit_splince
+from jaxsteer.baselines._switch import fit_switch
 
 __all__ = [
     "ConceptSubspace",
@@ -19,6 +21,8 @@ __all__ = [
     "fit_mimic",
     "fit_oracle_leace",
     "fit_quadratic_leace",
+    "fit_splince",
+    "fit_switch",
     "leace_from_moments",
     "mimic_from_moments",
     "reweighing",
