@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from jaxsteer.maps import AffineMap, DiagonalMap
+from jaxsteer.models import Decoder, DecoderConfig, generate
 from jaxsteer.nn import (
     AffineSteer,
     GroupSteer,
@@ -245,3 +246,27 @@ def test_refusals_of_shapes_and_of_models_without_layers():
         model(X)
     with pytest.raises(ValueError, match="one vector"):
         model(X[0, 0])
+
+
+def test_padded_prompts_generate_what_each_would_alone():
+    config = DecoderConfig(
+        vocab_size=17,
+        dim=D,
+        hidden_dim=12,
+        n_layers=2,
+        n_heads=2,
+        n_kv_heads=1,
+        max_length=16,
+    )
+    model = Decoder(config, rngs=nnx.Rngs(1))
+    plain = generate(model, TOKENS, steps=4, lengths=LENGTHS)
+    rng = np.random.default_rng(1)
+    map_ = AffineMap(jnp.asarray(rng.normal(size=(D, D)), jnp.float32), jnp.ones(D))
+    insert_steering(model, "layers.0", AffineSteer(map_), positions="last")
+    set_positions(model, "last", lengths=LENGTHS)
+    both = generate(model, TOKENS, steps=4, lengths=LENGTHS)
+    assert (both != plain).any()
+    for row, length in enumerate(LENGTHS.tolist()):
+        set_positions(model, "last", lengths=length)
+        prompt = TOKENS[row : row + 1, :length]
+        np.testing.assert_array_equal(generate(model, prompt, steps=4)[0], both[row])
