@@ -149,7 +149,8 @@ def _code(name: str, codes: Any, request: RequestStates) -> int:
     if codes is None:
         return 0
     if callable(codes):
-        return int(codes(request))
+        found: Any = codes(request)
+        return int(found)
     if request.name not in codes:
         raise ValueError(f"{name} has no code for the request {request.name!r}.")
     return int(codes[request.name])

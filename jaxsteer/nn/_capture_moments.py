@@ -88,7 +88,8 @@ def capture_moments(
         "which": check_which(which),
     }
     for batch in batches:
-        inputs, label, group, mask = (*batch, None, None)[:4]
+        parts: tuple[Any, ...] = (*batch, None, None)
+        inputs, label, group, mask = parts[:4]
         inputs = inputs if isinstance(inputs, tuple) else (inputs,)
         label = np.asarray(label)
         group = np.zeros(label.shape, np.int32) if group is None else np.asarray(group)
@@ -124,9 +125,10 @@ def _activations(model, inputs, *, paths, at, which) -> dict[str, Array]:
 
 @partial(nnx.jit, static_argnames=("tokens", "paths", "at", "which"))
 def _step(model, states, inputs, codes, *, tokens, **place):
+    label, group, mask = codes
     found = _activations(model, inputs, **place)
     return {
-        path: _added(state, found[path], *codes, tokens)
+        path: _added(state, found[path], label, group, mask, tokens)
         for path, state in states.items()
     }
 

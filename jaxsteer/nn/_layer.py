@@ -80,7 +80,7 @@ class SteeringLayer(nnx.Module):
                 f"each of the {count} layers."
             )
 
-        def make(maps: Any, strength: Any, *args: Any) -> SteeringLayer:
+        def make(maps: Any, strength: Any, *args: Any) -> Any:
             return cls(maps, *args, strength=strength, **options)
 
         return nnx.vmap(make)(maps, jnp.broadcast_to(strengths, (count,)), *args)

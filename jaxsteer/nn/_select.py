@@ -264,7 +264,7 @@ def _with_child(node: Any, key: Any, value: Any) -> Any:
             return changed
         return type(node)({**node, key: value})  # type: ignore[call-arg]
     if isinstance(node, tuple) and hasattr(node, "_fields"):
-        name = key if isinstance(key, str) else node._fields[key]
+        name = key if isinstance(key, str) else node._fields[key]  # type: ignore[attr-defined]
         return node._replace(**{name: value})  # type: ignore[attr-defined]
     if isinstance(key, str):
         changed = copy.copy(node)

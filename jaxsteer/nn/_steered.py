@@ -52,6 +52,9 @@ class Steered(Wrapper):
         steer_options: What does not change from call to call.
     """
 
+    steer_where: TokenPositions
+    steer_layers: StackMask
+
     # Names that begin with "steer" are the wrapper's; paths and lookups of other names
     # go on to the submodule.
     def __init__(
@@ -109,9 +112,9 @@ class Steered(Wrapper):
         return strength if strength.ndim == len(tokens) else None
 
     def _tokens(self, ids: Array | None, tokens: tuple[int, ...]) -> Array:
-        kept = [vars(self).get(name) for name in POSITION_NAMES]
-        where, lengths, mask = [None if v is None else v[...] for v in kept]
-        return tokens_to_steer(where, lengths, mask, ids, tokens)
+        kept = [vars(self).get(name) for name in POSITION_NAMES[1:]]
+        lengths, mask = [None if value is None else value[...] for value in kept]
+        return tokens_to_steer(self.steer_where[...], lengths, mask, ids, tokens)
 
 
 def set_positions(
