@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,8 @@ from flax import nnx
 
 from jaxsteer.nn._residuals import residual_of
 from jaxsteer.nn._variables import SteeringConstant, load, store
+
+L = TypeVar("L", bound="SteeringLayer")
 
 
 class SteeringLayer(nnx.Module):
@@ -40,7 +42,9 @@ class SteeringLayer(nnx.Module):
         self.precision = precision
 
     @classmethod
-    def stack(cls, maps: Any, *args: Any, strength: Any = 1.0, **options: Any) -> Self:
+    def stack(
+        cls: type[L], maps: Any, *args: Any, strength: Any = 1.0, **options: Any
+    ) -> L:
         """Return one layer for each layer of a stack, which ``nnx.scan`` runs.
 
         Args:
