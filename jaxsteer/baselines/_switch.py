@@ -37,7 +37,7 @@ def fit_switch(
     x: Float[ArrayLike, "n d"],
     z: Int[ArrayLike, " n"],
     *,
-    to: Int[ArrayLike, " k"] | Float[ArrayLike, "k d"] | None = None,
+    to: Any = None,
     weights: Float[ArrayLike, " n"] | None = None,
     n_concepts: int | None = None,
 ) -> AffineMap:

@@ -119,7 +119,7 @@ class Steered(Wrapper):
 
 def set_positions(
     model: nnx.Module,
-    positions: ArrayLike | str,
+    positions: Any,
     *,
     lengths: ArrayLike | None = None,
     path: Path | None = None,
