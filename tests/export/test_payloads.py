@@ -29,7 +29,7 @@ def draw(*shape):
     return jnp.asarray(rng.normal(size=shape), jnp.float32)
 
 
-ONE = AffineMap(jnp.eye(D) + 0.3 * draw(D, D), draw(D))
+ONE = AffineMap(jnp.eye(D, dtype=jnp.float32) + 0.3 * draw(D, D), draw(D))
 SHIFT = AffineMap(jnp.eye(D), draw(D))
 STATES = np.asarray(draw(200, D)) + 1
 

@@ -77,7 +77,7 @@ class Decoder(nnx.Module):
         return self.embed.attend(x), (None if cache is None else caches)
 
     def empty_cache(self, batch, size):
-        zeros = jnp.zeros((batch, size, HEADS, D // HEADS))
+        zeros = jnp.zeros((batch, size, HEADS, D // HEADS), jnp.float32)
         return [{"k": zeros, "v": zeros} for _ in self.layers]
 
 
