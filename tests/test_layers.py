@@ -39,6 +39,7 @@ LAYERS = {
     "cli": 8,
     "datasets": 8,
     "estimators": 8,
+    "export": 8,
     "plots": 8,
     "report": 8,
     "_frames": 8,

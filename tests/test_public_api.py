@@ -19,6 +19,7 @@ PACKAGES = [
     "jaxsteer.compare",
     "jaxsteer.datasets",
     "jaxsteer.estimators",
+    "jaxsteer.export",
     "jaxsteer.families",
     "jaxsteer.ideal",
     "jaxsteer.latent",

@@ -9,6 +9,7 @@ from jaxsteer.audit._price import PriceOfFairness, price_of_fairness
 from jaxsteer.audit._rates import BayesRates, bayes_rates
 from jaxsteer.audit._sample_size import SampleSizeCurve, sample_size_curve
 from jaxsteer.audit._sensitivity import FamilySensitivity, family_sensitivity
+from jaxsteer.audit._steerability import Steerability, steerability
 from jaxsteer.audit._uncertainty import (
     Uncertainty,
     kl_and_maps,
@@ -22,6 +23,7 @@ __all__ = [
     "IdealResidual",
     "PriceOfFairness",
     "SampleSizeCurve",
+    "Steerability",
     "Uncertainty",
     "bayes_rates",
     "certificate",
@@ -32,5 +34,6 @@ __all__ = [
     "metrics",
     "price_of_fairness",
     "sample_size_curve",
+    "steerability",
     "steering_uncertainty",
 ]

@@ -11,14 +11,27 @@ layer                 map
 ``GroupSteer``        one for each group, the group of each example given
 ``SoftGroupSteer``    the groups' average, weighted by a probe's posterior
 ===================== ==========================================================
+
+``insert_steering`` and ``steer_model`` put them into a model by path; ``set_groups``,
+``set_positions`` and ``set_strength`` say to whom, where and how much, call by call;
+``capture_activations`` and ``capture_moments`` read what passes at any place.
 """
 
 from jaxsteer.nn import linen
 from jaxsteer.nn._affine_steer import AffineSteer
 from jaxsteer.nn._capture import Activations, capture_activations
+from jaxsteer.nn._capture_moments import capture_moments
 from jaxsteer.nn._group_steer import GroupSteer, set_groups
-from jaxsteer.nn._insert import Insertion, Steered, insert_steering, remove_steering
+from jaxsteer.nn._insert import (
+    Insertion,
+    Insertions,
+    insert_steering,
+    remove_steering,
+    steer_model,
+)
 from jaxsteer.nn._soft_group_steer import SoftGroupSteer
+from jaxsteer.nn._steered import StackMask, Steered, set_positions, set_strength
+from jaxsteer.nn._token_positions import TokenPositions
 from jaxsteer.nn._variables import GroupIds, SteeringConstant, SteeringParam
 
 __all__ = [
@@ -27,13 +40,20 @@ __all__ = [
     "GroupIds",
     "GroupSteer",
     "Insertion",
+    "Insertions",
     "SoftGroupSteer",
+    "StackMask",
     "Steered",
     "SteeringConstant",
     "SteeringParam",
+    "TokenPositions",
     "capture_activations",
+    "capture_moments",
     "insert_steering",
     "linen",
     "remove_steering",
     "set_groups",
+    "set_positions",
+    "set_strength",
+    "steer_model",
 ]

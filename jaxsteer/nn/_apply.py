@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxsteer._errors import check_codes
 from jaxsteer._types import Array, ArrayLike, Float, Int
-from jaxsteer.nn._residuals import Residual, product
+from jaxsteer.nn._residuals import Residual, product, wide_of
 
 # A map gathered for one example costs about as much memory traffic as this many rows
 # sent through one map cost arithmetic.
@@ -113,7 +113,8 @@ def steer_mixture(
 
 def posterior_of(kernel: Array, bias: Array, x: Array) -> Float[Array, "... G"]:
     """Return ``softmax(x @ kernel + bias)`` in float32 at least."""
-    return jax.nn.softmax(product(x, kernel) + bias, axis=-1)
+    logits = product(x, kernel)
+    return jax.nn.softmax(logits + bias.astype(logits.dtype), axis=-1)
 
 
 def check_features(residual: Residual, x: Array) -> None:
@@ -133,7 +134,7 @@ def check_features(residual: Residual, x: Array) -> None:
 
 def _zeros(rows: Array) -> Array:
     # Like the rows in their sharding, too, which a loop's carry must keep.
-    return jnp.zeros_like(rows, dtype=jnp.promote_types(rows.dtype, jnp.float32))
+    return jnp.zeros_like(rows, dtype=wide_of(rows.dtype))
 
 
 # Compiled by themselves: a loop over a function made here would be compiled anew at every

@@ -9,7 +9,8 @@ from typing import Any
 import jax
 from flax import nnx
 
-from jaxsteer.nn._paths import Path, Slot, Wrapper, change_first, check_at, split_path
+from jaxsteer.nn._paths import Path, Slot, Wrapper, check_at, split_path
+from jaxsteer.nn._select import Which, check_which, find_input, find_output, get
 
 
 class Captured(Wrapper):
@@ -18,27 +19,27 @@ class Captured(Wrapper):
     Attributes:
         base: The submodule.
         at: ``"output"`` or ``"input"``.
+        which: Which of the arrays; None for the only one that can be meant.
         value: The activations, once it was called.
     """
 
     transparent = True
 
-    def __init__(self, base: nnx.Module, at: str):
+    def __init__(self, base: nnx.Module, at: str, which: Any = None):
         self.base = base
         self.at = at
+        self.which = which
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the submodule and keep the first of what it takes or returns."""
+        """Call the submodule and keep one array of what it takes or returns."""
         if self.at == "input":
-            change_first(args, self._keep)
+            place = find_input(self.base, args, kwargs, self.which, None)
+            self.value = nnx.Intermediate(get((args, kwargs), place))
         output = self.base(*args, **kwargs)
         if self.at == "output":
-            change_first(output, self._keep)
+            place = find_output(output, self.which, None)
+            self.value = nnx.Intermediate(get(output, place))
         return output
-
-    def _keep(self, value: jax.Array) -> jax.Array:
-        self.value = nnx.Intermediate(value)
-        return value
 
 
 class Activations(Mapping[str, jax.Array]):
@@ -65,19 +66,27 @@ class Activations(Mapping[str, jax.Array]):
 
 @contextmanager
 def capture_activations(
-    model: nnx.Module, paths: Sequence[Path] | str, *, at: str = "output"
+    model: nnx.Module,
+    paths: Sequence[Path] | str,
+    *,
+    at: str = "output",
+    which: Which = None,
 ) -> Iterator[Activations]:
     """Keep what the submodules at `paths` return, or take, while the block lasts.
 
     Under ``nnx.jit`` enter the block inside the jitted function, and return what you
     need of it. At a path with a steering layer the *steered* activations are kept;
-    ``path + ".base"`` names what came before the layer.
+    ``path + ".base"`` names what came before the layer (of inputs it is the other way
+    round: the layer acts before ``path + ".base"`` is called). A stack of modules, which
+    a scan runs one by one, gives ``[L, ...]``: the activations after each.
 
     Args:
         model: Any NNX module; it is as before when the block ends.
         paths: Paths as :func:`insert_steering` takes them, or one path as a string.
-        at: ``"output"`` keeps what a submodule returns (the first element, where it
-            returns a tuple), ``"input"`` its first positional argument.
+        at: ``"output"`` keeps what a submodule returns, ``"input"`` what it takes.
+        which: Which array is kept, as :func:`insert_steering` takes it. None takes the
+            only floating array, not looking into containers inside; if there is none or
+            more than one, the call is refused.
 
     Yields:
         A mapping from each path, written with dots, to the activations of the last call.
@@ -96,12 +105,13 @@ def capture_activations(
         (4, 3)
     """
     check_at(at)
+    which = check_which(which)
     paths = [paths] if isinstance(paths, str) else list(paths)
     wrappers: dict[str, Captured] = {}
     try:
         for path in paths:
             slot = Slot(model, path)
-            wrapper = Captured(slot.get(), at)
+            wrapper = Captured(slot.get(), at, which)
             slot.set(wrapper)
             wrappers[".".join(split_path(path))] = wrapper
         yield Activations(wrappers)

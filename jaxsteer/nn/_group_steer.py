@@ -103,6 +103,7 @@ def set_groups(model: nnx.Module, group: Int[ArrayLike, " B"] | int) -> int:
             "The model has no GroupSteer layer; add one with insert_steering first."
         )
     for layer in layers:
-        check_codes("group", codes, layer.bias[...].shape[0])
-        layer.group = GroupIds(codes)
+        check_codes("group", codes, layer.bias.shape[-2])
+        # Each layer of a stack takes a copy: its scan gives one to each.
+        layer.group = GroupIds(jnp.broadcast_to(codes, layer.stack_shape + codes.shape))
     return len(layers)

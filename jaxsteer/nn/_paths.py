@@ -39,6 +39,8 @@ class Slot:
         if not keys:
             raise ValueError("path is empty; name a submodule, such as 'layers.3'.")
         self.parent: Any = model
+        # The place of the parent: a tuple is changed by putting another in its place.
+        self._above: Slot | None = None
         for place, key in enumerate(keys):
             self.parent = _owner(self.parent, key)
             if not _has(self.parent, key):
@@ -49,16 +51,30 @@ class Slot:
                 )
             self.key = key
             if place + 1 < len(keys):
+                self._above = Slot._of(self.parent, key, self._above)
                 self.parent = self.get()
+        if isinstance(self.get(), nnx.Variable):
+            owner = ".".join(keys[:-1]) or "the model"
+            raise ValueError(
+                f"path {'.'.join(keys)!r} leads to a parameter "
+                f"({type(self.get()).__name__}), which is not called; name the module "
+                f"that has it: {owner!r}."
+            )
         if not callable(self.get()):
             raise ValueError(
                 f"path {'.'.join(keys)!r} leads to a {type(self.get()).__name__}, which "
                 f"is not called; name a module that is."
             )
 
+    @classmethod
+    def _of(cls, parent: Any, key: str, above: Slot | None) -> Slot:
+        slot = cls.__new__(cls)
+        slot.parent, slot.key, slot._above = parent, key, above
+        return slot
+
     def get(self) -> Any:
         """Return what is there."""
-        if isinstance(self.parent, MutableSequence):
+        if isinstance(self.parent, MutableSequence | tuple):
             return self.parent[int(self.key)]
         if isinstance(self.parent, MutableMapping):
             return self.parent[self.key]
@@ -66,12 +82,27 @@ class Slot:
 
     def set(self, value: Any) -> None:
         """Put something else there."""
+        if isinstance(self.parent, nnx.Pytree):
+            # Flax is told what it is: a function was static, its wrapper holds data.
+            leaf = not isinstance(value, tuple | nnx.Pytree)
+            value = nnx.static(value) if leaf else nnx.data(value)
         if isinstance(self.parent, MutableSequence):
             self.parent[int(self.key)] = value
         elif isinstance(self.parent, MutableMapping):
             self.parent[self.key] = value
+        elif isinstance(self.parent, tuple):
+            self._set_in_tuple(value)
         else:
             setattr(self.parent, self.key, value)
+
+    def _set_in_tuple(self, value: Any) -> None:
+        items: Any = list(self.parent)
+        items[int(self.key)] = value
+        kind = type(self.parent)
+        items = kind(*items) if hasattr(kind, "_fields") else tuple(items)
+        assert self._above is not None, "a model is a module, no tuple"
+        self.parent = items
+        self._above.set(items)
 
     def chain(self) -> list[Any]:
         """Return the wrappers around what is there, outermost first, and the module."""
@@ -100,16 +131,6 @@ def split_path(path: Path) -> tuple[str, ...]:
     return tuple(str(key) for key in path)
 
 
-def change_first(output: Any, change: Any) -> Any:
-    """Apply `change` to an array, or to the first element of a tuple."""
-    if not isinstance(output, tuple):
-        return change(output)
-    first = change(output[0])
-    if hasattr(output, "_replace"):
-        return type(output)(first, *output[1:])
-    return (first, *output[1:])
-
-
 def check_at(at: str) -> None:
     """Raise unless `at` is "input" or "output"."""
     if at not in ("input", "output"):
@@ -124,7 +145,7 @@ def _owner(node: Any, key: str) -> Any:
 
 
 def _has(node: Any, key: str) -> bool:
-    if isinstance(node, MutableSequence):
+    if isinstance(node, MutableSequence | tuple):
         return key.isdigit() and int(key) < len(node)
     if isinstance(node, MutableMapping):
         return key in node
@@ -132,8 +153,14 @@ def _has(node: Any, key: str) -> bool:
 
 
 def _children(node: Any) -> list[str]:
-    if isinstance(node, MutableSequence):
+    if isinstance(node, MutableSequence | tuple):
         return [f"0..{len(node) - 1}"] if len(node) else []
     names = node if isinstance(node, MutableMapping) else vars(node)
     values = names.items() if isinstance(names, MutableMapping) else names
-    return [str(name) for name, value in values if isinstance(value, nnx.Module)]
+    containers = (tuple, list, dict)
+    return [
+        str(name)
+        for name, value in values
+        if isinstance(value, nnx.Module)
+        or (isinstance(value, containers) and not str(name).startswith("_") and value)
+    ]

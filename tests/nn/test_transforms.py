@@ -229,7 +229,7 @@ def test_sharding_names_place_the_maps_on_a_mesh():
     from flax import nnx
     from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
     from jaxsteer.maps import AffineMap, LowRankMap
-    from jaxsteer.nn import AffineSteer, GroupSteer, SoftGroupSteer
+    from jaxsteer.nn import AffineSteer, GroupSteer, SoftGroupSteer, insert_steering
 
     rng = np.random.default_rng(0)
     draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
@@ -250,6 +250,23 @@ def test_sharding_names_place_the_maps_on_a_mesh():
             layers[0](x, group), layers[1](x), layers[2](x)))
         for found, expected in zip(run(layers, rows), plain):
             np.testing.assert_allclose(found, expected, atol=1e-4)
+
+    class Model(nnx.Module):
+        def __init__(self):
+            self.block = nnx.Linear(8, 8, rngs=nnx.Rngs(0))
+
+        def __call__(self, x):
+            return self.block(x)
+
+    model, x = Model(), draw(4, 3, 8)
+    insert_steering(model, "block", AffineSteer(low), positions="last")
+    expected = model(x)
+    mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
+    with jax.set_mesh(mesh):
+        rows = jax.device_put(x, NamedSharding(mesh, P("data", None, None)))
+        found = nnx.jit(lambda model, x: model(x))(model, rows)
+        assert jax.typeof(found).sharding.spec == P("data", None, None)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
     """
     flags = "--xla_force_host_platform_device_count=4"
     done = subprocess.run(
