@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+import zlib
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +18,15 @@ import jax
 import jax.numpy as jnp
 import pytest
 from hypothesis import settings
+
+# Programs are compiled once for all processes and runs with the same packages and flags.
+_KEY = "-".join([version("jax"), version("jaxlib"), os.environ.get("XLA_FLAGS", "")])
+_CACHE = (
+    Path(tempfile.gettempdir()) / f"jaxsteer-{os.getuid()}-{zlib.crc32(_KEY.encode())}"
+)
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    jax.config.update("jax_compilation_cache_dir", str(_CACHE))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 # Compilation falls into the first example of a test, so no example has a deadline, and
 # the examples are the same in every run.

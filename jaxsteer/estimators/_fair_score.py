@@ -11,8 +11,8 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from jaxsteer._labels import cell_codes
 from jaxsteer._errors import check_choice
+from jaxsteer._labels import cell_codes
 from jaxsteer.channels import balanced_quantiles, blind_channel, roc_channel
 from jaxsteer.estimators._fold_models import (
     fit_fold_models,

@@ -25,8 +25,8 @@ def ideality_gap(
 
     A fairness regularizer: its gradient by the population's parameters is taken with
     the optimal maps, template and shares held still (the envelope theorem), so that it
-    costs one evaluation beside the solve. First derivatives only; for higher ones
-    differentiate ``nearest_ideal(...).kl``.
+    costs one evaluation beside the solve. Second derivatives are those of the
+    minimum: they take the implicit function theorem.
 
     Args:
         pop: The population.
@@ -61,6 +61,8 @@ def ideality_gap(
     # The tied model's maps minimize another divergence than the one reported, unless
     # the covariances are equal: there nothing may be held still.
     still = not (intervention == "all_groups" and maps == "shared_covariance")
+    # Shares that are searched for move the maps, whose derivatives they need.
+    still = still and priors != "joint"
     options, tolerance = choose(
         solver,
         working_dtype(pop),

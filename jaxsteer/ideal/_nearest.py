@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jaxsteer._compilation import jit_for_few_calls
 from jaxsteer._types import Array, Int
+from jaxsteer.families import parameters_valid
 from jaxsteer.ideal._options import Options, check_problem, choose
 from jaxsteer.ideal._orbit import Orbit
 from jaxsteer.ideal._priors import joint_priors
@@ -214,10 +215,7 @@ def _steering(
 
 
 def _status(pop, kl, status):
-    leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(pop)]
-    usable = jnp.all(jnp.stack(leaves)) & jnp.all(pop.priors > 0)
-    scale = getattr(pop.conditionals, "scale", None)
-    if scale is not None:
-        usable = usable & jnp.all(scale > 0)
+    priors = jnp.isfinite(pop.priors) & (pop.priors > 0)
+    usable = jnp.all(priors) & parameters_valid(pop.conditionals)
     status = jnp.where(jnp.isfinite(kl), status, Status.NONFINITE)
     return jnp.where(usable, status, Status.BAD_INPUT).astype(jnp.int32)

@@ -66,9 +66,6 @@ def nearest_orbit(
     if isinstance(cells, MultivariateNormal | LowRankNormal):
         return _multivariate(cells, weights, pivot, tolerance, options)
     all_groups = options.intervention == "all_groups"
-    # Few variables: a dense solve is no dearer than knowing that it is not needed.
-    held = options.differentiate == "held"
-    differentiate = "none" if held else options.differentiate
     if isinstance(cells, tuple(NATURAL)):
         return common_orbit(cells, weights, reference=0, all_groups=all_groups)
     if isinstance(cells, (*LOCATION_SCALE, *SCALE, Weibull)):
@@ -79,7 +76,7 @@ def nearest_orbit(
             reference=0,
             all_groups=all_groups,
             allow_reflection=options.allow_reflection,
-            differentiate=differentiate,
+            differentiate=options.differentiate,
         )
     if isinstance(cells, Normal):
         return _univariate(cells, weights, options)
@@ -136,9 +133,7 @@ def _univariate(cells: Normal, weights: Array, options: Options) -> Orbit:
         weights,
         0,
         allow_reflection=reflect,
-        differentiate="none"
-        if options.differentiate == "held"
-        else options.differentiate,
+        differentiate=options.differentiate,
     )
 
 

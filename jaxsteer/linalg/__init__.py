@@ -27,7 +27,6 @@ from jaxsteer.linalg._factor import (
 )
 from jaxsteer.linalg._logs import expm1_minus, log_or_zero, relative_entropy
 from jaxsteer.linalg._matmul import einsum, gram, matmul, symmetrize, transpose
-from jaxsteer.linalg._order import after, all_after
 from jaxsteer.linalg._polar import polar_orthogonal
 from jaxsteer.linalg._roots import (
     inv_sqrtm_psd,
@@ -49,8 +48,6 @@ from jaxsteer.linalg._special import (
 __all__ = [
     "HALF_LOG_2PI",
     "PsdFactor",
-    "after",
-    "all_after",
     "cholesky",
     "cholesky_inverse",
     "cholesky_psd",

@@ -13,6 +13,7 @@ from jaxsteer.solvers._matrix_newton import MatrixNewton
 from jaxsteer.solvers._matrix_optax import Optax
 from jaxsteer.solvers._matrix_projected_gradient import ConeProjectedGradient
 from jaxsteer.solvers._matrix_search import Job, SearchEnd, Starts, search
+from jaxsteer.solvers._matrix_stationary import attach_derivative
 from jaxsteer.solvers._optax import (
     Reparametrized,
     from_log_cholesky,
@@ -27,7 +28,6 @@ from jaxsteer.solvers._simplex import (
 )
 from jaxsteer.solvers._small_newton import LocalMinimum, minimize_newton
 from jaxsteer.solvers._solution import Solution, final_status
-from jaxsteer.solvers._matrix_stationary import attach_derivative
 from jaxsteer.solvers._status import SolveError, Status, require_converged
 
 __all__ = [

@@ -86,7 +86,7 @@ def minimize_newton(
         >>> minimize_newton(fn, jnp.zeros((1, 2)), jnp.array([1.0, 2.0])).x.tolist()
         [1.0, 2.0]
     """
-    check_choice("differentiate", differentiate, DIFFERENTIATE)
+    check_choice("differentiate", differentiate, (*DIFFERENTIATE, "held"))
     # One program for one function: what is compiled outside jit is kept, too.
     return _minimize(
         fn, value_and_grad, steps, differentiate, jnp.asarray(starts), args
@@ -121,8 +121,9 @@ def _minimize(fn, both, steps, differentiate, starts, args) -> LocalMinimum:
     x, value, gradient = (leaf[best] for leaf in state[:3])
     # Still at infinite height: no start, nor a point near it, had a finite value.
     value = jnp.where(jnp.isinf(value), jnp.nan, value)
-    if differentiate == "implicit":
-        x, value = at_stationary_point(both, x, value, args)
+    if differentiate in ("implicit", "held"):
+        held = differentiate == "held"
+        x, value = at_stationary_point(both, x, value, args, held=held)
     norm = jnp.max(jnp.abs(gradient)) + 0 * value
     return LocalMinimum(x, value, jax.lax.stop_gradient(norm), taken)
 

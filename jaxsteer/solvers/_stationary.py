@@ -17,6 +17,8 @@ def at_stationary_point(
     x: Float[Array, " m"],
     value: Float[Array, ""],
     args: Any,
+    *,
+    held: bool = False,
 ) -> tuple[Float[Array, " m"], Float[Array, ""]]:
     """Give a stationary point and its value the derivatives that they have by `args`.
 
@@ -29,6 +31,8 @@ def at_stationary_point(
         x: ``[m]`` the point; what it was computed from does not count.
         value: ``[]`` the value there.
         args: Any pytree.
+        held: Give `x` the first derivative 0 (the envelope theorem: what only depends
+            on the minimum does not see it move); second ones are right all the same.
 
     Returns:
         `x` with the derivative ``-H^-1 d(gradient)/d(args)``, ``H`` the Hessian, which
@@ -59,8 +63,19 @@ def at_stationary_point(
         dx = -_solve_symmetric(0.5 * (hessian + hessian.T), force)
         return (x, value), (dx, dvalue + jnp.sum(gradient * dx))
 
+    @jax.custom_jvp
+    def attach_held(x, value, args, hidden):
+        return x, value
+
+    @attach_held.defjvp
+    def _held_rule(primals, tangents):
+        _, _, args, hidden = primals
+        x, value = attach(*primals)
+        _, dvalue = jax.jvp(lambda p: pure(x, p, *hidden)[0], (args,), (tangents[2],))
+        return (x, value), (jnp.zeros_like(x), dvalue)
+
     x, value = jax.lax.stop_gradient((x, value))
-    return attach(x, value, args, hidden)
+    return (attach_held if held else attach)(x, value, args, hidden)
 
 
 def _solve_symmetric(matrix: Array, b: Array) -> Array:

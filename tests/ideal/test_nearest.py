@@ -26,7 +26,7 @@ MULTIVARIATE = random_multivariate(RNG, 2, 3, 3, tied=False)
         ({"differentiate": "no"}, "differentiate='no' is not known"),
         ({"reference": 2}, r"reference=2 is not one of the groups 0..1"),
         ({"reference": "Male"}, "reference='Male' is not one of the groups"),
-        ({"solver": "adam"}, "MatrixNewton, got str"),
+        ({"solver": "adam"}, "ProjectedGradient, got str"),
         ({"pivot": 2}, r"pivot=2 is not one of the classes 0..1"),
     ],
 )
