@@ -26,6 +26,7 @@ from jaxsteer.linalg._lapack import (
     solve_lower_transposed_kernel,
     solve_lu_kernel,
     solve_lu_transposed_kernel,
+    storage_dtype,
     svd_kernel,
 )
 from jaxsteer.linalg._matmul import matmul, symmetrize, transpose
@@ -133,7 +134,7 @@ def solver(a: Float[Array, "... d d"]) -> Callable[[Array], Array]:
     then O(d^2 m).
     """
     dtype = a.dtype
-    a = a.astype(_storage_dtype(dtype))
+    a = a.astype(storage_dtype(dtype))
     factors = lu_kernel(jax.lax.stop_gradient(a))
 
     def solve_for(b: Array) -> Array:

@@ -75,7 +75,7 @@ def _floor(
     def of_one(*arrays):
         """Any leading axes count as a batch, as ``vmap``'s do."""
         batch, dtype = arrays[0].shape[:-2], arrays[0].dtype
-        wide = _storage_dtype(dtype)
+        wide = storage_dtype(dtype)
         flat = (a.reshape(math.prod(batch), *a.shape[-2:]) for a in arrays)
         found = of_stack(*(_widened(a, wide) for a in flat))
 
@@ -92,7 +92,7 @@ def _widened(a: Array, dtype: Any) -> Array:
     return a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a
 
 
-def _storage_dtype(dtype: Any) -> Any:
+def storage_dtype(dtype: Any) -> Any:
     """LAPACK knows no half precision: such matrices are factorized in float32."""
     return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
 
