@@ -18,15 +18,6 @@ from jaxsteer.latent._fit import _fit
 from jaxsteer.linalg import eigh, solve
 
 ROOT = Path(js.__file__).parent
-# Packages and files that are not ported yet.
-NOT_PORTED = {
-    *(f"ideal/_{name}.py" for name in (
-        "diagonalization", "gauges", "mismatch", "profile", "tied", "all_groups",
-    )),
-    *(f"solvers/_{name}.py" for name in (
-        "matrix_groups", "relative", "small_newton",
-    )),
-}  # fmt: skip
 RAW = re.compile(r"(jnp|jax\.numpy|lax|jax\.lax|jax\.scipy|jsp)\.linalg\b(?!\.norm\b)")
 MODULES = ("jax.numpy", "jax.lax", "jax.scipy")
 
@@ -70,7 +61,7 @@ def test_only_linalg_factorizes():
         if path.parent != ROOT / "linalg"
     }
     left = {name: calls for name, calls in found.items() if calls}
-    assert set(left) <= NOT_PORTED, left
+    assert not left, left
 
 
 CALL = re.compile(
@@ -140,8 +131,6 @@ def test_derivatives_of_a_divergence_factorize_no_more(of):
                                   "shared_covariance", "diagonal"])  # fmt: skip
 @pytest.mark.parametrize("intervention", ["affirmative", "all_groups"])
 def test_programs_for_ideal_populations(maps, intervention):
-    if NOT_PORTED:
-        pytest.skip("ideal/ still calls LAPACK by itself")
     solve = partial(js.nearest_ideal, maps=maps, intervention=intervention)
     program = jax.jit(jax.vmap(solve))
     if maps == "diagonal":
