@@ -20,7 +20,8 @@ def ideality_gap(
     allow_reflection: bool = False,
     solver: Any = None,
     pivot: int | Int[Array, ""] = 0,
-) -> Float[Array, ""]:
+    return_status: bool = False,
+) -> Float[Array, ""] | tuple[Float[Array, ""], Int[Array, ""]]:
     """KL divergence from the nearest ideal population to this one, in nats.
 
     A fairness regularizer: its gradient by the population's parameters is taken with
@@ -37,9 +38,13 @@ def ideality_gap(
         allow_reflection: Allow maps that turn the orientation.
         solver: For kinds of maps that iterate.
         pivot: The class that "pivot" is relative to.
+        return_status: Return the :class:`jaxsteer.Status` of the solve as well, for
+            ``jax.value_and_grad(..., has_aux=True)``.
 
     Returns:
-        The divergence; where the solve did not converge, that of the best map found.
+        The divergence; where the solve did not converge, that of the best map found,
+        with the gradient at that map. NaN where a cell has no law, say for want of
+        rows: ``fit_population(..., prior=1.0)`` keeps small cells finite in training.
 
     Raises:
         ValueError: As :func:`jaxsteer.nearest_ideal`.
@@ -73,4 +78,4 @@ def ideality_gap(
     )
     check_problem(pop, priors, options, reference, pivot)
     found = solve(pop, reference, pivot, tolerance, priors=priors, options=options)
-    return found.kl
+    return (found.kl, found.status) if return_status else found.kl
