@@ -18,8 +18,8 @@ def test_examples_run_and_say_what_they_promise(capsys):
     for block in BLOCKS:
         exec(compile(block, "README.md", "exec"), names)
     lines = capsys.readouterr().out.splitlines()
-    gaps = {line.split()[0]: float(line.split()[1]) for line in lines[1:3]}
-    assert gaps["meet"] < 0.05 < gaps["raw"]
+    gaps = {line.split()[0]: float(line.split()[1]) for line in lines[1:4]}
+    assert gaps["exact"] < 0.05 < gaps["even"] < gaps["raw"]
     assert float(lines[0].split()[1]) > 0
 
 

@@ -143,13 +143,11 @@ def solve(
     """
     given, pop = pop, in_one_precision(pop)
     reference = choose_reference(pop.priors, reference)
-    groups = jnp.arange(pop.n_groups)
-    order = jnp.argsort(jnp.where(groups == reference, -1, groups))
+    order, back = _reference_first(pop.n_groups, reference)
     cells, old = take_groups(pop.conditionals, order), pop.priors[:, order]
     new = _weights(old, cells, pivot, tolerance, priors, options)
     orbit = nearest_orbit(cells, new.weights, pivot, tolerance, options)
     found = _steering(Population(old, cells), new, orbit, ideal=priors != "keep")
-    back = jnp.argsort(order)
     target = Population(
         found.target.priors[:, back], take_groups(found.target.conditionals, back)
     )
@@ -160,6 +158,15 @@ def solve(
         group_maps=jax.tree.map(lambda leaf: leaf[back], found.group_maps),
         reference=reference,
     )
+
+
+def _reference_first(n_groups: int, reference: Array) -> tuple[Array, Array]:
+    """The order with the reference group in front, and the way back from it."""
+    groups = jnp.arange(n_groups, dtype=jnp.int32)
+    before = groups <= reference
+    order = jnp.where(groups == 0, reference, jnp.where(before, groups - 1, groups))
+    back = jnp.where(groups == reference, 0, jnp.where(before, groups + 1, groups))
+    return order, back
 
 
 class NewPriors(NamedTuple):

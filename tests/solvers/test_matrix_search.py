@@ -26,9 +26,7 @@ BEST_OF_TWO = (
 
 
 @partial(jax.jit, static_argnames=("solver", "jobs"))
-def solved(
-    objective, points=EYE[None], *, solver=MatrixNewton(), jobs=GENERAL, tolerance=None
-):
+def solved(objective, points=EYE[None], *, solver=NEWTON, jobs=GENERAL, tolerance=None):
     limit = jnp.asarray(solver.accuracy(EYE.dtype) if tolerance is None else tolerance)
     frames = jnp.broadcast_to(EYE, (1, *EYE.shape)).astype(points.dtype)
     starts = Starts(points, frames[0], frames, frames, jnp.array([True]))

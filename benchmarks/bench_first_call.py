@@ -1,0 +1,151 @@
+"""CPU seconds of first calls, each in a process of its own, against another commit.
+
+Claims: first calls do not grow with the number of groups, and take a fraction of what
+they took at the commit compared with. Nothing is cached between processes. Run:
+
+    python benchmarks/bench_first_call.py [--against PATH] [--repeats N] [--quick]
+
+PATH is a checkout of another commit; without it only this one is measured. Both are
+imported by the same interpreter, one case after the other, so that a busy machine slows
+both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _machine import describe, save
+
+ROOT = Path(__file__).parent.parent
+PROGRAM = r"""
+import inspect, json, sys, time
+import jax, jax.numpy as jnp, numpy as np
+import jaxsteer as js
+
+OLD = {"general": "full", "positive_definite": "monge", "pivot": "symmetric",
+       "shared_covariance": "tied"}
+
+def options(**given):
+    old = "gauge" in inspect.signature(js.nearest_ideal).parameters
+    if old and "maps" in given:
+        given["gauge"] = OLD.get(given.pop("maps"), given.get("maps"))
+    return given
+
+def full(n_groups, d=10, k=2):
+    rng = np.random.default_rng(0)
+    half = rng.normal(size=(k, n_groups, d, 2 * d)) / np.sqrt(2 * d)
+    cov = half @ half.swapaxes(-1, -2) + 0.1 * np.eye(d)
+    mean = rng.normal(size=(k, n_groups, d))
+    cells = js.MultivariateNormal(jnp.asarray(mean), jnp.asarray(cov))
+    return js.Population(jnp.full((k, n_groups), 1 / (k * n_groups)), cells)
+
+def line(family, n_groups, k=2):
+    rng = np.random.default_rng(0)
+    one, two = jnp.asarray(rng.uniform(0.5, 2.0, (2, k, n_groups)))
+    cells = getattr(js, family)(one, two)
+    return js.Population(jnp.full((k, n_groups), 1 / (k * n_groups)), cells)
+
+def solve(pop, **given):
+    return js.nearest_ideal(pop, reference=1, **options(**given))
+
+def badr():
+    from jaxsteer.pareto import solve_badr
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 5)); group = rng.integers(0, 2, 400)
+    y = (x[:, 0] + group + rng.normal(size=400) > 0).astype(int)
+    return solve_badr(x, y, group)
+
+def rome():
+    from jaxsteer.latent import fit_rome_em
+    rng = np.random.default_rng(0)
+    x, s = rng.normal(size=(500, 3)), rng.normal(size=(500, 2))
+    return fit_rome_em(x, x[:, 0] * np.sign(s[:, 0]), s, n_groups=2)
+
+CASES = {
+    "affirmative general, G=2": lambda: solve(full(2), maps="general"),
+    "affirmative general, G=20": lambda: solve(full(20), maps="general"),
+    "all_groups general, G=2": lambda: solve(
+        full(2), intervention="all_groups", maps="general"),
+    "affirmative positive_definite, G=2": lambda: solve(
+        full(2), maps="positive_definite"),
+    "all_groups normal, G=2": lambda: solve(line("Normal", 2), intervention="all_groups"),
+    "all_groups normal, G=10": lambda: solve(
+        line("Normal", 10), intervention="all_groups"),
+    "affirmative gamma, G=2": lambda: solve(line("Gamma", 2)),
+    "all_groups weibull, G=2": lambda: solve(
+        line("Weibull", 2), intervention="all_groups"),
+    "is_ideal, d=5": lambda: js.is_ideal(full(2, 5)),
+    "ideal_residual, d=5": lambda: js.ideal_residual(full(2, 5)),
+    "fit_rome_em": rome,
+    "solve_badr": badr,
+}
+
+def seconds(call):
+    start = time.process_time()
+    jax.block_until_ready(jax.tree.leaves(call()))
+    return time.process_time() - start
+
+if __name__ == "__main__":
+    jnp.zeros(3).block_until_ready()
+    call = CASES[sys.argv[1]]
+    print(json.dumps({"first": seconds(call), "second": seconds(call)}))
+"""
+NAMES = [
+    line.split('"')[1] for line in PROGRAM.splitlines() if line.startswith('    "')
+]
+QUICK = ("affirmative positive_definite, G=2",)
+
+
+def measure(name: str, checkout: Path) -> dict | None:
+    """First and second call of one case in a new process; None where it failed."""
+    env = {**os.environ, "PYTHONPATH": str(checkout), "JAX_PLATFORMS": "cpu"}
+    env["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, name],
+        env=env,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        print(done.stderr[-500:], file=sys.stderr)
+        return None
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--against", type=Path, help="checkout of another commit")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="one case; writes no file")
+    options = parser.parse_args()
+    rows = {}
+    for name in QUICK if options.quick else NAMES:
+        row = {}
+        for label, checkout in (("before", options.against), ("now", ROOT)):
+            if checkout is None:
+                continue
+            runs = [measure(name, checkout) for _ in range(options.repeats)]
+            runs = [run for run in runs if run]
+            if runs:
+                row[label] = {
+                    key: statistics.median(run[key] for run in runs) for key in runs[0]
+                }
+        if len(row) == 2:
+            row["ratio"] = row["now"]["first"] / row["before"]["first"]
+        rows[name] = row
+        print(name, json.dumps(row), flush=True)
+    if not options.quick:
+        save("first_call", {**describe(), "cpu_seconds": rows})
+
+
+if __name__ == "__main__":
+    main()
