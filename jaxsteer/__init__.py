@@ -47,4 +47,5 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return [*__getattr__("__all__"), *_LAZY]
+    names: list[str] = list(_import_module("jaxsteer._api").__all__)
+    return [*names, *_LAZY]

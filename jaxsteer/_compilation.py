@@ -56,11 +56,11 @@ def jit_for_few_calls(
 
     def programs() -> int:
         """How many programs have been compiled or traced so far."""
-        return plain._cache_size() + quick()._cache_size()
+        return sum(jitted._cache_size() for jitted in (plain, quick()))  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
 
     @functools.wraps(fn)
     def call(*args, **kwargs):
         return (quick() if _at_top_level((args, kwargs)) else plain)(*args, **kwargs)
 
-    call.programs = programs  # pyright: ignore[reportFunctionMemberAccess]
+    call.programs = programs  # pyright: ignore[reportAttributeAccessIssue]
     return call

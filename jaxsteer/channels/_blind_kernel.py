@@ -43,7 +43,7 @@ def blind_kernel(laws: np.ndarray, utility: np.ndarray) -> np.ndarray:
     found: Any = linprog(
         -utility.ravel(),
         A_eq=sparse.vstack([rows, alike], format="csr"),
-        b_eq=np.concatenate([np.ones(n_bins), np.zeros(alike.shape[0])]),
+        b_eq=np.concatenate([np.ones(n_bins), np.zeros(len(apart) * n_atoms)]),
         bounds=(0, None),
         method="highs",
         options={"primal_feasibility_tolerance": 1e-10},

@@ -323,7 +323,8 @@ def _fit_on_host(
     found = _fit(
         np,
         held_scores("score", score)[some],
-        *(v[some] for v in rows[:2]),
+        rows[0][some],
+        rows[1][some],
         float(class_weight),
         weights[some],
         n_groups,

@@ -166,7 +166,7 @@ class RocChannel:
         table = (self.kernels @ self.atom_scores).reshape(-1)
         return jnp.where(rows >= 0, table[rows], jnp.nan)
 
-    def _rows(self, score, group) -> Array:
+    def _rows(self, score, group) -> np.ndarray | Array:
         """Row of the flattened kernels that each sample uses; -1 for unknown codes."""
         check_same_length(score=score, group=group)
         check_codes("group", group, self.kernels.shape[0])
@@ -391,7 +391,8 @@ def roc_channel(
     masses = np.zeros((n_groups, 2, bins))
     for code in range(n_groups):
         mine = rows.group == code
-        inner = _edges(fair.knots[code], fair.levels[code], bins)
+        knots, levels = np.asarray(fair.knots[code]), np.asarray(fair.levels[code])
+        inner = _edges(knots, levels, bins)
         edges[code, : len(inner)] = inner
         bin_of = np.searchsorted(inner, rows.score[mine], side="right")
         np.add.at(masses[code], (rows.label[mine], bin_of), rows.weights[mine])

@@ -112,4 +112,4 @@ def find_bins_on_host(tree: ScoreTree, score: np.ndarray) -> np.ndarray:
     while (child := tree.children[node]).max(initial=-1) >= 0:
         above = score[rows, tree.columns[node]] >= tree.thresholds[node]
         node = np.where(child >= 0, child + above, node)
-    return -1 - child
+    return np.asarray(-1 - child)

@@ -186,7 +186,8 @@ class FairScore(ClassifierMixin, BaseEstimator):
                 name,
                 ("method", "bins", "tolerance", "class_weight", "group_estimator"),
             )
-        other = clone(self).set_params(**options)
+        other: Any = clone(self)
+        other.set_params(**options)
         other._check_options()
         names = ("classes_", "groups_", "_seed", "_rows", "_training", "_label_models")
         for name in names:
@@ -243,7 +244,7 @@ class FairScore(ClassifierMixin, BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the training rows out of what is written."""
-        state = dict(super().__getstate__())
+        state: Any = super().__getstate__()
         return {k: v for k, v in state.items() if k not in ("_training", "_rows")}
 
     def _check_options(self) -> None:

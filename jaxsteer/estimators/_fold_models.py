@@ -133,7 +133,9 @@ def row_values(X: Any) -> np.ndarray:
                 )
                 for i in range(X.shape[1])
             }
-            hashes = pd.util.hash_pandas_object(pd.DataFrame(columns), index=False)
+            hashes = pd.util.hash_pandas_object(  # pyright: ignore[reportAttributeAccessIssue]
+                pd.DataFrame(columns), index=False
+            )
             return np.asarray(hashes, np.uint64)
         X = X.to_numpy(float, na_value=np.nan)
     array: Any = X.toarray() if hasattr(X, "toarray") else np.asarray(X)

@@ -34,7 +34,6 @@ from jaxsteer.ideal._gains_and_shifts import (
 from jaxsteer.ideal._matrix_programs import SearchOptions
 from jaxsteer.ideal._options import Options
 from jaxsteer.ideal._orbit import Orbit
-from jaxsteer.ideal._stacks import Cells
 from jaxsteer.ideal._tied import affirmative_tied
 from jaxsteer.ideal._univariate import affirmative_univariate, all_groups_univariate
 from jaxsteer.maps import ConjugatedMap, ProductMap
@@ -69,7 +68,7 @@ def nearest_orbit(
     if isinstance(cells, tuple(NATURAL)):
         return common_orbit(cells, weights, reference=0, all_groups=all_groups)
     if isinstance(cells, (*LOCATION_SCALE, *SCALE, Weibull)):
-        program = weibull_orbit if isinstance(cells, Weibull) else moved_orbit
+        program: Any = weibull_orbit if isinstance(cells, Weibull) else moved_orbit
         return program(
             cells,
             weights,
@@ -138,7 +137,7 @@ def _univariate(cells: Normal, weights: Array, options: Options) -> Orbit:
 
 
 def _multivariate(
-    cells: Cells, weights: Array, pivot: Any, tolerance: Any, options: Options
+    cells: Any, weights: Array, pivot: Any, tolerance: Any, options: Options
 ) -> Orbit:
     if options.maps == "diagonal" or cells.mean.shape[-1] == 1:
         marginal = per_feature(lambda one: _univariate(one, weights, options), cells)

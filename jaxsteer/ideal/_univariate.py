@@ -253,7 +253,7 @@ def _many_groups(
     shapes = jnp.concatenate([fixed[0].loc[1:], jnp.log(fixed[0].scale[1:])]).T
     candidates = mixtures(shapes, jnp.sum(fixed[1], 0), reflect=turn)
 
-    def search(turn):
+    def search(turn: Any) -> Any:
         values = jax.vmap(lambda x: _shape_cost(x, (*fixed, turn)))(candidates)
         return minimize_newton(
             _shape_cost,
@@ -263,9 +263,9 @@ def _many_groups(
             value_and_grad=_shape_slope,
         )
 
-    found, turn = _best_of(search, jnp.asarray([False, True] if turn else [False]))
+    found, turned = _best_of(search, jnp.asarray([False, True] if turn else [False]))
     template = _template(found.x)
-    fit = _closest_maps(cells, weights, template, turn)
+    fit = _closest_maps(cells, weights, template, turned)
     return template, DiagonalMap(fit.gain, fit.shift), found
 
 

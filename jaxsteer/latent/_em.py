@@ -177,8 +177,8 @@ def run_one(
         jnp.zeros((), jnp.int32),
         trace,
     )
-    *reached, steps, trace = jax.lax.while_loop(unfinished, body, state)
-    return Ended(*reached, steps - 1, trace)
+    end = jax.lax.while_loop(unfinished, body, state)
+    return Ended(*end[:-2], end[-2] - 1, end[-1])  # pyright: ignore[reportCallIssue]
 
 
 @partial(jax.jit, static_argnames=("model", "capacity", "batch_size"))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Float
+from jaxsteer._types import Array, Float
 from jaxsteer.linalg._factor import cholesky, cholesky_inverse, solve_lower
 from jaxsteer.linalg._matmul import matmul, symmetrize, transpose
 

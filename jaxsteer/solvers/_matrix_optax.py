@@ -109,6 +109,7 @@ class Optax:
 
         gradient = slope / total
         update = optax.with_extra_args_support(self.optimizer).update
+        step: Any
         step, state = update(
             gradient,
             memory.state,
@@ -139,7 +140,7 @@ class Optax:
         equal = value < memory.lowest + noise
         record = (value < memory.lowest - noise) | (equal & nearer)
         finite = jnp.isfinite(new_value)
-        kept = jax.tree.map(
+        state, taken = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old),
             (proposal.state, proposal.taken),
             (memory.state, memory.taken),
@@ -147,4 +148,6 @@ class Optax:
         lowest = jnp.where(record, value, memory.lowest)
         residual = jnp.where(record, proposal.residual, memory.residual)
         hopeless = ~finite | ~jnp.isfinite(proposal.residual)
-        return Verdict(finite, record, hopeless, OptaxMemory(*kept, lowest, residual))
+        return Verdict(
+            finite, record, hopeless, OptaxMemory(state, taken, lowest, residual)
+        )

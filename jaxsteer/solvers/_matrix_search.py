@@ -151,7 +151,10 @@ class _Table:
         row = jax.lax.dynamic_index_in_dim(
             jnp.asarray(self.rows), job, keepdims=False, allow_negative_indices=False
         )
-        return _Row(*(row[:4] > 0), *row[4:7], row[7:] > 0)
+        definite, pinned, loose, answer = row[:4] > 0
+        frame, target, limit = row[4:7]
+        sources = row[7:] > 0
+        return _Row(definite, pinned, loose, answer, frame, target, limit, sources)
 
     @property
     def some_definite(self) -> bool:

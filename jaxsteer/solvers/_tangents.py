@@ -47,7 +47,7 @@ def damped_tangent_solve(linear: Callable[[Array], Array], b: Array) -> Array:
     else:
         # GMRES reads its accuracy off b, so that it cannot be transposed by itself.
         search = partial(_gmres, tolerance=eps**0.75)
-        solve = partial(
+        solve = partial(  # pyright: ignore[reportAssignmentType]
             jax.lax.custom_linear_solve,
             damped,
             solve=search,
