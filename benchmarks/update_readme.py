@@ -53,15 +53,17 @@ def gauge_rows() -> list[str]:
         one = kinds["single"][f"d={d}"]
         conic = min(one[solver]["seconds"] for solver in ("clarabel", "scs"))
         rows.append(
-            f"| one `monge` problem, K=2, d={d}, float64 | {1e3 * one['seconds']:.1f} ms; "
+            f"| one `positive_definite` problem, K=2, d={d}, float64 | "
+            f"{1e3 * one['seconds']:.1f} ms; "
             f"SciPy's L-BFGS with a written gradient {1e3 * one['scipy']['seconds']:.1f} "
             f"ms; the better of Clarabel and SCS {1e3 * conic:,.0f} ms | "
             f"`benchmarks/bench_gauges.py` |"
         )
     single, double = kinds["batch"]["float32"], kinds["batch"]["float64"]
+    few, many = (part["positive_definite"]["seconds"] for part in (single, double))
     rows.append(
-        f"| 256 `monge` problems, K=2, d=10 | {single['monge']['seconds']:.2f} s in "
-        f"float32, {double['monge']['seconds']:.2f} s in float64; jaxopt's L-BFGS under "
+        f"| 256 `positive_definite` problems, K=2, d=10 | {few:.2f} s in "
+        f"float32, {many:.2f} s in float64; jaxopt's L-BFGS under "
         f"vmap {double['jaxopt_monge_seconds']:.1f} s | `benchmarks/bench_gauges.py` |"
     )
     for d in (80, 768):
@@ -72,8 +74,9 @@ def gauge_rows() -> list[str]:
         mixed = part.get("full, related, float32 products")
         narrow = f", {mixed['seconds']:.1f} s with float32 products" if mixed else ""
         rows.append(
-            f"| 28 classes, d={d} | `full` {full['seconds']:.1f} s in float64 (residual "
-            f"{full['residual']:.0e}){narrow}; `tied` {tied['seconds']:.2f} s in float32, "
+            f"| 28 classes, d={d} | `general` {full['seconds']:.1f} s in float64 (residual "
+            f"{full['residual']:.0e}){narrow}; `shared_covariance` "
+            f"{tied['seconds']:.2f} s in float32, "
             f"its map alone {1e3 * tied['map_alone_s']:.0f} ms | "
             f"`benchmarks/bench_many_classes.py` |"
         )

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -107,3 +109,15 @@ def check_weights(weights: Any) -> None:
                 "weights must be at least 0 with a positive sum, got a minimum of "
                 f"{array.min()} and a sum of {array.sum()}."
             )
+
+
+def check_index(name: str, value: Any, size: int, what: str) -> None:
+    """Raise unless a scalar integer, where its value is known, is below `size`."""
+    kinds = (int, np.integer, np.ndarray, jax.Array)
+    integer = (
+        isinstance(value, kinds)
+        and np.ndim(value) == 0
+        and jnp.issubdtype(jnp.result_type(value), jnp.integer)
+    )
+    if not integer or (is_concrete(value) and not 0 <= int(value) < size):
+        raise ValueError(f"{name}={value!r} is not one of the {what} 0..{size - 1}.")

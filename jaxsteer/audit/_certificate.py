@@ -131,7 +131,7 @@ def certificate(steering: Steering) -> Certificate:
         >>> import jax.numpy as jnp, jaxsteer as js
         >>> cells = js.Normal(jnp.array([[0.0, 0.0], [1.0, 2.0]]), jnp.ones((2, 2)))
         >>> pop = js.Population(jnp.full((2, 2), 0.25), cells)
-        >>> bounds = js.certificate(js.nearest_ideal(pop))
+        >>> bounds = js.certificate(js.nearest_ideal(pop, reference=1))
         >>> round(float(bounds.safe_error), 3), round(float(bounds.exact_error), 3)
         (0.146, 0.081)
 

@@ -119,6 +119,9 @@ def steering_uncertainty(
         "n_classes": check_codes("label", label, None),
         "n_groups": check_codes("group", group, None),
     }
+    # One reference for all resamples: the largest group of each would not be the same.
+    sizes_of_groups = np.bincount(np.asarray(group), minlength=sizes["n_groups"])
+    options.setdefault("reference", int(np.argmax(sizes_of_groups)))
     x = jnp.asarray(x)
     x = x.astype(jnp.promote_types(x.dtype, "float32"))
     label, group = jnp.asarray(label), jnp.asarray(group)

@@ -14,7 +14,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._errors import check_choice
+from jaxsteer._errors import check_choice, check_index
 from jaxsteer._types import Array
 from jaxsteer.channels._class_direction import class_directions
 from jaxsteer.channels._discriminants import Discriminants, discriminants
@@ -147,9 +147,8 @@ def gaussian_channel(
         )
     _check_sizes(pop.priors.shape, cells.mean.shape[-1], subspace, covariances)
     n_groups = pop.priors.shape[1]
-    if reference is not None and reference not in range(n_groups):
-        codes = ", ".join(map(str, range(n_groups)))
-        raise ValueError(f"reference={reference!r} is not one of the groups {codes}.")
+    if reference is not None:
+        check_index("reference", reference, n_groups, "groups")
     home = choose_reference(pop.priors, reference)
     if covariances == "class":
         steering = _solve_class(pop.priors, cells)

@@ -75,8 +75,8 @@ class RocChannel:
         slack: ``[]`` largest difference between the law of the atom that a group's
             kernel delivers and the one that it was to deliver.
         cell_counts: ``[2, G]`` rows of each class and group behind the curves.
-        frechet_gap: ``[]`` what the best increasing maps reach without randomness
-            (:attr:`ScoreMap.frechet_gap`); a tolerance of it or more needs no key.
+        frechet_gap: ``[]`` what the best increasing maps reach without randomness,
+            None for files of 0.1 (:attr:`ScoreMap.frechet_gap`); a tolerance of it or more needs no key.
         random_share: ``[]`` share of the rows (by weight) whose answer is random.
         score_map: Where the tolerance needs no randomness, the
             :class:`ScoreMap` that `transport` uses instead of the kernels; else None.
@@ -91,8 +91,8 @@ class RocChannel:
     gap: Float[Array, ""]
     slack: Float[Array, ""]
     cell_counts: Int[Array, "2 G"]
-    frechet_gap: Float[Array, ""]
-    random_share: Float[Array, ""]
+    frechet_gap: Float[Array, ""] | None = None
+    random_share: Float[Array, ""] | None = None
     score_map: ScoreMap | None = None
 
     def transport(

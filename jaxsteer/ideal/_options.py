@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxsteer._errors import check_choice, is_concrete
+from jaxsteer._errors import check_choice, check_index
 from jaxsteer._types import Array, Float
 from jaxsteer.ideal._priors import PRIORS
 from jaxsteer.population import check_population
@@ -100,16 +98,5 @@ def check_problem(
             "pop has one group; there is nothing to make equal with fewer than two."
         )
     if reference is not None:
-        _check_index("reference", reference, shape[1], "groups")
-    _check_index("pivot", pivot, shape[0], "classes")
-
-
-def _check_index(name: str, value: Any, size: int, what: str) -> None:
-    """Raise unless a scalar integer, where its value is known, is below `size`."""
-    integer = (
-        isinstance(value, int | np.integer | jax.Array | np.ndarray)
-        and jnp.ndim(value) == 0
-        and jnp.issubdtype(jnp.result_type(value), jnp.integer)
-    )
-    if not integer or (is_concrete(value) and not 0 <= int(value) < size):
-        raise ValueError(f"{name}={value!r} is not one of the {what} 0..{size - 1}.")
+        check_index("reference", reference, shape[1], "groups")
+    check_index("pivot", pivot, shape[0], "classes")

@@ -214,7 +214,8 @@ def soft_transport(
         >>> import jax.numpy as jnp, jaxsteer as js
         >>> mean = jnp.array([[[0.0], [4.0]], [[1.0], [5.0]]])
         >>> cells = js.MultivariateNormal(mean, jnp.ones((2, 2, 1, 1)))
-        >>> steering = js.nearest_ideal(js.Population(jnp.full((2, 2), 0.25), cells))
+        >>> pop = js.Population(jnp.full((2, 2), 0.25), cells)
+        >>> steering = js.nearest_ideal(pop, reference=1)
         >>> rows = soft_transport(steering, jnp.zeros((1, 1)), jnp.array([[0.5, 0.5]]))
         >>> round(rows.item(), 3)
         2.0

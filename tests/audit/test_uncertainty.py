@@ -48,8 +48,8 @@ def test_the_error_of_a_mean_is_the_textbooks():
 @pytest.mark.slow
 def test_both_methods_equal_the_spread_of_fresh_samples():
     rows = sample(1)
-    delta = steering_uncertainty(*rows)
-    boot = steering_uncertainty(*rows, method="bootstrap", n_resamples=300)
+    delta = steering_uncertainty(*rows, reference=1)
+    boot = steering_uncertainty(*rows, reference=1, method="bootstrap", n_resamples=300)
 
     @jax.jit
     def solve(x):
@@ -90,18 +90,18 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
 def test_bad_options_are_refused():
     rows = sample(0, 40)
     with pytest.raises(ValueError, match="method='jackknife' is not known"):
-        steering_uncertainty(*rows, method="jackknife")
+        steering_uncertainty(*rows, reference=1, method="jackknife")
     with pytest.raises(ValueError, match="level=2 must lie between"):
-        steering_uncertainty(*rows, level=2)
+        steering_uncertainty(*rows, reference=1, level=2)
     with pytest.raises(ValueError, match="n_resamples=1 must be"):
-        steering_uncertainty(*rows, method="bootstrap", n_resamples=1)
+        steering_uncertainty(*rows, reference=1, method="bootstrap", n_resamples=1)
     with pytest.raises(ValueError, match="x"):
         steering_uncertainty(np.full(40, np.nan), *rows[1:])
 
 
 def test_gaps_fall_with_the_root_of_the_rows():
     sizes = [50, 200, 800]
-    curve = sample_size_curve(TRUTH, sizes, COSTS, n_simulations=60)
+    curve = sample_size_curve(TRUTH, sizes, COSTS, n_simulations=60, reference=1)
     assert curve.gap.shape == (3, 60) and not curve.failed.any()
     half = curve.quantile(0.5)
     assert float(curve.raw_gap) > 2 * float(half[0])

@@ -276,7 +276,7 @@ def test_conventions_and_messages():
     with pytest.raises(ValueError, match="X has 4000, y has 4000, sensitive_features"):
         FairScore().fit(X, Y, sensitive_features=["f", "m"])
     fitted = fit(bins=9)
-    with pytest.raises(ValueError, match=r"sensitive_features has values .* time: x"):
+    with pytest.raises(ValueError, match=r"sensitive_features has values .* time: 'x'"):
         fitted.predict(X[:1], sensitive_features=["x"])
     with pytest.raises(ValueError, match="sensitive_features is missing"):
         fitted.predict(X)

@@ -134,7 +134,7 @@ def test_conventions_and_messages():
         channel.transform(X, sensitive_features=GROUPS)
     with pytest.raises(ValueError, match="sensitive_features is missing"):
         channel.fit(X, Y)
-    with pytest.raises(ValueError, match=r"sensitive_features has values .* time: x"):
+    with pytest.raises(ValueError, match=r"sensitive_features has values .* time: 'x'"):
         fit().transform(X[:1], sensitive_features=["x"])
     with pytest.raises(ValueError, match=r"X has 2 features, .* expecting 3"):
         fit().transform(X[:, :2], sensitive_features=GROUPS)

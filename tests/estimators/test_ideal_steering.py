@@ -187,7 +187,9 @@ def test_pipelines_route_the_groups():
 
 def test_groups_must_be_known_complete_and_there():
     steering = fit()
-    with pytest.raises(ValueError, match=r"sensitive_features has values .* time: x;"):
+    with pytest.raises(
+        ValueError, match=r"sensitive_features has values .* time: 'x';"
+    ):
         steering.transform(X[:2], sensitive_features=["x", "m"])
     with pytest.raises(ValueError, match="'sensitive_features' has 1 missing values"):
         steering.transform(X[:2], sensitive_features=[None, "m"])

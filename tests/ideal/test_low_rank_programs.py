@@ -263,7 +263,7 @@ def test_singular_cells_end_as_a_status():
     found = js.nearest_ideal(
         js.Population(POP.priors, bad), maps="positive_definite", reference=1
     )
-    assert found.status == js.Status.NONFINITE
+    assert found.status == js.Status.BAD_INPUT
 
 
 def test_many_features_converge_to_a_stationary_point_of_the_dense_objective(eps):

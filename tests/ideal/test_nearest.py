@@ -66,7 +66,7 @@ def test_an_empty_cell_or_a_negative_scale_ends_as_bad_input():
     assert found.status == js.Status.BAD_INPUT
 
 
-def test_a_singular_covariance_ends_as_nonfinite():
+def test_a_negative_covariance_ends_as_bad_input():
     cells = MULTIVARIATE.conditionals
     singular = js.MultivariateNormal(cells.mean, cells.cov.at[0, 0].set(-jnp.eye(3)))
     found = js.nearest_ideal(
@@ -74,7 +74,7 @@ def test_a_singular_covariance_ends_as_nonfinite():
         maps="shared_covariance",
         reference=1,
     )
-    assert found.status == js.Status.NONFINITE
+    assert found.status == js.Status.BAD_INPUT
 
 
 @pytest.mark.slow

@@ -19,8 +19,8 @@ NEWTON = MatrixNewton()
 GENERAL = (Job(source=0),)
 DEFINITE = (Job(source=None),)
 BEST_OF_TWO = (
-    Job(source=0, target=0, steps=2),
-    Job(source=1, target=1, steps=2),
+    Job(source=0, target=0, steps=12),
+    Job(source=1, target=1, steps=12),
     Job(source=(0, 1)),
 )
 
