@@ -76,7 +76,8 @@ class RocChannel:
             kernel delivers and the one that it was to deliver.
         cell_counts: ``[2, G]`` rows of each class and group behind the curves.
         frechet_gap: ``[]`` what the best increasing maps reach without randomness,
-            None for files of 0.1 (:attr:`ScoreMap.frechet_gap`); a tolerance of it or more needs no key.
+            None for files of 0.1 (:attr:`ScoreMap.frechet_gap`); a tolerance of it or
+            more needs no key.
         random_share: ``[]`` share of the rows (by weight) whose answer is random.
         score_map: Where the tolerance needs no randomness, the
             :class:`ScoreMap` that `transport` uses instead of the kernels; else None.
