@@ -73,7 +73,7 @@ def measure(
 def tied_map_seconds(parts: tuple, repeats: int) -> float:
     """Seconds of the map alone, from moments in float32."""
     pop = population(parts, "float32")
-    solve = jax.jit(lambda pop: affirmative_tied(pop.conditionals, pop.priors, 1))
+    solve = jax.jit(lambda pop: affirmative_tied(pop.conditionals, pop.priors))
     return first_and_median(lambda: solve(pop).to_group, repeats)[1]
 
 
