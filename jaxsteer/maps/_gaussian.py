@@ -81,7 +81,7 @@ def _factor(source):
     factor = cholesky(source)
     pivots = jnp.diagonal(factor)
     # A zero pivot comes out as some roundings, however few the features.
-    rounding = (100 + source.shape[-1]) * jnp.finfo(source.dtype).eps
+    rounding = (100 + source.shape[-1]) * float(jnp.finfo(source.dtype).eps)
     floor = rounding * jnp.max(pivots) ** 2
     regular = jnp.min(pivots) ** 2 > floor  # NaN compares as false
     return jnp.where(regular, factor, jnp.eye(len(source), dtype=source.dtype)), regular

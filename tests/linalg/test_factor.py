@@ -285,6 +285,8 @@ def test_sharded_rows(found, eps):
 def test_exported_programs_run(eps):
     a, b = arrays(A[0], B[0])
     program = jax.jit(jax.value_and_grad(loss))
-    exported = jax.export.export(program)(a, b)
+    from jax import export
+
+    exported = export.export(program)(a, b)
     assert jax.eval_shape(program, a, b)[1].shape == a.shape
     check_close(exported.call(a, b), program(a, b), eps, 100)
