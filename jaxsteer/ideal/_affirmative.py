@@ -118,6 +118,7 @@ def affirmative_definite(
             root[None, None],
             [Job(source=None)],
             options,
+            factor=None if pivot is None else root[None],
         )
 
     return _by_group(cells, weights, solve)

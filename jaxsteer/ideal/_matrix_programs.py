@@ -106,6 +106,7 @@ def solve_matrices(
     *,
     free: Bool[Array, " g"] | None = None,
     moment: Float[Array, "g d d"] | None = None,
+    factor: Float[Array, "g d d"] | None = None,
 ) -> MatrixSolution:
     """Minimize over matrices by a list of jobs, differentiably.
 
@@ -119,6 +120,7 @@ def solve_matrices(
         free: Which matrices move unless the template is pinned; None: all.
         moment: Second moments of what is mapped, for the coordinates of general
             matrices; None where no job searches these.
+        factor: The fixed factor behind definite answers, where it carries derivatives.
 
     Returns:
         The lowest answer. No general answer is above its start.
@@ -139,5 +141,5 @@ def solve_matrices(
         options.tolerance,
         jnp.maximum(options.tolerance, LOOSE),
     )
-    x = attach_derivative(end.chart, objective, options.differentiate)
+    x = attach_derivative(end.chart, objective, options.differentiate, factor)
     return MatrixSolution(x, end.residual, end.status, end.steps)

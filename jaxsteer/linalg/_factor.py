@@ -213,7 +213,8 @@ def _log_abs_det_jvp(primals, tangents):
 def qr(
     a: Float[Array, "... m n"],
 ) -> tuple[Float[Array, "... m k"], Float[Array, "... k n"]]:
-    """Thin QR factorization, ``k = min(m, n)``; differentiable where ``m >= n = rank``.
+    """Thin QR factorization, ``k = min(m, n)``; differentiable where the first ``k``
+    columns are independent.
 
     Cost O(m n^2).
     """
@@ -224,15 +225,16 @@ def qr(
 def _qr_jvp(primals, tangents):
     (a,), (da,) = primals, tangents
     q, r = qr(a)
-    if a.shape[-2] < a.shape[-1]:
-        raise NotImplementedError("the derivative of qr needs at least as many rows.")
+    # With fewer rows than columns the first square part tells how q turns.
+    k = q.shape[-1]
     # da r^-1, from r' y = da'.
-    relative = transpose(solve_lower(transpose(r), transpose(da)))
+    square, first = r[..., :k], da[..., :k]
+    relative = transpose(solve_lower(transpose(square), transpose(first)))
     inner = matmul(transpose(q), relative)
     below = jnp.tril(inner, -1)
     turn = below - transpose(below)
     dq = matmul(q, turn - inner) + relative
-    return (q, r), (dq, matmul(inner - turn, r))
+    return (q, r), (dq, matmul(transpose(q), da) - matmul(turn, r))
 
 
 @jax.custom_jvp

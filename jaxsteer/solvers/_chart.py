@@ -104,9 +104,13 @@ class Chart:
         inner = matmul(gradient, transpose(self.right))
         return matmul(transpose(self.left), inner)
 
+    def half_step(self, e: Float[Array, "g d d"]) -> Float[Array, "g d d"]:
+        """``I + e/2 + e^2/8``, the root of ``r(e)``."""
+        return _identity_like(e) + 0.5 * e + 0.125 * matmul(e, e)
+
     def move(self, e: Float[Array, "g d d"]) -> Chart:
         """The chart around the point at an allowed `e`."""
-        half = _identity_like(e) + 0.5 * e + 0.125 * matmul(e, e)
+        half = self.half_step(e)
         moved = matmul(half, self.right)
         return dataclasses.replace(
             self,

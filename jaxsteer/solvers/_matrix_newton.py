@@ -33,9 +33,20 @@ class NewtonMemory(NamedTuple):
 
 
 class NewtonProposal(NamedTuple):
-    """A step before its value is known; `sides` are those of the chart after it."""
+    """A step before its value is known.
+
+    Attributes:
+        sides: Those of the chart after it.
+        half: ``[g, d, d]`` twice its log-determinants are by what those of the point
+            grow; known to more digits than differences are.
+        residual: Before the step.
+        predicted: Change of the value that the model promises.
+        bound: Whether the step ends at the edge of the region.
+        length: Of the step.
+    """
 
     sides: Array
+    half: Array
     residual: Array
     predicted: Array
     bound: Array
@@ -129,7 +140,8 @@ class MatrixNewton:
         length = jnp.sqrt(jnp.sum(e**2))
         moved = chart.move(e)
         sides = jnp.stack([moved.left, moved.right])
-        return NewtonProposal(sides, residual, predicted, step.bound, length)
+        half = chart.half_step(e)
+        return NewtonProposal(sides, half, residual, predicted, step.bound, length)
 
     def judge(
         self,

@@ -36,6 +36,7 @@ class OptaxProposal(NamedTuple):
     """A step before its value is known; `sides` are those of the chart after it."""
 
     sides: Array
+    half: Array
     residual: Array
     state: Any
     taken: Array
@@ -121,6 +122,7 @@ class Optax:
         moved = chart.move(chart.restrict(step))
         return OptaxProposal(
             sides=jnp.stack([moved.left, moved.right]),
+            half=chart.half_step(chart.restrict(step)),
             residual=relative_residual(slope, weight),
             state=state,
             taken=memory.taken + step,

@@ -98,6 +98,7 @@ class _Point(NamedTuple):
 class _State(NamedTuple):
     job: Array  # -1 before the first
     here: _Point
+    size: Array  # weighted sum of log-determinants here
     memory: Any
     best: _Point  # of this job
     steps: Array  # of this job
@@ -184,6 +185,7 @@ class _Search:
         return _State(
             job=zero - 1,
             here=start,
+            size=unknown,
             memory=memory,
             best=start,
             steps=zero,
@@ -234,7 +236,12 @@ class _Search:
         start = self.first(state, problem, next_row)
         sides = jnp.where(loading, start, proposal.sides)
         there = objective.pinned_if(next_row.pinned)
-        value = total_value(there, matmul(sides[0], sides[1]))
+        # By how much a step changes a log-determinant is known to more digits than the
+        # difference of two.
+        measured = jnp.where(loading, matmul(start[0], start[1]), proposal.half)
+        size = jnp.sum(objective.log_weight * log_abs_det(measured))
+        size = jnp.where(loading, size, state.size + 2 * size)
+        value = there.value(matmul(sides[0], sides[1])) - size
         scale = jnp.sum(objective.log_weight) * sides.shape[-1]
         verdict = self.solver.judge(
             proposal, state.memory, state.here.value, value, scale
@@ -267,6 +274,7 @@ class _Search:
         return _State(
             job=next_job,
             here=_choose(moves, fresh, state.here),
+            size=jnp.where(moves, size, state.size),
             memory=_choose(loading, self.solver.begin(sides), verdict.memory),
             best=_choose(loading, fresh, best),
             steps=jnp.where(loading, 0, steps),
@@ -285,11 +293,6 @@ def _pick(stack: Array, index: Array) -> Array:
     return jax.lax.dynamic_index_in_dim(
         stack, index, keepdims=False, allow_negative_indices=False
     )
-
-
-def total_value(objective: MatrixObjective, x: Float[Array, "g d d"]) -> Array:
-    """The objective with its log-determinants."""
-    return objective.value(x) - jnp.sum(objective.log_weight * log_abs_det(x))
 
 
 def search(

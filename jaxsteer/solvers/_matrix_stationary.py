@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+import dataclasses
 from typing import Any
 
 import jax
@@ -17,7 +17,10 @@ UNROLLED_STEPS = 3  # Newton steps from the solution: enough for second derivati
 
 
 def attach_derivative(
-    chart: Chart, objective: MatrixObjective, differentiate: str
+    chart: Chart,
+    objective: MatrixObjective,
+    differentiate: str,
+    factor: Float[Array, "g d d"] | None = None,
 ) -> Float[Array, "g d d"]:
     """The matrices at a solution's chart, with derivatives by the objective.
 
@@ -31,6 +34,8 @@ def attach_derivative(
             envelope theorem: what only depends on the minimum does not see it), and
             second ones as "implicit". "unroll" differentiates through Newton steps from
             the solution, damped alike. "none" has no derivative.
+        factor: ``[g, d, d]`` the fixed ``R`` behind definite matrices ``S R``, which may
+            carry derivatives; None where it is constant.
 
     Returns:
         ``[g, d, d]``.
@@ -38,6 +43,9 @@ def attach_derivative(
     chart = jax.lax.stop_gradient(chart)
     if differentiate == "none":
         return chart.point
+    if factor is not None:
+        right = matmul(transpose(chart.left), factor)
+        chart = dataclasses.replace(chart, right=right)
     if differentiate == "unroll":
         return _unrolled(chart, objective)
     step = (
@@ -64,7 +72,7 @@ def _slope(chart: Chart, objective: MatrixObjective, e: Array) -> Array:
 
 def _tangent_solve(chart: Chart, objective: MatrixObjective, linear: Any, b: Array):
     """Solve ``linear(x) = b`` for the Hessian, damped."""
-    fixed = jax.lax.stop_gradient(objective)
+    chart, fixed = jax.lax.stop_gradient((chart, objective))
     weight = fixed.log_weight[:, None, None]
     damping = weight * float(jnp.finfo(b.dtype).eps) ** 0.5
     approximate = chart.expand(fixed).precondition
@@ -89,14 +97,10 @@ def _root(chart: Chart, objective: MatrixObjective) -> Array:
 
 @_root.defjvp
 def _root_jvp(primals, tangents):
-    (chart, objective), (_, dobjective) = primals, tangents
+    chart, objective = primals
     e = _root(chart, objective)
-
-    def slope(e, objective):
-        return _slope(chart, objective, e)
-
-    _, moved = jax.jvp(partial(slope, e), (objective,), (dobjective,))
-    _, linear = jax.linearize(lambda e: slope(e, objective), e)
+    _, moved = jax.jvp(lambda *data: _slope(*data, e), primals, tangents)
+    _, linear = jax.linearize(lambda e: _slope(chart, objective, e), e)
     return e, -_tangent_solve(chart, objective, linear, moved)
 
 
