@@ -213,10 +213,9 @@ def _log_abs_det_jvp(primals, tangents):
 def qr(
     a: Float[Array, "... m n"],
 ) -> tuple[Float[Array, "... m k"], Float[Array, "... k n"]]:
-    """Thin QR factorization, ``k = min(m, n)``; differentiable where the first ``k``
-    columns are independent.
+    """Thin QR factorization, ``k = min(m, n)``.
 
-    Cost O(m n^2).
+    Differentiable where the first ``k`` columns are independent. Cost O(m n^2).
     """
     return qr_kernel(a)
 

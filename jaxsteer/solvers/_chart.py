@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Bool, Float
-from jaxsteer.linalg import matmul, symmetrize, transpose
+from jaxsteer.linalg import cholesky, matmul, symmetrize, transpose
 
 
 class Expansion(NamedTuple):
@@ -111,11 +111,16 @@ class Chart:
     def move(self, e: Float[Array, "g d d"]) -> Chart:
         """The chart around the point at an allowed `e`."""
         half = self.half_step(e)
-        moved = matmul(half, self.right)
+        whole = matmul(half, half)
+        # Triangular factors keep the frame's axes near those that the preconditioner
+        # knows; symmetric roots turn them, at three times the steps.
+        definite = jnp.where(self.symmetric, whole, _identity_like(e))
+        factor = cholesky(definite)
+        moved = matmul(transpose(factor), self.right)
         return dataclasses.replace(
             self,
-            left=jnp.where(self.symmetric, matmul(self.left, half), self.left),
-            right=jnp.where(self.symmetric, moved, matmul(half, moved)),
+            left=jnp.where(self.symmetric, matmul(self.left, factor), self.left),
+            right=jnp.where(self.symmetric, moved, matmul(whole, self.right)),
         )
 
     def expand(self, objective: MatrixObjective, floor: float = 0.1) -> Model:

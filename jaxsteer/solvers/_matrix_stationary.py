@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
-from jaxsteer.linalg import inverse_and_logdet, transpose
+from jaxsteer.linalg import inverse_and_logdet, matmul, transpose
 from jaxsteer.solvers._chart import Chart, MatrixObjective
 from jaxsteer.solvers._conjugate_gradient import solve_positive
 
