@@ -36,7 +36,6 @@ class OptaxProposal(NamedTuple):
     """A step before its value is known; `sides` are those of the chart after it."""
 
     sides: Array
-    half: Array
     residual: Array
     state: Any
     taken: Array
@@ -122,7 +121,6 @@ class Optax:
         moved = chart.move(chart.restrict(step))
         return OptaxProposal(
             sides=jnp.stack([moved.left, moved.right]),
-            half=chart.half_step(chart.restrict(step)),
             residual=relative_residual(slope, weight),
             state=state,
             taken=memory.taken + step,

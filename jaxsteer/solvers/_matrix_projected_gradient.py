@@ -43,7 +43,6 @@ class ConeProposal(NamedTuple):
     """A step before its value is known, and the quadratic bound that it must keep."""
 
     sides: Array
-    half: Array
     residual: Array
     z: Array
     bound: Array
@@ -113,7 +112,6 @@ class ConeProjectedGradient:
         gradient = gradient / weight[:, None, None] - inverse
         gradient = jnp.where(chart.free[:, None, None], gradient, 0.0)
         z, _, root = _clipped(y - memory.size * gradient)
-        _, inverse_before, root_before = _clipped(memory.z)
         move = z - y
         value = objective.value(_between(left, y, right))
         value = value - jnp.sum(weight * log_abs_det(_between(left, y, right)))
@@ -122,7 +120,6 @@ class ConeProjectedGradient:
         slope = chart.expand(objective).slope
         return ConeProposal(
             sides=jnp.stack([matmul(left, root), matmul(root, right)]),
-            half=matmul(root, matmul(inverse_before, root_before)),
             residual=relative_residual(slope, weight),
             z=z,
             bound=value + linear + square,

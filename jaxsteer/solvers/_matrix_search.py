@@ -238,9 +238,13 @@ class _Search:
         there = objective.pinned_if(next_row.pinned)
         # By how much a step changes a log-determinant is known to more digits than the
         # difference of two.
-        measured = jnp.where(loading, matmul(start[0], start[1]), proposal.half)
+        half = getattr(proposal, "half", None)
+        measured = matmul(sides[0], sides[1])
+        if half is not None:
+            measured = jnp.where(loading, measured, half)
         size = jnp.sum(objective.log_weight * log_abs_det(measured))
-        size = jnp.where(loading, size, state.size + 2 * size)
+        if half is not None:
+            size = jnp.where(loading, size, state.size + 2 * size)
         value = there.value(matmul(sides[0], sides[1])) - size
         scale = jnp.sum(objective.log_weight) * sides.shape[-1]
         verdict = self.solver.judge(

@@ -99,7 +99,9 @@ def _root(chart: Chart, objective: MatrixObjective) -> Array:
 def _root_jvp(primals, tangents):
     chart, objective = primals
     e = _root(chart, objective)
-    _, moved = jax.jvp(lambda *data: _slope(*data, e), primals, tangents)
+    _, moved = jax.jvp(
+        lambda chart, objective: _slope(chart, objective, e), primals, tangents
+    )
     _, linear = jax.linearize(lambda e: _slope(chart, objective, e), e)
     return e, -_tangent_solve(chart, objective, linear, moved)
 
