@@ -55,19 +55,6 @@ def line(family, n_groups, k=2):
 def solve(pop, **given):
     return js.nearest_ideal(pop, reference=1, **options(**given))
 
-def badr():
-    from jaxsteer.pareto import solve_badr
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(400, 5)); group = rng.integers(0, 2, 400)
-    y = (x[:, 0] + group + rng.normal(size=400) > 0).astype(int)
-    return solve_badr(x, y, group)
-
-def rome():
-    from jaxsteer.latent import fit_rome_em
-    rng = np.random.default_rng(0)
-    x, s = rng.normal(size=(500, 3)), rng.normal(size=(500, 2))
-    return fit_rome_em(x, x[:, 0] * np.sign(s[:, 0]), s, n_groups=2)
-
 CASES = {
     "affirmative general, G=2": lambda: solve(full(2), maps="general"),
     "affirmative general, G=20": lambda: solve(full(20), maps="general"),
@@ -83,8 +70,6 @@ CASES = {
         line("Weibull", 2), intervention="all_groups"),
     "is_ideal, d=5": lambda: js.is_ideal(full(2, 5)),
     "ideal_residual, d=5": lambda: js.ideal_residual(full(2, 5)),
-    "fit_rome_em": rome,
-    "solve_badr": badr,
 }
 
 def seconds(call):

@@ -49,7 +49,7 @@ def _polar_jvp(proper, primals, tangents):
     (a,), (da,) = primals, tangents
     u, s, vt = _svd(a, proper)
     sums = s[:, None] + s[None, :]
-    floor = a.shape[-1] * jnp.finfo(a.dtype).eps * s[0]
+    floor = a.shape[-1] * float(jnp.finfo(a.dtype).eps) * s[0]
     regular = jnp.abs(sums) > floor
     inner = matmul(transpose(u), matmul(da, transpose(vt)))
     skew = (inner - transpose(inner)) * jnp.where(

@@ -36,7 +36,7 @@ def _solve_in_frame(y, c, frame):
     def solve(_, rhs):
         values, vectors = frame
         sums = values[:, None] + values[None, :]
-        floor = y.shape[-1] * jnp.finfo(y.dtype).eps * jnp.max(jnp.abs(values))
+        floor = y.shape[-1] * float(jnp.finfo(y.dtype).eps) * jnp.max(jnp.abs(values))
         inverse = jnp.where(sums > floor, 1 / jnp.where(sums > floor, sums, 1.0), 0.0)
         inner = matmul(transpose(vectors), matmul(rhs, vectors))
         return matmul(vectors, matmul(inverse * inner, transpose(vectors)))
@@ -103,7 +103,9 @@ def roots_psd(
 @jax.custom_jvp
 def _roots_and_frame(a):
     values, vectors = eigh(a)
-    keep = values > a.shape[-1] * jnp.finfo(a.dtype).eps * jnp.max(jnp.abs(values))
+    keep = values > a.shape[-1] * float(jnp.finfo(a.dtype).eps) * jnp.max(
+        jnp.abs(values)
+    )
     roots = jnp.where(keep, jnp.sqrt(jnp.where(keep, values, 1.0)), 0.0)
     inverses = jnp.where(keep, 1 / jnp.where(keep, roots, 1.0), 0.0)
     root = matmul(vectors * roots[None], transpose(vectors))

@@ -116,7 +116,7 @@ def _weight_jvp(primals, tangents):
     dsource, dtarget, _ = tangents
     weight, (ratios, frame, dual) = _weight_and_frame(source, target, factor)
     sums = ratios[:, None] + ratios[None, :]
-    floor = len(ratios) * jnp.finfo(ratios.dtype).eps * jnp.max(ratios)
+    floor = len(ratios) * float(jnp.finfo(ratios.dtype).eps) * jnp.max(ratios)
     inverse = jnp.where(sums > floor, 1 / jnp.where(sums > floor, sums, 1.0), 0.0)
 
     def operator(x):
