@@ -69,8 +69,6 @@ def best_of_starts(pop, starts):
         end = solve_matrices(
             objective,
             start[None, None],
-            start[None, None],
-            start[None, None],
             [Job(source=0)],
             options,
             moment=objective.input_moment,

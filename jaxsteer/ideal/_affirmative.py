@@ -114,10 +114,10 @@ def affirmative_definite(
         return solve_matrices(
             objective,
             points,
-            frame[None],
-            root[None, None],
             [Job(source=None)],
             options,
+            frames=frame[None],
+            rights=root[None, None],
             factor=None if pivot is None else root[None],
         )
 
@@ -165,7 +165,8 @@ def affirmative_general(
     best start of either kind is followed to its end.
     """
     fixed_cells = jax.lax.stop_gradient(cells)
-    root = reference_root(fixed_cells, pivot)
+    few = cells.mean.shape[-1] <= MANY_FEATURES
+    root = reference_root(fixed_cells, pivot) if few else None
     template = at(fixed_cells, slice(None), 0)
 
     def solve(group: Group, objective: AffirmativeObjective) -> MatrixSolution:
@@ -184,17 +185,19 @@ def _search_general(
     fixed: AffirmativeObjective,
     starts: list[Array],
     n_plain: int,
-    root: Array,
+    root: Array | None,
     options: SearchOptions,
 ) -> MatrixSolution:
-    """Try every start and the definite maps' answers; follow the best to the end."""
-    d = root.shape[-1]
-    identity = jnp.eye(d, dtype=root.dtype)
-    few = d <= MANY_FEATURES
-    rights = jnp.stack([identity, root])[:, None]
-    frames = jax.vmap(lambda right: first_frame(fixed, right[0]))(rights)
+    """Try every start and the definite maps' answers; follow the best to the end.
+
+    Without a root there are no definite maps among the starts.
+    """
     jobs, plain = [], list(range(n_plain))
-    if few:
+    frames = rights = None
+    if root is not None:
+        identity = jnp.eye(len(root), dtype=root.dtype)
+        rights = jnp.stack([identity, root])[:, None]
+        frames = jax.vmap(lambda right: first_frame(fixed, right[0]))(rights)
         ends = [len(starts), len(starts) + 1]
         starts = [*starts, starts[0], starts[0]]
         jobs += [
@@ -203,7 +206,7 @@ def _search_general(
         ]
         plain += ends
     mirrored = [s for s in range(len(starts)) if s not in plain]
-    trial = trial_steps(d)
+    trial = trial_steps(starts[0].shape[-1])
     for group in (plain, mirrored):
         if len(group) > 1:
             jobs += [Job(source=s, target=s, steps=trial) for s in group]
@@ -212,9 +215,9 @@ def _search_general(
     return solve_matrices(
         objective,
         jnp.stack(starts)[:, None],
-        frames,
-        rights,
         jobs,
         options,
+        frames=frames,
+        rights=rights,
         moment=fixed.input_moment,
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsteer._types import Array, Float
 from jaxsteer.families import MultivariateNormal
@@ -50,42 +52,34 @@ def _orbit(objective: AllGroupsObjective, found: MatrixSolution) -> Orbit:
 
 
 def _frames(
-    cells: MultivariateNormal,
-    weights: Float[Array, "K G"],
-    rights: Float[Array, "f d d"],
+    cells: MultivariateNormal, weights: Float[Array, "K G"], pivots: Sequence[Any]
 ) -> Float[Array, "f G d d"]:
-    """First frames: every group brought to the reference group as template."""
+    """First frames: every group brought to the reference group as template.
+
+    Args:
+        cells: Batch ``[K, G]``.
+        weights: ``[K, G]``.
+        pivots: For each frame the class that its template is pinned in, or None.
+    """
     home = at(cells, slice(None), 0)
+    identity = jnp.eye(cells.mean.shape[-1], dtype=cells.mean.dtype)
+    rights = jnp.stack(
+        [identity if one is None else reference_root(cells, one) for one in pivots]
+    )
 
     def frames(group: Group):
         objective = affirmative_objective(group.cells, home, group.weight)
         return jax.vmap(lambda right: first_frame(objective, right)[0])(rights)
 
     groups = Group(groups_in_front(cells, slice(None)), weights.T)
-    return jnp.moveaxis(jax.vmap(frames)(groups), 0, 1)
+    found = jnp.moveaxis(jax.vmap(frames)(groups), 0, 1)
+    # Unless the template is pinned, it has the reference group's coordinates.
+    free = np.array([one is None for one in pivots])
+    return found.at[free, 0].set(identity)
 
 
 def _all_but_first(n_groups: int) -> Array:
     return jnp.arange(n_groups) > 0
-
-
-def _with_identity_first(frames: Float[Array, "G d d"]) -> Float[Array, "G d d"]:
-    identity = jnp.eye(frames.shape[-1], dtype=frames.dtype)
-    return frames.at[0].set(identity)
-
-
-def _definite_starts(
-    cells: MultivariateNormal, weights: Float[Array, "K G"], pivot: Any
-) -> tuple[Array, Array]:
-    """Frames ``[2, G, d, d]`` without and with a pinned template, and their rights."""
-    d = cells.mean.shape[-1]
-    identity = jnp.eye(d, dtype=cells.mean.dtype)
-    rights = jnp.stack([identity, reference_root(cells, pivot)])
-    frames = _frames(cells, weights, rights)
-    frames = frames.at[0].set(_with_identity_first(frames[0]))
-    # The template itself is mapped by positive definite matrices.
-    ones = jnp.broadcast_to(identity, frames.shape)
-    return frames, ones
 
 
 def all_groups_definite(
@@ -104,19 +98,14 @@ def all_groups_definite(
     """
     pinned = pivot is not None
     objective = all_groups_objective(cells, weights, pivot if pinned else 0)
-    frames, rights = jax.lax.stop_gradient(
-        _definite_starts(cells, weights, pivot if pinned else 0)
-    )
-    pick = slice(1, 2) if pinned else slice(0, 1)
-    frames, rights = frames[pick], rights[pick]
+    frames = jax.lax.stop_gradient(_frames(cells, weights, [pivot]))
     objective = dataclasses.replace(objective, pinned=jnp.asarray(pinned))
     found = solve_matrices(
         objective,
         matmul(frames, transpose(frames)),
-        frames,
-        rights,
         [Job(source=None, pinned=pinned)],
         options,
+        frames=frames,
         free=_all_but_first(weights.shape[1]),
     )
     return _orbit(objective, found)
@@ -149,10 +138,10 @@ def all_groups_general(
         options=rough,
     )
     starts = [affirmative.to_group.weight]
-    frames, rights = _definite_starts(fixed_cells, fixed_weights, pivot)
-    jobs = []
+    jobs, frames = [], None
     d = cells.mean.shape[-1]
     if d <= MANY_FEATURES:
+        frames = _frames(fixed_cells, fixed_weights, [None, pivot])
         jobs = [
             Job(source=None, frame=0, target=1, loose=True),
             Job(source=None, frame=1, pinned=True, target=2, loose=True),
@@ -165,10 +154,9 @@ def all_groups_general(
     found = solve_matrices(
         objective,
         points,
-        frames,
-        rights,
         jobs,
         options,
+        frames=frames,
         free=_all_but_first(weights.shape[1]),
         moment=jax.lax.stop_gradient(objective).input_moment(points[0]),
     )
@@ -200,8 +188,6 @@ def all_groups_tied(
     model = all_groups_objective(tied, weights, 0)
     found = solve_matrices(
         model,
-        points,
-        points,
         points,
         [Job(source=0)],
         options,

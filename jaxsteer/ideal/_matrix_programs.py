@@ -99,11 +99,11 @@ def coordinates(
 def solve_matrices(
     objective: Any,
     points: Float[Array, "m g d d"],
-    frames: Float[Array, "f g d d"],
-    rights: Float[Array, "f g d d"],
     jobs: Sequence[Job],
     options: SearchOptions,
     *,
+    frames: Float[Array, "f g d d"] | None = None,
+    rights: Float[Array, "f g d d"] | None = None,
     free: Bool[Array, " g"] | None = None,
     moment: Float[Array, "g d d"] | None = None,
     factor: Float[Array, "g d d"] | None = None,
@@ -113,10 +113,10 @@ def solve_matrices(
     Args:
         objective: See :class:`jaxsteer.solvers.MatrixObjective`.
         points: Starts of general matrices; the derivative by them is zero.
-        frames: Frames of definite matrices.
-        rights: The fixed factors behind them.
         jobs: What is run.
         options: How.
+        frames: Frames of definite matrices; None where no job searches these.
+        rights: The fixed factors behind them; None: the identity.
         free: Which matrices move unless the template is pinned; None: all.
         moment: Second moments of what is mapped, for the coordinates of general
             matrices; None where no job searches these.
@@ -127,12 +127,17 @@ def solve_matrices(
     """
     fixed = jax.lax.stop_gradient(objective)
     weight = fixed.log_weight[:, None, None]
-    left = frames[0] if moment is None else points[0]
+    if frames is None:
+        frames = points[:1]  # which no job reads
+    sides = transpose(frames)
+    if rights is not None:
+        sides = matmul(sides, rights)
+    left = frames[0]
     if moment is not None:
         left = coordinates(fixed.output_metric / weight, points[0], moment)
     if free is None:
         free = jnp.ones(points.shape[1], bool)
-    starts = Starts(points, left, frames, matmul(transpose(frames), rights), free)
+    starts = Starts(points, left, frames, sides, free)
     end = search(
         options.solver,
         fixed,
