@@ -1,4 +1,4 @@
-"""Functions over many rows, a chunk of rows at a time."""
+"""Functions over many rows: a chunk at a time, or along the one axis that they have."""
 
 from __future__ import annotations
 
@@ -37,3 +37,33 @@ def map_in_chunks(fn: Callable[[Any], Any], rows: Any, width: int) -> Any:
 
     found = jax.lax.map(jax.vmap(fn), jax.tree.map(fold, rows))
     return jax.tree.map(unfold, found)
+
+
+def with_one_batch_axis(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Let ``vmap`` lengthen the leading axis that a function has already.
+
+    However deeply ``vmap`` is nested, `fn` sees arrays with one leading axis, the same
+    for all, and decides by itself how many rows run side by side.
+
+    Args:
+        fn: A function of pytrees of arrays ``[n, ...]`` to a pytree of such.
+    """
+    wrapped = jax.custom_batching.custom_vmap(fn)
+
+    @wrapped.def_vmap
+    def _rule(size, batched, *args):
+        flags, leaves = jax.tree.leaves(list(batched)), jax.tree.leaves(args)
+        count = leaves[0].shape[int(flags[0])]
+
+        def join(leaf, is_batched):
+            if not is_batched:
+                leaf = jnp.broadcast_to(leaf, (size, *leaf.shape))
+            return leaf.reshape(size * count, *leaf.shape[2:])
+
+        found = wrapped(*jax.tree.map(join, args, tuple(batched)))
+        found = jax.tree.map(
+            lambda leaf: leaf.reshape(size, count, *leaf.shape[1:]), found
+        )
+        return found, jax.tree.map(lambda _: True, found)
+
+    return wrapped

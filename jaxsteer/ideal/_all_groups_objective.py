@@ -22,6 +22,7 @@ from jaxsteer.families import MultivariateNormal
 from jaxsteer.ideal._affirmative_objective import precision_matrices
 from jaxsteer.linalg import (
     einsum,
+    identity_like,
     inverse_and_logdet_psd,
     matmul,
     solve,
@@ -190,15 +191,14 @@ class AllGroupsObjective:
         """Gradient, second derivative, and the curvature with the template held."""
 
         def gradient(e):
-            found = self.template(matmul(left, matmul(e, right)))
-            slope = self._slope(matmul(left, matmul(e, right)), found)
+            x = matmul(left, matmul(e, right))
+            found = self.template(x)
+            slope = self._slope(x, found)
             pulled = matmul(slope, transpose(right))
             return matmul(transpose(left), pulled), found
 
-        identity = jnp.broadcast_to(
-            jnp.eye(left.shape[-1], dtype=left.dtype), left.shape
-        )
-        slope, second, found = jax.linearize(gradient, identity, has_aux=True)
+        start = identity_like(left)
+        slope, second, found = jax.linearize(gradient, start, has_aux=True)
         moment = self._second(found)
         rows = jnp.sum(einsum("aij,kjl->kail", right, moment) * right[None], -1)
         turned = einsum("kaij,ajl->kail", self.precision, left)

@@ -26,7 +26,14 @@ from jaxsteer.linalg._factor import (
     svd,
 )
 from jaxsteer.linalg._logs import expm1_minus, log_or_zero, relative_entropy
-from jaxsteer.linalg._matmul import einsum, gram, matmul, symmetrize, transpose
+from jaxsteer.linalg._matmul import (
+    einsum,
+    gram,
+    identity_like,
+    matmul,
+    symmetrize,
+    transpose,
+)
 from jaxsteer.linalg._polar import polar_orthogonal
 from jaxsteer.linalg._roots import (
     inv_sqrtm_psd,
@@ -57,6 +64,7 @@ __all__ = [
     "expm1_minus",
     "gamma_excess",
     "gram",
+    "identity_like",
     "inv_sqrtm_psd",
     "inverse_and_logdet",
     "inverse_and_logdet_psd",

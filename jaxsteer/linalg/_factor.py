@@ -72,9 +72,8 @@ def cholesky(a: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
 @cholesky.defjvp
 def _cholesky_jvp(primals, tangents):
     (a,), (da,) = primals, tangents
-    factor, inverse = cholesky_inverse(a)
-    inner = matmul(inverse, matmul(symmetrize(da), transpose(inverse)))
-    return factor, matmul(factor, _lower_half(inner))
+    (factor, _), (dfactor, _) = jax.jvp(cholesky_inverse, (a,), (da,))
+    return factor, dfactor
 
 
 def solve_lower(

@@ -21,7 +21,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._chunks import with_one_batch_axis
 from jaxsteer._types import Array
+from jaxsteer.linalg._matmul import identity_like
 from jaxsteer.linalg._small import eliminate
 
 # Where elimination over the whole batch beats a LAPACK call for each matrix.
@@ -52,25 +54,10 @@ def _floor(
             return jax.tree.map(lambda leaf: leaf[None], alone)
         return jax.lax.map(lambda row: kernel(*row), stacks)
 
-    @jax.custom_batching.custom_vmap
+    @with_one_batch_axis
     @jax.jit
     def of_stack(*stacks):
         return jax.lax.platform_dependent(*stacks, cpu=one_by_one, default=kernel)
-
-    @of_stack.def_vmap
-    def _rule(size, batched, *stacks):
-        count = stacks[0].shape[int(batched[0])]
-
-        def join(stack, is_batched):
-            if not is_batched:
-                stack = jnp.broadcast_to(stack, (size, *stack.shape))
-            return stack.reshape(size * count, *stack.shape[2:])
-
-        joined = of_stack(*map(join, stacks, batched))
-        found = jax.tree.map(
-            lambda leaf: leaf.reshape(size, count, *leaf.shape[1:]), joined
-        )
-        return found, jax.tree.map(lambda _: True, found)
 
     def of_one(*arrays):
         """Any leading axes count as a batch, as ``vmap``'s do."""
@@ -112,7 +99,7 @@ def cholesky_kernel(a):
 @partial(_floor, small=lambda a: eliminate(a, True))
 def cholesky_inverse_kernel(a):
     factor = jax.lax.linalg.cholesky(a, symmetrize_input=False)
-    identity = jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)
+    identity = identity_like(a)
     inverse = jax.lax.linalg.triangular_solve(
         factor, identity, left_side=True, lower=True
     )
@@ -174,7 +161,7 @@ def _parity(swaps: Array) -> Array:
 @_floor
 def inverse_and_determinant_kernel(a):
     lu, swaps, order = jax.lax.linalg.lu(a)
-    identity = jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)
+    identity = identity_like(a)
     lower = jax.lax.linalg.triangular_solve(
         lu,
         _permuted(order[..., None], identity),

@@ -23,6 +23,11 @@ def symmetrize(a: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
     return 0.5 * (a + transpose(a))
 
 
+def identity_like(a: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
+    """The identity for every matrix of a stack."""
+    return jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)
+
+
 def gram(a: Float[Array, "... m n"]) -> Float[Array, "... m m"]:
     """Return ``a a'``."""
     return matmul(a, transpose(a))

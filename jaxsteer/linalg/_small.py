@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
-from jaxsteer.linalg._matmul import transpose
+from jaxsteer.linalg._matmul import identity_like, transpose
 
 
 def eliminate(
@@ -21,8 +21,7 @@ def eliminate(
     d = a.shape[-1]
     index = jnp.arange(d)
     if inverse:
-        identity = jnp.broadcast_to(jnp.eye(d, dtype=a.dtype), a.shape)
-        a = jnp.concatenate([a, identity], -1)
+        a = jnp.concatenate([a, identity_like(a)], -1)
 
     def step(j, rows):
         row = jax.lax.dynamic_index_in_dim(rows, j, 1, keepdims=False)

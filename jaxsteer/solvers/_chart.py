@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Bool, Float
-from jaxsteer.linalg import cholesky, matmul, symmetrize, transpose
+from jaxsteer.linalg import cholesky, identity_like, matmul, symmetrize, transpose
 
 
 class Expansion(NamedTuple):
@@ -64,10 +64,6 @@ class MatrixObjective(Protocol):
         ...
 
 
-def _identity_like(x: Array) -> Array:
-    return jnp.broadcast_to(jnp.eye(x.shape[-1], dtype=x.dtype), x.shape)
-
-
 @register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chart:
@@ -106,7 +102,7 @@ class Chart:
 
     def half_step(self, e: Float[Array, "g d d"]) -> Float[Array, "g d d"]:
         """``I + e/2 + e^2/8``, the root of ``r(e)``."""
-        return _identity_like(e) + 0.5 * e + 0.125 * matmul(e, e)
+        return identity_like(e) + 0.5 * e + 0.125 * matmul(e, e)
 
     def move(self, e: Float[Array, "g d d"]) -> Chart:
         """The chart around the point at an allowed `e`."""
@@ -114,7 +110,7 @@ class Chart:
         whole = matmul(half, half)
         # Triangular factors keep the frame's axes near those that the preconditioner
         # knows; symmetric roots turn them, at three times the steps.
-        definite = jnp.where(self.symmetric, whole, _identity_like(e))
+        definite = jnp.where(self.symmetric, whole, identity_like(e))
         factor = cholesky(definite)
         moved = matmul(transpose(factor), self.right)
         return dataclasses.replace(
@@ -134,7 +130,7 @@ class Chart:
         near = objective.expand(self.left, self.right)
         weight = objective.log_weight[:, None, None]
         pulled = near.gradient
-        identity = _identity_like(pulled)
+        identity = identity_like(pulled)
 
         def hessian(e: Array) -> Array:
             turned = transpose(e)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsteer._chunks import with_one_batch_axis
 from jaxsteer._types import Array
 
 NUMBERS = 2**11  # numbers of the largest leaf that are worked on side by side
@@ -127,7 +128,7 @@ def run_in_lanes(
             done = done.at[index].set(ended, mode="drop")
             position = position + width
             again = position >= left
-            arranged = _choose(again, arrange(done), (order, left))
+            arranged = choose(again, arrange(done), (order, left))
             position = jnp.where(again, 0, position)
             return packed, done, arranged, position, jnp.where(again, 2 * limit, limit)
 
@@ -147,21 +148,7 @@ def run_in_lanes(
             packed = in_rounds(packed, done, rows, lane_width(rows, n))
         return jax.vmap(lambda packed: finish(packing.unpack(packed)))(packed)
 
-    many = jax.custom_batching.custom_vmap(run_rows)
-
-    @many.def_vmap
-    def _rule(size, batched, rows):
-        def join(leaf, is_batched):
-            if not is_batched:
-                leaf = jnp.broadcast_to(leaf, (size, *leaf.shape))
-            return leaf.reshape(-1, *leaf.shape[2:])
-
-        found = many(jax.tree.map(join, rows, batched[0]))
-        found = jax.tree.map(
-            lambda leaf: leaf.reshape(size, leaf.shape[0] // size, *leaf.shape[1:]),
-            found,
-        )
-        return found, jax.tree.map(lambda _: True, found)
+    many = with_one_batch_axis(run_rows)
 
     # Derivatives must not go through the rule: it would carry the search itself along
     # every axis of the tangents.
@@ -185,7 +172,8 @@ def _zero_tangent(x: Array) -> Any:
     return np.zeros(x.shape, jax.dtypes.float0)
 
 
-def _choose(flag: Array, one: Any, other: Any) -> Any:
+def choose(flag: Array, one: Any, other: Any) -> Any:
+    """One pytree where the flag holds, the other elsewhere."""
     return jax.tree.map(lambda a, b: jnp.where(flag, a, b), one, other)
 
 

@@ -8,7 +8,14 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from jaxsteer._types import Array
-from jaxsteer.linalg import eigh, log_abs_det, matmul, symmetrize, transpose
+from jaxsteer.linalg import (
+    eigh,
+    identity_like,
+    log_abs_det,
+    matmul,
+    symmetrize,
+    transpose,
+)
 from jaxsteer.solvers._chart import Chart, MatrixObjective, relative_residual
 from jaxsteer.solvers._matrix_newton import Verdict
 from jaxsteer.solvers._projected_gradient import ProjectedGradient
@@ -86,9 +93,7 @@ class ConeProjectedGradient:
 
     def begin(self, sides: Array) -> ConeMemory:
         """Memory at a new start."""
-        identity = jnp.broadcast_to(
-            jnp.eye(sides.shape[-1], dtype=sides.dtype), sides.shape[1:]
-        )
+        identity = identity_like(sides[0])
         one = jnp.ones((), sides.dtype)
         return ConeMemory(sides, identity, identity, one, one, one * jnp.inf)
 

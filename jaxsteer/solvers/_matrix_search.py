@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._types import Array, Bool, Float, Int
-from jaxsteer.linalg import log_abs_det, matmul, solve
+from jaxsteer.linalg import identity_like, log_abs_det, matmul, solve
 from jaxsteer.solvers._chart import Chart, MatrixObjective
-from jaxsteer.solvers._lanes import run_in_lanes
+from jaxsteer.solvers._lanes import choose, run_in_lanes
 from jaxsteer.solvers._solution import final_status
 from jaxsteer.solvers._status import Status
 
@@ -179,7 +179,7 @@ class _Search:
         never = jnp.sum(x) > jnp.inf  # False
         zero = jnp.where(never, 1, 0).astype(jnp.int32)
         unknown = jnp.where(never, 0.0, jnp.inf).astype(x.dtype)
-        start = _Point(jnp.stack([_identity_like(x), x]), unknown, unknown)
+        start = _Point(jnp.stack([identity_like(x), x]), unknown, unknown)
         memory = self.solver.begin(start.sides)
         memory = jax.tree.map(lambda m: jnp.where(never, jnp.zeros_like(m), m), memory)
         return _State(
@@ -239,13 +239,13 @@ class _Search:
         # By how much a step changes a log-determinant is known to more digits than the
         # difference of two.
         half = getattr(proposal, "half", None)
-        measured = matmul(sides[0], sides[1])
+        measured = point = matmul(sides[0], sides[1])
         if half is not None:
-            measured = jnp.where(loading, measured, half)
+            measured = jnp.where(loading, point, half)
         size = jnp.sum(objective.log_weight * log_abs_det(measured))
         if half is not None:
             size = jnp.where(loading, size, state.size + 2 * size)
-        value = there.value(matmul(sides[0], sides[1])) - size
+        value = there.value(point) - size
         scale = jnp.sum(objective.log_weight) * sides.shape[-1]
         verdict = self.solver.judge(
             proposal, state.memory, state.here.value, value, scale
@@ -256,7 +256,7 @@ class _Search:
         steps = state.steps + jnp.where(solved, 0, 1)
         ended = ~loading & (solved | verdict.hopeless | (steps >= row.limit))
         here = state.here._replace(residual=proposal.residual)
-        best = _choose(verdict.record, here, state.best)
+        best = choose(verdict.record, here, state.best)
         # What it leaves.
         place = (jnp.arange(state.points.shape[0]) == row.target) & ended
         end = matmul(best.sides[0], best.sides[1])
@@ -271,16 +271,16 @@ class _Search:
         over = ended | broken
         lost = broken & next_row.answer & (state.answer_job < 0)
         nothing = _Point(sides, -unknown + unknown, -unknown + unknown)
-        answer = _choose(lost, nothing, _choose(better, best, state.answer))
+        answer = choose(lost, nothing, choose(better, best, state.answer))
         last = over & (next_job == len(self.table.rows) - 1)
         moves = loading | (verdict.accepted & ~solved)
         status = jnp.where(better, status, state.status)
         return _State(
             job=next_job,
-            here=_choose(moves, fresh, state.here),
+            here=choose(moves, fresh, state.here),
             size=jnp.where(moves, size, state.size),
-            memory=_choose(loading, self.solver.begin(sides), verdict.memory),
-            best=_choose(loading, fresh, best),
+            memory=choose(loading, self.solver.begin(sides), verdict.memory),
+            best=choose(loading, fresh, best),
             steps=jnp.where(loading, 0, steps),
             total=state.total + jnp.where(loading | solved, 0, 1),
             loading=over & ~last,
@@ -331,7 +331,7 @@ def search(
     problem = _Problem(
         objective=objective,
         starts=starts,
-        inverse=solve(left, _identity_like(left)) if table.some_general else left,
+        inverse=solve(left, identity_like(left)) if table.some_general else left,
         noise=100 * eps * d * jnp.sum(objective.log_weight),
         tolerance=tolerance,
         loose_tolerance=loose_tolerance,
@@ -353,11 +353,3 @@ class _Result(NamedTuple):
 
 def _result(state: _State) -> _Result:
     return _Result(state.answer, state.answer_job, state.status, state.total)
-
-
-def _identity_like(x: Array) -> Array:
-    return jnp.broadcast_to(jnp.eye(x.shape[-1], dtype=x.dtype), x.shape)
-
-
-def _choose(flag: Array, one: Any, other: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(flag, a, b), one, other)

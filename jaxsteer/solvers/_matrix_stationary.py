@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
-from jaxsteer.linalg import inverse_and_logdet, matmul, transpose
+from jaxsteer.linalg import identity_like, inverse_and_logdet, matmul, transpose
 from jaxsteer.solvers._chart import Chart, MatrixObjective
 from jaxsteer.solvers._conjugate_gradient import solve_positive
 
@@ -61,10 +61,7 @@ def _near(chart: Chart, e: Array) -> Array:
 
 def _slope(chart: Chart, objective: MatrixObjective, e: Array) -> Array:
     """Gradient of the objective with its log-determinants by `e`."""
-    inverse, _, _ = inverse_and_logdet(
-        jnp.broadcast_to(jnp.eye(e.shape[-1], dtype=e.dtype), e.shape)
-        + chart.restrict(e)
-    )
+    inverse, _, _ = inverse_and_logdet(identity_like(e) + chart.restrict(e))
     pulled = chart.pull(objective.gradient(_near(chart, e)))
     weight = objective.log_weight[:, None, None]
     return chart.restrict(pulled - weight * transpose(inverse))
