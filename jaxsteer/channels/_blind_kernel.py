@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+
+from jaxsteer.channels._kernel import least_cost
 
 _NEGLIGIBLE = 1e-8
 
@@ -29,7 +29,6 @@ def blind_kernel(laws: np.ndarray, utility: np.ndarray) -> np.ndarray:
         RuntimeError: If HiGHS gives up.
     """
     from scipy import sparse
-    from scipy.optimize import linprog
 
     n_bins, n_atoms = utility.shape
     # On the host, in float64, which JAX may not have.
@@ -40,19 +39,13 @@ def blind_kernel(laws: np.ndarray, utility: np.ndarray) -> np.ndarray:
     apart = basis[size > _NEGLIGIBLE * max(size.max(), 1e-6)]
     rows = sparse.kron(sparse.eye(n_bins), np.ones((1, n_atoms)))
     alike = sparse.kron(sparse.csr_matrix(apart), sparse.eye(n_atoms))
-    found: Any = linprog(
+    found = least_cost(
         -utility.ravel(),
-        A_eq=sparse.vstack([rows, alike], format="csr"),
-        b_eq=np.concatenate([np.ones(n_bins), np.zeros(len(apart) * n_atoms)]),
-        bounds=(0, None),
-        method="highs",
-        options={"primal_feasibility_tolerance": 1e-10},
+        sparse.vstack([rows, alike], format="csr"),
+        np.concatenate([np.ones(n_bins), np.zeros(len(apart) * n_atoms)]),
+        failure="no kernel found for the blind channel",
     )
-    if found.status != 0:
-        raise RuntimeError(
-            f"no kernel found for the blind channel ({found.message}); use fewer bins."
-        )
-    kernel = np.maximum(found.x.reshape(n_bins, n_atoms), 0)
+    kernel = found.reshape(n_bins, n_atoms)
     return kernel / kernel.sum(1, keepdims=True)
 
 

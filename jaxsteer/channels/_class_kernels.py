@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxsteer.channels._kernel import least_cost
+
 
 def common_experiment(
     laws: np.ndarray, utility: np.ndarray
@@ -29,7 +31,6 @@ def common_experiment(
         RuntimeError: If HiGHS gives up.
     """
     from scipy import sparse
-    from scipy.optimize import linprog
 
     n_groups, n_classes, n_bins = laws.shape
     n_atoms = utility.shape[1]
@@ -39,19 +40,13 @@ def common_experiment(
     target = sparse.kron(np.ones((n_groups, 1)), sparse.eye(n_classes * n_atoms))
     nothing = sparse.csr_matrix((n_groups * n_bins, n_classes * n_atoms))
     n_kernel = n_groups * n_bins * n_atoms
-    found = linprog(
+    found = least_cost(
         np.concatenate([np.zeros(n_kernel), -utility.ravel()]),
-        A_eq=sparse.bmat([[rows, nothing], [deliver, -target]], format="csr"),
-        b_eq=np.concatenate([np.ones(n_groups * n_bins), np.zeros(deliver.shape[0])]),
-        bounds=(0, None),
-        method="highs",
-        options={"primal_feasibility_tolerance": 1e-10},
+        sparse.bmat([[rows, nothing], [deliver, -target]], format="csr"),
+        np.concatenate([np.ones(n_groups * n_bins), np.zeros(deliver.shape[0])]),
+        failure="no kernels for the multiclass channel",
     )
-    if found.status != 0:
-        raise RuntimeError(
-            f"no kernels for the multiclass channel ({found.message}); use fewer bins."
-        )
-    kernels = np.maximum(found.x[:n_kernel].reshape(n_groups, n_bins, n_atoms), 0)
+    kernels = found[:n_kernel].reshape(n_groups, n_bins, n_atoms)
     kernels /= kernels.sum(-1, keepdims=True)
     # The mean of what the groups deliver, which is the target to the solver's accuracy.
     goal = (laws @ kernels).mean(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 
@@ -29,7 +31,6 @@ def degrading_kernel(
             informative).
     """
     from scipy import sparse
-    from scipy.optimize import linprog
 
     def middle_rank(law):
         mass = mix @ law
@@ -43,22 +44,48 @@ def degrading_kernel(
     columns = [
         sparse.kron(law[None, :], sparse.eye(n_atoms)) for law in (source[0], source[1])
     ]
-    found = linprog(
+    found = least_cost(
         cost,
-        A_eq=sparse.vstack([rows, *columns], format="csr"),
-        b_eq=np.concatenate([np.ones(n_bins), target[0], target[1]]),
-        bounds=(0, None),
-        method="highs",
-        options={"primal_feasibility_tolerance": 1e-10},
+        sparse.vstack([rows, *columns], format="csr"),
+        np.concatenate([np.ones(n_bins), target[0], target[1]]),
+        failure="no kernel found for the ROC channel",
     )
-    if found.status != 0:
-        raise RuntimeError(
-            f"no kernel found for the ROC channel ({found.message}); use fewer bins."
-        )
-    kernel = np.maximum(found.x.reshape(n_bins, n_atoms), 0)
+    kernel = found.reshape(n_bins, n_atoms)
     kernel /= kernel.sum(1, keepdims=True)
     slack = max(
         np.abs(law @ kernel - goal).max()
         for law, goal in zip(source, target, strict=True)
     )
     return kernel, float(slack)
+
+
+def least_cost(
+    cost: np.ndarray, equations: Any, sides: np.ndarray, *, failure: str
+) -> np.ndarray:
+    """Minimize ``cost @ x`` over ``x >= 0`` with ``equations @ x = sides``, by HiGHS.
+
+    Args:
+        cost: ``[m]``.
+        equations: ``[c, m]`` sparse matrix.
+        sides: ``[c]``.
+        failure: What to say where HiGHS gives up.
+
+    Returns:
+        ``[m]``, at least 0.
+
+    Raises:
+        RuntimeError: If HiGHS gives up.
+    """
+    from scipy.optimize import linprog
+
+    found: Any = linprog(
+        cost,
+        A_eq=equations,
+        b_eq=sides,
+        bounds=(0, None),
+        method="highs",
+        options={"primal_feasibility_tolerance": 1e-10},
+    )
+    if found.status != 0:
+        raise RuntimeError(f"{failure} ({found.message}); use fewer bins.")
+    return np.maximum(found.x, 0)
