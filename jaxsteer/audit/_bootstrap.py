@@ -17,12 +17,12 @@ from jaxsteer._types import Array, Float, Key
 from jaxsteer.audit._accuracy import ACCURACY, BALANCED_ACCURACY
 from jaxsteer.audit._curves import sort_by_score
 from jaxsteer.audit._interval import Interval, interval
-from jaxsteer.audit._measure import evaluate, on_rows, on_table
-from jaxsteer.audit._metric import Metric, cell_counts, check_metric, smallest_cell
+from jaxsteer.audit._measure import evaluate, on_rows, on_table, rows_for
+from jaxsteer.audit._metric import Metric, cell_counts, smallest_cell
 from jaxsteer.audit._odds import EQUAL_OPPORTUNITY, EQUALIZED_ODDS
 from jaxsteer.audit._parity import DEMOGRAPHIC_PARITY
 from jaxsteer.audit._resample import multinomial_counts, row_multiplicities
-from jaxsteer.audit._rows import Rows, read_rows
+from jaxsteer.audit._rows import Rows
 from jaxsteer.audit._scores import AUC, SUP_DP_GAP, SUP_FPR_GAP, SUP_TPR_GAP
 from jaxsteer.audit._table import cell_of_row, sum_by_cell
 from jaxsteer.audit._tpr_gap import TPR_GAP, TPR_GAP_PER_CLASS
@@ -124,19 +124,17 @@ def bootstrap(
     """
     chosen = choose(metrics, prediction, score)
     check_resampling(key, n_boot, level)
-    reads_score = any(metric.on_scores for metric in chosen)
-    reads_prediction = not all(metric.on_scores for metric in chosen)
-    rows = read_rows(
+    rows = rows_for(
+        chosen,
         label,
         group,
-        prediction=prediction if reads_prediction else None,
-        score=score if reads_score else None,
+        prediction=prediction,
+        score=score,
         weights=weights,
         n_classes=n_classes,
         n_groups=n_groups,
+        positive=positive,
     )
-    for metric in chosen:
-        check_metric(metric, rows, positive)
     found = _intervals(
         rows, key, level, metrics=chosen, positive=positive, n_boot=n_boot
     )

@@ -16,9 +16,9 @@ from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Key
 from jaxsteer.audit._bootstrap import CHUNK_ENTRIES, check_resampling, choose
 from jaxsteer.audit._curves import sort_by_score
-from jaxsteer.audit._measure import on_rows
-from jaxsteer.audit._metric import Metric, check_metric
-from jaxsteer.audit._rows import Rows, read_rows
+from jaxsteer.audit._measure import on_rows, rows_for
+from jaxsteer.audit._metric import Metric
+from jaxsteer.audit._rows import Rows
 
 __all__ = ["ChanceLevel", "chance_level"]
 
@@ -91,19 +91,17 @@ def chance_level(
     """
     chosen = choose(metrics, prediction, score)
     check_resampling(key, n_shuffles, level, "n_shuffles")
-    reads_score = any(metric.on_scores for metric in chosen)
-    reads_prediction = not all(metric.on_scores for metric in chosen)
-    rows = read_rows(
+    rows = rows_for(
+        chosen,
         label,
         group,
-        prediction=prediction if reads_prediction else None,
-        score=score if reads_score else None,
+        prediction=prediction,
+        score=score,
         weights=weights,
         n_classes=n_classes,
         n_groups=n_groups,
+        positive=positive,
     )
-    for metric in chosen:
-        check_metric(metric, rows, positive)
     found = _levels(
         rows, key, level, metrics=chosen, positive=positive, n_shuffles=n_shuffles
     )

@@ -14,7 +14,7 @@ from jaxsteer.audit._metric import Metric, check_metric
 from jaxsteer.audit._rows import Rows, read_rows
 from jaxsteer.audit._table import confusion_table
 
-__all__ = ["evaluate", "measure", "on_rows", "on_table"]
+__all__ = ["evaluate", "measure", "on_rows", "on_table", "rows_for"]
 
 
 def measure(
@@ -30,7 +30,8 @@ def measure(
     positive: int = 1,
 ) -> Array:
     """Check the input of one metric and evaluate it: what every front door does."""
-    rows = read_rows(
+    rows = rows_for(
+        (metric,),
         label,
         group,
         prediction=prediction,
@@ -38,9 +39,38 @@ def measure(
         weights=weights,
         n_classes=n_classes,
         n_groups=n_groups,
+        positive=positive,
     )
-    check_metric(metric, rows, positive)
     return evaluate(rows, metrics=(metric,), positive=positive)[metric.name]
+
+
+def rows_for(
+    metrics: tuple[Metric, ...],
+    label: ArrayLike,
+    group: ArrayLike,
+    *,
+    prediction: ArrayLike | None,
+    score: ArrayLike | None,
+    weights: ArrayLike | None,
+    n_classes: int | None,
+    n_groups: int | None,
+    positive: int,
+) -> Rows:
+    """Read what the metrics need of the rows, and check that each is defined."""
+    reads_score = any(metric.on_scores for metric in metrics)
+    reads_prediction = not all(metric.on_scores for metric in metrics)
+    rows = read_rows(
+        label,
+        group,
+        prediction=prediction if reads_prediction else None,
+        score=score if reads_score else None,
+        weights=weights,
+        n_classes=n_classes,
+        n_groups=n_groups,
+    )
+    for metric in metrics:
+        check_metric(metric, rows, positive)
+    return rows
 
 
 @functools.partial(jax.jit, static_argnames=("metrics", "positive"))
