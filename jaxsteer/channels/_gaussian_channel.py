@@ -131,8 +131,8 @@ def gaussian_channel(
         [0.0, 0.943]
 
     References:
-        Blackwell's order for normal experiments with one covariance: the design's
-        MATH section 3.5. The directions of "class": T. W. Anderson and R. R. Bahadur,
+        Blackwell's order for normal experiments with one covariance: see README.md
+        beside this file. The directions of "class": T. W. Anderson and R. R. Bahadur,
         "Classification into two multivariate normal distributions with different
         covariance matrices", Annals of Mathematical Statistics 33 (1962).
     """

@@ -1,7 +1,7 @@
 """What every program returns: a template and the maps from it to each group.
 
 A population is ideal when ``f_ia = (T_a)_# f_i`` and ``q_ia = p_i s_a`` (the orbit
-condition, MATH section 2 of the design: the posterior at ``T_a z`` does not depend on
+condition, see README.md beside this file: the posterior at ``T_a z`` does not depend on
 the group, so neither does the Bayes rule). A program chooses ``f_i`` and ``T_a``.
 """
 
