@@ -31,6 +31,7 @@ from jaxsteer.moments._by_likelihood import BY_LIKELIHOOD, fit_cells
 from jaxsteer.moments._cells import cell_moments
 from jaxsteer.moments._columns import CellColumns, cell_columns, group_moments
 from jaxsteer.moments._diagnosis import diagnose
+from jaxsteer.moments._fit_spread import fit_spread
 from jaxsteer.moments._low_rank import choose_rank, fit_low_rank
 from jaxsteer.moments._prior import (
     check_prior,
@@ -39,6 +40,7 @@ from jaxsteer.moments._prior import (
     prior_group_moments,
     prior_moments,
 )
+from jaxsteer.moments._sharded import is_spread
 from jaxsteer.moments._shrinkage import check_shrinkage, shrink
 from jaxsteer.population import Population
 
@@ -84,8 +86,10 @@ def fit_population(
     `x` and `weights`; under ``jit`` give `n_classes` and `n_groups`.
 
     Args:
-        x: ``[n]`` or ``[n, d]`` features, finite. Scales matter to `shrinkage`, which
-            pulls toward a multiple of the identity: standardize columns first.
+        x: ``[n]`` or ``[n, d]`` features, finite. One that lies on a mesh of devices
+            stays there: see :func:`jaxsteer.moments.sharded_moments`. Scales matter to
+            `shrinkage`, which pulls toward a multiple of the identity: standardize
+            columns first.
         label: ``[n]`` class codes 0..K-1.
         group: ``[n]`` group codes 0..G-1.
         family: "normal" (univariate for ``[n]``, full covariances for ``[n, d]``),
@@ -166,6 +170,19 @@ def fit_population(
     for name, values in rows.items():
         if np.ndim(values) != 1:
             raise ValueError(f"{name} must have shape [n], got {np.shape(values)}.")
+    if is_spread(x) and is_concrete(x):
+        _check_spread(family, prior)
+        priors, law = fit_spread(
+            Exp().inverse(x) if family == "lognormal" else x,
+            label,
+            group,
+            weights,
+            covariance=covariance,
+            shrinkage=shrinkage,
+            n_classes=n_classes,
+            n_groups=n_groups,
+        )
+        return Population(priors, _conditionals(law, np.ndim(x), family))
     check_finite("x", x)
     n_classes = check_codes("label", label, n_classes)
     n_groups = check_codes("group", group, n_groups)
@@ -233,6 +250,20 @@ def fit_population(
     law = jax.tree.map(lambda leaf: leaf.reshape(cells + leaf.shape[1:]), law)
     priors = (columns.mass / jnp.sum(columns.mass)).reshape(cells)
     return Population(priors, _conditionals(law, x.ndim, family))
+
+
+def _check_spread(family: str, prior: object) -> None:
+    """Raise for what needs rows, not their moments."""
+    if family in BY_LIKELIHOOD:
+        raise ValueError(
+            f"family={family!r} reads rows on one device, and x lies on a mesh; gather "
+            f"it first: jnp.asarray(np.asarray(x))."
+        )
+    if prior is not None:
+        raise ValueError(
+            "prior=... is for minibatches on one device; leave it out for an x that "
+            "lies on a mesh, or gather x first."
+        )
 
 
 def _fewest_rows(cell: Any, weights: Any) -> float | None:
