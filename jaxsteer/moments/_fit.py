@@ -25,9 +25,10 @@ from jaxsteer.families import (
     MultivariateNormal,
     Normal,
     TransformedNormal,
+    fitted_by_samples,
 )
 from jaxsteer.maps import Exp
-from jaxsteer.moments._by_likelihood import BY_LIKELIHOOD, fit_cells
+from jaxsteer.moments._by_likelihood import fit_cells
 from jaxsteer.moments._cells import cell_moments
 from jaxsteer.moments._columns import CellColumns, cell_columns, group_moments
 from jaxsteer.moments._diagnosis import diagnose
@@ -44,7 +45,7 @@ from jaxsteer.moments._sharded import is_spread
 from jaxsteer.moments._shrinkage import check_shrinkage, shrink
 from jaxsteer.population import Population
 
-FAMILIES = ("normal", "diagonal_normal", "lognormal", *BY_LIKELIHOOD)
+NORMAL = ("normal", "diagonal_normal", "lognormal")
 COVARIANCES = ("full", "tied", "diagonal", "low_rank")
 
 
@@ -156,7 +157,7 @@ def fit_population(
         "low_rank": Tipping and Bishop 1999, with one step of factor analysis; see
         :meth:`LowRankNormal.from_moments`.
     """
-    check_choice("family", family, FAMILIES)
+    check_choice("family", family, (*NORMAL, *fitted_by_samples()))
     check_choice("covariance", covariance, COVARIANCES)
     shrinkage = check_shrinkage(shrinkage)
     check_same_length(x=x, label=label, group=group)
@@ -206,7 +207,7 @@ def fit_population(
     cell = _cell_codes(label, group, n_classes, n_groups)
     cells = (n_classes, n_groups)
     pseudo = None if prior is None else mass_of_rows(prior, weights)
-    if family in BY_LIKELIHOOD:
+    if family not in NORMAL:
         mass, law = fit_cells(family, x, cell, weights, cells, pseudo)
         return Population(mass / jnp.sum(mass), law)
     moments: Any = None
@@ -254,7 +255,7 @@ def fit_population(
 
 def _check_spread(family: str, prior: object) -> None:
     """Raise for what needs rows, not their moments."""
-    if family in BY_LIKELIHOOD:
+    if family not in NORMAL:
         raise ValueError(
             f"family={family!r} reads rows on one device, and x lies on a mesh; gather "
             f"it first: jnp.asarray(np.asarray(x))."
@@ -277,7 +278,7 @@ def _fewest_rows(cell: Any, weights: Any) -> float | None:
 
 def _check_covariance(covariance, rank, family, shape):
     """Return what is fitted ("diagonal" where only variances are), or raise."""
-    if family in BY_LIKELIHOOD and (len(shape) != 1 or rank is not None):
+    if family not in NORMAL and (len(shape) != 1 or rank is not None):
         raise ValueError(
             f"family={family!r} is for one feature [n] and takes no rank, got x of shape "
             f"{shape}; fit each column and join them with jaxsteer.Product."

@@ -1,0 +1,341 @@
+"""One pass over row files into moments: in pieces, in a fixed order, resumable."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsteer import storage
+from jaxsteer._errors import check_choice
+from jaxsteer.moments import MomentState, init, merge, update
+from jaxsteer.moments._state import SCATTERS
+from jaxsteer.streaming._encoder import RowEncoder, codes_of
+from jaxsteer.streaming._files import Piece, RowFiles
+from jaxsteer.streaming._progress import Meter, Tell
+from jaxsteer.streaming._statistics import numbers_of
+
+# Why a row does not count.
+REASONS = ("label", "group", "weight", "features")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PassState:
+    """What a pass has seen.
+
+    Attributes:
+        moments: Of the rows that count.
+        rows: Rows read, those left out included.
+        left_out: Rows left out, by reason: an unknown or missing "label" or "group", a
+            "weight" that is missing or negative, "features" that are not finite. A row
+            counts for the first reason that holds.
+        pieces: Number of pieces done.
+    """
+
+    moments: MomentState
+    rows: int
+    left_out: dict[str, int]
+    pieces: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MomentPass:
+    """What to read and what to make of it; plain data, which may go to any process.
+
+    The rows are cut into pieces at places that depend on the files and `piece_rows`
+    only. Each piece is accumulated from nothing, by one compiled program, and pieces
+    are merged in their order: so the moments are the same bits whoever computes which
+    piece, and wherever a pass was cut short and resumed. (On machines of one kind: XLA
+    may order sums otherwise on another processor or with another number of threads.)
+
+    Attributes:
+        files: From :func:`open_files`.
+        encoder: From :func:`row_encoder`, or :meth:`RowEncoder.as_they_are`.
+        label: Column of the label.
+        label_names: Its values, as text, in the order of their codes.
+        group: Column of the group, or None for one group.
+        group_names: Its values, likewise.
+        weight: Column of sample weights, or None.
+        scatter: See :func:`jaxsteer.moments.init`.
+        batch_rows: Rows of one update.
+        piece_rows: Rows of a piece, a multiple of `batch_rows`.
+    """
+
+    files: RowFiles
+    encoder: RowEncoder
+    label: str
+    label_names: tuple[str, ...]
+    group: str | None = None
+    group_names: tuple[str, ...] = ("all",)
+    weight: str | None = None
+    scatter: str = "cell"
+    batch_rows: int = 16_384
+    piece_rows: int = 262_144
+
+    def check(self) -> None:
+        """Raise if columns are missing or sizes do not fit."""
+        check_choice("scatter", self.scatter, SCATTERS)
+        self.files.check_columns(self.columns)
+        if self.batch_rows < 1 or self.piece_rows % self.batch_rows:
+            raise ValueError(
+                f"piece_rows={self.piece_rows} must be a multiple of "
+                f"batch_rows={self.batch_rows}, which must be positive."
+            )
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that are read, each once."""
+        others = [self.label, self.group, self.weight]
+        return list(dict.fromkeys([*self.encoder.columns, *filter(None, others)]))
+
+    def pieces(self) -> list[Piece]:
+        """Return the pieces that the whole pass consists of, in order."""
+        return self.files.pieces(self.piece_rows)
+
+    def start(self) -> PassState:
+        """Return the state of no rows."""
+        empty = init(
+            len(self.encoder.names),
+            n_classes=len(self.label_names),
+            n_groups=len(self.group_names),
+            scatter=self.scatter,
+        )
+        none = dict.fromkeys(REASONS, 0)
+        return PassState(moments=empty, rows=0, left_out=none, pieces=0)
+
+    def run_piece(self, piece: Piece) -> PassState:
+        """Accumulate one piece from nothing.
+
+        The arrays of the result are NumPy's, so that it travels between processes.
+        """
+        state = self.start()
+        moments, left_out, rows = state.moments, dict(state.left_out), 0
+        for batch in self.files.batches(self.columns, self.batch_rows, piece=piece):
+            moments = self._add(moments, batch.table, left_out)
+            rows += batch.table.num_rows
+        return PassState(
+            moments=jax.tree.map(np.asarray, moments),
+            rows=rows,
+            left_out=left_out,
+            pieces=1,
+        )
+
+    def read(self, table: Any) -> tuple[Any, ...]:
+        """Return features, codes, weights and the reason (0 for none) of each row."""
+        n = table.num_rows
+        x = self.encoder(table)
+        label = codes_of(table.column(self.label), self.label_names)
+        group = np.zeros(n, np.int32)
+        if self.group is not None:
+            group = codes_of(table.column(self.group), self.group_names)
+        weights = np.ones(n)
+        if self.weight is not None:
+            weights = numbers_of(table.column(self.weight))
+        faults = [
+            label < 0,
+            group < 0,
+            ~(np.isfinite(weights) & (weights >= 0)),
+            ~np.isfinite(x).all(1),
+        ]
+        why = np.zeros(n, np.int8)
+        for code, fault in reversed(list(enumerate(faults, 1))):
+            why[fault] = code
+        return x, label, group, weights, why
+
+    def _add(
+        self, moments: MomentState, table: Any, left_out: dict[str, int]
+    ) -> MomentState:
+        x, label, group, weights, why = self.read(table)
+        bad = why > 0
+        if bad.any():
+            for code, reason in enumerate(REASONS, 1):
+                left_out[reason] += int((why == code).sum())
+            x, label, group, weights = (a.copy() for a in (x, label, group, weights))
+            x[bad], label[bad], group[bad], weights[bad] = 0, 0, 0, 0
+        missing = self.batch_rows - len(x)
+        if missing:
+            # One program for every batch, short ones too.
+            x, label, group, weights = (
+                np.concatenate([a, np.zeros((missing, *a.shape[1:]), a.dtype)])
+                for a in (x, label, group, weights)
+            )
+        return update(moments, x, label, group, weights=weights)
+
+
+def merge_pieces(states: Iterable[PassState]) -> PassState:
+    """Merge the states of pieces from the left, in the order given.
+
+    The order decides the last bits: give the pieces in their own order, however they
+    came in, and the moments do not depend on the number of workers.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    total: PassState | None = None
+    for state in states:
+        total = state if total is None else _merged(total, state)
+    if total is None:
+        raise ValueError("states is empty; there is nothing to merge.")
+    return total
+
+
+def _merged(total: PassState, piece: PassState) -> PassState:
+    return PassState(
+        moments=merge(total.moments, piece.moments),
+        rows=total.rows + piece.rows,
+        left_out={r: total.left_out[r] + piece.left_out[r] for r in REASONS},
+        pieces=total.pieces + piece.pieces,
+    )
+
+
+def run_pass(
+    job: MomentPass,
+    *,
+    checkpoint: str | os.PathLike | None = None,
+    every: int = 1,
+    progress: Tell | None = None,
+    pieces: Sequence[Piece] | None = None,
+) -> PassState:
+    """Run through all pieces, or through those of one worker, in this process.
+
+    Memory is a few batches and two states, whatever the number of rows.
+
+    Args:
+        job: What to read.
+        checkpoint: A file that keeps the state and the place in the data, replaced
+            after every `every` pieces. If it is there, the pass goes on from it: killed
+            at any moment and started again, it ends with the same moments bit for bit,
+            no row counted twice and none lost.
+        every: Pieces between two checkpoints.
+        progress: Called with a :class:`Progress`, say :func:`print_progress`.
+        pieces: Those to run; None for all.
+
+    Returns:
+        The state at the end.
+
+    Raises:
+        ValueError: If the checkpoint is of another pass or of files that changed, a
+            file cannot be read, or there are no rows.
+    """
+    job.check()
+    mine = job.pieces() if pieces is None else list(pieces)
+    state = None
+    if checkpoint is not None and pathlib.Path(checkpoint).exists():
+        state = load_checkpoint(checkpoint, job, mine)
+    done = 0 if state is None else state.pieces
+    meter = Meter(
+        "taking moments", progress, job.files.total, 0 if state is None else state.rows
+    )
+    for place in range(done, len(mine)):
+        found = job.run_piece(mine[place])
+        state = found if state is None else _merged(state, found)
+        meter.add(found.rows)
+        if checkpoint is not None and (place + 1) % every == 0:
+            save_checkpoint(checkpoint, job, mine, state)
+    meter.now()
+    if state is None:
+        state = job.start()
+    elif checkpoint is not None:
+        save_checkpoint(checkpoint, job, mine, state)
+    return state
+
+
+def save_checkpoint(
+    path: str | os.PathLike, job: MomentPass, pieces: Sequence[Piece], state: PassState
+) -> None:
+    """Write the state and what it belongs to, at once or not at all."""
+    storage.save(
+        path,
+        {"moments": state.moments},
+        metadata={
+            "job": _identity(job, pieces),
+            "rows": state.rows,
+            "left_out": state.left_out,
+            "pieces": state.pieces,
+        },
+    )
+
+
+def load_checkpoint(
+    path: str | os.PathLike, job: MomentPass, pieces: Sequence[Piece]
+) -> PassState:
+    """Read a state back.
+
+    Raises:
+        ValueError: If it belongs to another pass, or the files have changed since.
+    """
+    stored = storage.load(path)
+    kept, own = stored.metadata.get("job", {}), _identity(job, pieces)
+    for name, value in own.items():
+        if kept.get(name) != value:
+            raise ValueError(
+                f"The checkpoint {path} is of another pass: its {name!r} differs (the "
+                f"files may have changed since). Delete it to start anew."
+            )
+    return PassState(
+        moments=stored["moments"],
+        rows=stored.metadata["rows"],
+        left_out=stored.metadata["left_out"],
+        pieces=stored.metadata["pieces"],
+    )
+
+
+def _identity(job: MomentPass, pieces: Sequence[Piece]) -> dict[str, Any]:
+    plain = {
+        field.name: getattr(job, field.name)
+        for field in dataclasses.fields(job)
+        if field.name not in ("files", "encoder")
+    }
+    plain["files"] = job.files.fingerprint()
+    plain["types"] = job.files.types
+    plain["encoder"] = job.encoder.to_json()
+    plain["pieces"] = [list(piece) for piece in pieces]
+    return _as_json(plain)
+
+
+def _as_json(value: Any) -> Any:
+    """Tuples as the lists that they come back as."""
+    if isinstance(value, dict):
+        return {name: _as_json(item) for name, item in value.items()}
+    return [_as_json(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def run_with(
+    job: MomentPass,
+    submit: Callable[[Callable[[Piece], PassState], list[Piece]], Iterable[PassState]],
+    *,
+    deterministic: bool = True,
+) -> PassState:
+    """Let others' engines run the pieces: a pool, Dask, Ray, or ``map``.
+
+    Args:
+        job: What to read.
+        submit: Takes a function and the pieces, and returns the results: in the order
+            of the pieces where `deterministic`, else in any, as they come in.
+        deterministic: Merge in the order of the pieces: the same bits for any number
+            of workers. Otherwise moments agree to rounding.
+
+    Returns:
+        The state of all rows.
+
+    Raises:
+        ValueError: If a piece is missing, or rows cannot be read.
+
+    Example:
+        >>> # run_with(job, lambda run, pieces: pool.map(run, pieces))
+    """
+    job.check()
+    pieces = job.pieces()
+    results = submit(job.run_piece, pieces)
+    state = merge_pieces(results if not deterministic else list(results))
+    if state.pieces != len(pieces):
+        raise ValueError(
+            f"submit returned {state.pieces} results for {len(pieces)} pieces; every "
+            f"piece must come back once."
+        )
+    return state
