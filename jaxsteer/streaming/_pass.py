@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -116,7 +116,7 @@ class MomentPass:
         state = self.start()
         moments, left_out, rows = state.moments, dict(state.left_out), 0
         for batch in self.files.batches(self.columns, self.batch_rows, piece=piece):
-            moments = self._add(moments, batch.table, left_out)
+            moments = self.add(moments, batch.table, left_out)
             rows += batch.table.num_rows
         return PassState(
             moments=jax.tree.map(np.asarray, moments),
@@ -147,9 +147,10 @@ class MomentPass:
             why[fault] = code
         return x, label, group, weights, why
 
-    def _add(
+    def add(
         self, moments: MomentState, table: Any, left_out: dict[str, int]
     ) -> MomentState:
+        """Add the rows of a batch that count, and count the others in `left_out`."""
         x, label, group, weights, why = self.read(table)
         bad = why > 0
         if bad.any():
@@ -223,32 +224,78 @@ def run_pass(
             file cannot be read, or there are no rows.
     """
     job.check()
-    mine = job.pieces() if pieces is None else list(pieces)
-    state = None
+    state, place = None, [0, 0]
     if checkpoint is not None and pathlib.Path(checkpoint).exists():
-        state = load_checkpoint(checkpoint, job, mine)
-    done = 0 if state is None else state.pieces
-    meter = Meter(
-        "taking moments", progress, job.files.total, 0 if state is None else state.rows
-    )
-    for place in range(done, len(mine)):
-        found = job.run_piece(mine[place])
+        state, place = load_checkpoint(checkpoint, job, pieces)
+    done = 0 if state is None else state.rows
+    meter = Meter("taking moments", progress, job.files.total, done)
+    steps = _in_turn(job, place) if pieces is None else _listed(job, pieces, place)
+    unsaved = 0
+    for found, place in steps:
         state = found if state is None else _merged(state, found)
         meter.add(found.rows)
-        if checkpoint is not None and (place + 1) % every == 0:
-            save_checkpoint(checkpoint, job, mine, state)
+        unsaved += 1
+        if checkpoint is not None and unsaved == every:
+            save_checkpoint(checkpoint, job, state, place, pieces)
+            unsaved = 0
     meter.now()
     if state is None:
-        state = job.start()
-    elif checkpoint is not None:
-        save_checkpoint(checkpoint, job, mine, state)
+        return job.start()
+    if checkpoint is not None and unsaved:
+        save_checkpoint(checkpoint, job, state, place, pieces)
     return state
 
 
+def _listed(
+    job: MomentPass, pieces: Sequence[Piece], place: list[int]
+) -> Iterator[tuple[PassState, list[int]]]:
+    """The pieces of one worker, from a place in their list."""
+    for index in range(place[0], len(pieces)):
+        yield job.run_piece(pieces[index]), [index + 1, 0]
+
+
+def _in_turn(
+    job: MomentPass, place: list[int]
+) -> Iterator[tuple[PassState, list[int]]]:
+    """All rows from a place on, read once from front to back and cut into pieces."""
+    state, left_out, own, rows = job.start().moments, dict.fromkeys(REASONS, 0), None, 0
+
+    def piece() -> PassState:
+        return PassState(
+            moments=state, rows=rows, left_out=dict(left_out), pieces=1 if rows else 0
+        )
+
+    for batch in job.files.batches(
+        job.columns, job.batch_rows, start=(place[0], place[1])
+    ):
+        here = (batch.file, batch.first // job.piece_rows)
+        if own is not None and here != own:
+            yield piece(), [batch.file, batch.first]
+            state, rows = job.start().moments, 0
+            left_out = dict.fromkeys(REASONS, 0)
+        own = here
+        state = job.add(state, batch.table, left_out)
+        rows += batch.table.num_rows
+    if own is not None:
+        yield piece(), [len(job.files.paths), 0]
+
+
 def save_checkpoint(
-    path: str | os.PathLike, job: MomentPass, pieces: Sequence[Piece], state: PassState
+    path: str | os.PathLike,
+    job: MomentPass,
+    state: PassState,
+    place: list[int],
+    pieces: Sequence[Piece] | None = None,
 ) -> None:
-    """Write the state and what it belongs to, at once or not at all."""
+    """Write the state and what it belongs to, at once or not at all.
+
+    Args:
+        path: The file.
+        job: The pass.
+        state: What it has seen.
+        place: Where it goes on: file and row, or the place in `pieces`.
+        pieces: Those of this worker, or None for all.
+    """
     storage.save(
         path,
         {"moments": state.moments},
@@ -257,14 +304,15 @@ def save_checkpoint(
             "rows": state.rows,
             "left_out": state.left_out,
             "pieces": state.pieces,
+            "place": place,
         },
     )
 
 
 def load_checkpoint(
-    path: str | os.PathLike, job: MomentPass, pieces: Sequence[Piece]
-) -> PassState:
-    """Read a state back.
+    path: str | os.PathLike, job: MomentPass, pieces: Sequence[Piece] | None = None
+) -> tuple[PassState, list[int]]:
+    """Read a state back, and the place where the pass goes on.
 
     Raises:
         ValueError: If it belongs to another pass, or the files have changed since.
@@ -277,15 +325,16 @@ def load_checkpoint(
                 f"The checkpoint {path} is of another pass: its {name!r} differs (the "
                 f"files may have changed since). Delete it to start anew."
             )
-    return PassState(
+    state = PassState(
         moments=stored["moments"],
         rows=stored.metadata["rows"],
         left_out=stored.metadata["left_out"],
         pieces=stored.metadata["pieces"],
     )
+    return state, stored.metadata["place"]
 
 
-def _identity(job: MomentPass, pieces: Sequence[Piece]) -> dict[str, Any]:
+def _identity(job: MomentPass, pieces: Any) -> dict[str, Any]:
     plain = {
         field.name: getattr(job, field.name)
         for field in dataclasses.fields(job)
@@ -294,7 +343,7 @@ def _identity(job: MomentPass, pieces: Sequence[Piece]) -> dict[str, Any]:
     plain["files"] = job.files.fingerprint()
     plain["types"] = job.files.types
     plain["encoder"] = job.encoder.to_json()
-    plain["pieces"] = [list(piece) for piece in pieces]
+    plain["pieces"] = None if pieces is None else [list(piece) for piece in pieces]
     return _as_json(plain)
 
 
