@@ -17,6 +17,7 @@ from jaxsteer.streaming._statistics import (
     TableStatistics,
     table_statistics,
 )
+from jaxsteer.streaming._steer import SteeredFile, apply_file, steer_file
 from jaxsteer.streaming._sup_gap import sharded_sup_gap
 
 __all__ = [
@@ -29,7 +30,9 @@ __all__ = [
     "Progress",
     "RowEncoder",
     "RowFiles",
+    "SteeredFile",
     "TableStatistics",
+    "apply_file",
     "load_checkpoint",
     "merge_pieces",
     "open_files",
@@ -39,5 +42,6 @@ __all__ = [
     "run_with",
     "save_checkpoint",
     "sharded_sup_gap",
+    "steer_file",
     "table_statistics",
 ]
