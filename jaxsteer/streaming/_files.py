@@ -195,9 +195,11 @@ class RowFiles:
         return pa.schema([(n, _type_of(kind)) for n, kind in self.types.items()])
 
     def _format(self) -> Any:
-        if self.kind == "parquet":
-            return "parquet"
         csv, ds = arrow("pyarrow.csv"), arrow("pyarrow.dataset")
+        if self.kind == "parquet":
+            # Without checksums (or without asking) a damaged page is read as numbers.
+            asked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+            return ds.ParquetFileFormat(default_fragment_scan_options=asked)
         return ds.CsvFileFormat(
             parse_options=csv.ParseOptions(delimiter=self.separator),
             convert_options=csv.ConvertOptions(

@@ -60,7 +60,8 @@ def row_writer(path: str | os.PathLike) -> Iterator[Any]:
 
 def _writer(file: Any, schema: Any, ending: str) -> Any:
     if ending in (".parquet", ".pq"):
-        return arrow("pyarrow.parquet").ParquetWriter(file, schema)
+        parquet = arrow("pyarrow.parquet")
+        return parquet.ParquetWriter(file, schema, write_page_checksum=True)
     csv = arrow("pyarrow.csv")
     separator = "\t" if ending == ".tsv" else ","
     return csv.CSVWriter(
