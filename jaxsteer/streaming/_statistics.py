@@ -13,6 +13,8 @@ from jaxsteer.streaming._files import RowFiles, arrow
 from jaxsteer.streaming._progress import Meter, Tell
 
 MISSING = "missing"
+# Labels and groups with more values than these are taken for a mistake.
+MOST_LABELS = 100
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -122,7 +124,8 @@ def table_statistics(
         files: From :func:`open_files`.
         columns: Which ones.
         batch_rows: Rows held at a time.
-        as_values: Those whose values are counted whatever their type, as labels are.
+        as_values: Labels and groups, whose values are counted whatever their type, up
+            to 100 of them.
         max_values: Most distinct values of a column of text that are counted; of other
             numbers, two are told from more.
         progress: Called with a :class:`Progress`.
@@ -138,7 +141,9 @@ def table_statistics(
     kinds = {
         name: ColumnStatistics(
             numeric=numeric[name],
-            limit=max_values if name in as_values or not numeric[name] else 2,
+            limit=MOST_LABELS
+            if name in as_values
+            else (2 if numeric[name] else max_values),
         )
         for name in columns
     }
@@ -180,6 +185,8 @@ def texts_of(column: Any) -> Any:
         values = column.to_numpy()
         if np.all((values == np.round(values)) | np.isnan(values)):
             column = pc.cast(pc.if_else(pc.is_nan(column), None, column), pa.int64())
+    if pa.types.is_boolean(column.type):
+        return pc.utf8_capitalize(pc.cast(column, pa.string()))  # as Python writes them
     if not pa.types.is_string(column.type):
         column = pc.cast(column, pa.string())
     return column

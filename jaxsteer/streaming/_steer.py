@@ -12,7 +12,9 @@ import numpy as np
 
 from jaxsteer import storage
 from jaxsteer.ideal import nearest_ideal
+from jaxsteer.ideal._options import choose
 from jaxsteer.moments import MomentState, finish
+from jaxsteer.moments._shrinkage import check_shrinkage
 from jaxsteer.steering import Steering
 from jaxsteer.streaming._encoder import RowEncoder, codes_of, row_encoder
 from jaxsteer.streaming._files import RowFiles, arrow, open_files
@@ -102,6 +104,16 @@ def steer_file(
         ValueError: If files are damaged or do not go together, columns are missing, a
             cell has no rows, or `out` is unusable. Nothing is written then.
     """
+    # Asked before hours of reading, not after.
+    choose(
+        None,
+        np.float32,
+        intervention=intervention,
+        maps=maps,
+        allow_reflection=False,
+        differentiate="none",
+    )
+    check_shrinkage(shrinkage)
     files = open_files(source, types=types)
     others = [name for name in (label, group, weight) if name is not None]
     files.check_columns([*others, *drop])
@@ -116,6 +128,8 @@ def steer_file(
     )
     encoder = row_encoder(statistics, features)
     columns = _new_columns(files, encoder, weights=True)
+    if reference is not None:
+        _code(statistics.names([group]), reference)
     job = MomentPass(
         files=files,
         encoder=encoder,
@@ -129,7 +143,9 @@ def steer_file(
     )
     state = run_pass(job, checkpoint=checkpoint, progress=progress)
     population = finish(_on_device(state.moments), shrinkage=shrinkage)
-    code = _reference(population.priors, job.group_names, reference)
+    code = int(np.asarray(population.priors).sum(0).argmax())
+    if reference is not None:
+        code = _code(job.group_names, reference)
     steering = nearest_ideal(
         population, maps=maps, intervention=intervention, reference=code
     ).require()
@@ -244,9 +260,7 @@ def _on_device(state: MomentState) -> MomentState:
     return jax.tree.map(jax.numpy.asarray, state)
 
 
-def _reference(priors: Any, names: Sequence[str], reference: str | None) -> int:
-    if reference is None:
-        return int(np.asarray(priors).sum(0).argmax())
+def _code(names: Sequence[str], reference: str) -> int:
     if str(reference) not in names:
         raise ValueError(
             f"reference={reference!r} is no group; the groups are {', '.join(names)}."

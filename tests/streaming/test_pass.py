@@ -279,9 +279,9 @@ def test_a_column_that_changes_its_type_is_named(tmp_path):
         (lambda f, t: run_pass(job_of(f, scatter="z")), "scatter='z'"),
         (lambda f, t: RowEncoder.as_they_are(open_files(f), ["y"]), "holds string"),
         (
-            lambda f, t: table_statistics(
-                open_files(f), ["a"], as_values=["a"], max_values=9
-            ).names(["a"]),
+            lambda f, t: table_statistics(open_files(f), ["a"], as_values=["a"]).names(
+                ["a"]
+            ),
             "more than can be values",
         ),
     ],
