@@ -101,9 +101,8 @@ def work(args: argparse.Namespace) -> None:
     """Do what one process does."""
     import jax
 
-    # JAX 0.7.2 and later choose Gloo on CPU by themselves; said here for all to see.
-    if jax.config.read("jax_cpu_collectives_implementation") != "gloo":
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # The default on CPU of newer JAX; without any, processes do not see each other.
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(args.address, args.processes, args.process_id)
     from jaxsteer import storage
     from jaxsteer.ideal import nearest_ideal

@@ -25,7 +25,7 @@ def _normalized(law):
     return Categorical(jax.nn.log_softmax(law.logits, -1))
 
 
-@family(domain={"logits": "real"}, maps="identity", spread=False)
+@family(domain={"logits": "real"}, maps="identity", spread=False, discrete=True)
 @dataclasses.dataclass(frozen=True)
 class Bernoulli:
     """Bernoulli distributions of codes 0 and 1.
@@ -92,6 +92,7 @@ class Bernoulli:
     domain={"logits": "real"},
     maps="identity",
     spread=False,
+    discrete=True,
     natural=Natural(of=_normalized, law=_normalized),
 )
 @dataclasses.dataclass(frozen=True)

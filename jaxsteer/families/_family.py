@@ -40,8 +40,8 @@ class Family(Protocol):
     A class is a frozen dataclass whose fields are its parameters, decorated with
     :func:`family`. Families with maps also have ``pushforward(move)``, the law of
     ``move(x)``; ``from_samples(x, weights=None)`` makes a family one of
-    :func:`jaxsteer.fit_population`, and ``cdf(x)`` makes its Bayes rates exact to
-    quadrature.
+    :func:`jaxsteer.fit_population`; ``mean``, ``cov`` and ``cdf(x)`` of one feature take
+    its Bayes rates to quadrature, without them they are sampled.
     """
 
     def kl(self, other: Any) -> Array:
@@ -103,6 +103,7 @@ class Traits:
         symmetric: Whether a reflection of the line stays within the family.
         natural: Of "identity" families.
         carried: Of "carried" families.
+        discrete: Whether its values are counts or codes.
         spread: Whether a fit needs rows that differ.
         vectors: Whether a row is a vector.
         kl_and_slope: ``(p, q) -> KL(p || q)`` and a law that holds its slopes by the
@@ -115,6 +116,7 @@ class Traits:
     symmetric: bool = False
     natural: Natural = Natural()
     carried: Carried | None = None
+    discrete: bool = False
     spread: bool = True
     vectors: bool = False
     kl_and_slope: Callable[[Any, Any], tuple[Array, Any]] = _with_slope

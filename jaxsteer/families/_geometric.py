@@ -26,6 +26,7 @@ def _from_log_failure(log_failure):
     domain={"logits": "real"},
     maps="identity",
     spread=False,
+    discrete=True,
     natural=Natural(of=_log_failure, law=_from_log_failure),
 )
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ from jaxsteer.linalg import HALF_LOG_2PI, entropy_remainder, stirling_remainder
     domain={"rate": "not_negative"},
     maps="identity",
     spread=False,
+    discrete=True,
     natural=Natural(
         of=lambda law: jnp.log(law.rate),
         law=lambda log_rate: Poisson(jnp.exp(log_rate)),

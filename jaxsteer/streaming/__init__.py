@@ -5,6 +5,7 @@ from jaxsteer.streaming._files import Batch, Piece, RowFiles, open_files
 from jaxsteer.streaming._pass import (
     MomentPass,
     PassState,
+    Tower,
     load_checkpoint,
     merge_pieces,
     run_pass,
@@ -32,6 +33,7 @@ __all__ = [
     "RowFiles",
     "SteeredFile",
     "TableStatistics",
+    "Tower",
     "apply_file",
     "load_checkpoint",
     "merge_pieces",

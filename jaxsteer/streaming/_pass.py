@@ -168,8 +168,39 @@ class MomentPass:
         return update(moments, x, label, group, weights=weights)
 
 
+class Tower:
+    """States of pieces, merged in pairs of like size, as digits carry in counting.
+
+    The order is fixed by the order of the pieces alone, and a row takes part in
+    ``log2`` of the number of pieces merges, not in all of them: rounding does not grow
+    with the length of a stream. At most ``log2`` of the number of pieces are held.
+    """
+
+    def __init__(self, parts: Sequence[PassState] = ()):
+        self.parts = list(parts)
+
+    def add(self, state: PassState) -> None:
+        """Put the state of the next piece on top."""
+        self.parts.append(state)
+        while len(self.parts) > 1 and self.parts[-2].pieces == self.parts[-1].pieces:
+            top = self.parts.pop()
+            self.parts.append(_merged(self.parts.pop(), top))
+
+    @property
+    def rows(self) -> int:
+        """Rows of all parts."""
+        return sum(part.rows for part in self.parts)
+
+    def total(self) -> PassState | None:
+        """Merge what is there, the smallest first; None of nothing."""
+        total = None
+        for part in reversed(self.parts):
+            total = part if total is None else _merged(part, total)
+        return total
+
+
 def merge_pieces(states: Iterable[PassState]) -> PassState:
-    """Merge the states of pieces from the left, in the order given.
+    """Merge the states of pieces in pairs, in the order given.
 
     The order decides the last bits: give the pieces in their own order, however they
     came in, and the moments do not depend on the number of workers.
@@ -177,9 +208,10 @@ def merge_pieces(states: Iterable[PassState]) -> PassState:
     Raises:
         ValueError: If there are none.
     """
-    total: PassState | None = None
+    tower = Tower()
     for state in states:
-        total = state if total is None else _merged(total, state)
+        tower.add(state)
+    total = tower.total()
     if total is None:
         raise ValueError("states is empty; there is nothing to merge.")
     return total
@@ -204,7 +236,7 @@ def run_pass(
 ) -> PassState:
     """Run through all pieces, or through those of one worker, in this process.
 
-    Memory is a few batches and two states, whatever the number of rows.
+    Memory is a few batches and ``log2`` of the number of pieces states.
 
     Args:
         job: What to read.
@@ -224,26 +256,23 @@ def run_pass(
             file cannot be read, or there are no rows.
     """
     job.check()
-    state, place = None, [0, 0]
+    tower, place = Tower(), [0, 0]
     if checkpoint is not None and pathlib.Path(checkpoint).exists():
-        state, place = load_checkpoint(checkpoint, job, pieces)
-    done = 0 if state is None else state.rows
-    meter = Meter("taking moments", progress, job.files.total, done)
+        tower, place = load_checkpoint(checkpoint, job, pieces)
+    meter = Meter("taking moments", progress, job.files.total, tower.rows)
     steps = _in_turn(job, place) if pieces is None else _listed(job, pieces, place)
     unsaved = 0
     for found, place in steps:
-        state = found if state is None else _merged(state, found)
+        tower.add(found)
         meter.add(found.rows)
         unsaved += 1
         if checkpoint is not None and unsaved == every:
-            save_checkpoint(checkpoint, job, state, place, pieces)
+            save_checkpoint(checkpoint, job, tower, place, pieces)
             unsaved = 0
     meter.now()
-    if state is None:
-        return job.start()
     if checkpoint is not None and unsaved:
-        save_checkpoint(checkpoint, job, state, place, pieces)
-    return state
+        save_checkpoint(checkpoint, job, tower, place, pieces)
+    return tower.total() or job.start()
 
 
 def _listed(
@@ -283,7 +312,7 @@ def _in_turn(
 def save_checkpoint(
     path: str | os.PathLike,
     job: MomentPass,
-    state: PassState,
+    tower: Tower,
     place: list[int],
     pieces: Sequence[Piece] | None = None,
 ) -> None:
@@ -292,18 +321,16 @@ def save_checkpoint(
     Args:
         path: The file.
         job: The pass.
-        state: What it has seen.
+        tower: What it has seen.
         place: Where it goes on: file and row, or the place in `pieces`.
         pieces: Those of this worker, or None for all.
     """
     storage.save(
         path,
-        {"moments": state.moments},
+        {f"part_{i}": part.moments for i, part in enumerate(tower.parts)},
         metadata={
             "job": _identity(job, pieces),
-            "rows": state.rows,
-            "left_out": state.left_out,
-            "pieces": state.pieces,
+            "parts": [[p.rows, p.left_out, p.pieces] for p in tower.parts],
             "place": place,
         },
     )
@@ -311,7 +338,7 @@ def save_checkpoint(
 
 def load_checkpoint(
     path: str | os.PathLike, job: MomentPass, pieces: Sequence[Piece] | None = None
-) -> tuple[PassState, list[int]]:
+) -> tuple[Tower, list[int]]:
     """Read a state back, and the place where the pass goes on.
 
     Raises:
@@ -325,13 +352,13 @@ def load_checkpoint(
                 f"The checkpoint {path} is of another pass: its {name!r} differs (the "
                 f"files may have changed since). Delete it to start anew."
             )
-    state = PassState(
-        moments=stored["moments"],
-        rows=stored.metadata["rows"],
-        left_out=stored.metadata["left_out"],
-        pieces=stored.metadata["pieces"],
-    )
-    return state, stored.metadata["place"]
+    parts = [
+        PassState(
+            moments=stored[f"part_{i}"], rows=rows, left_out=left_out, pieces=count
+        )
+        for i, (rows, left_out, count) in enumerate(stored.metadata["parts"])
+    ]
+    return Tower(parts), stored.metadata["place"]
 
 
 def _identity(job: MomentPass, pieces: Any) -> dict[str, Any]:

@@ -44,6 +44,14 @@ class Logistic:
         spread = jnp.sum(weights * (x - mean[..., None]) ** 2, -1)
         return cls(mean, jnp.sqrt(3 * spread) / jnp.pi)
 
+    @property
+    def mean(self):
+        return self.loc
+
+    @property
+    def cov(self):
+        return jnp.square(jnp.pi * self.scale) / 3
+
     def log_prob(self, x):
         z = (x - self.loc) / self.scale
         return -z - 2 * jax.nn.softplus(-z) - jnp.log(self.scale)

@@ -16,6 +16,7 @@ from jaxsteer.moments import accumulate
 from jaxsteer.streaming import (
     MomentPass,
     RowEncoder,
+    Tower,
     merge_pieces,
     open_files,
     run_pass,
@@ -289,6 +290,16 @@ def test_a_column_that_changes_its_type_is_named(tmp_path):
 def test_errors_say_what_to_do(folder, tmp_path, make, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         make(folder, tmp_path)
+
+
+def test_pieces_are_merged_in_pairs(folder):
+    job = job_of(folder)
+    tower = Tower()
+    for piece in job.pieces()[:13]:
+        tower.add(job.run_piece(piece))
+    assert [part.pieces for part in tower.parts] == [8, 4, 1]
+    total = tower.total()
+    assert (total.pieces, total.rows) == (13, tower.rows)
 
 
 def test_an_update_compiles_once_for_all_batches(folder):
