@@ -19,6 +19,7 @@ PACKAGES = [
     "jaxsteer.compare",
     "jaxsteer.datasets",
     "jaxsteer.estimators",
+    "jaxsteer.examples",
     "jaxsteer.export",
     "jaxsteer.families",
     "jaxsteer.ideal",
@@ -33,6 +34,7 @@ PACKAGES = [
     "jaxsteer.plots",
     "jaxsteer.solvers",
     "jaxsteer.storage",
+    "jaxsteer.streaming",
 ]
 CONTRACT = (
     "Normal MultivariateNormal DiagonalNormal LogNormal MultivariateLogNormal "

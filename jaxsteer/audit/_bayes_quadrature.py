@@ -17,7 +17,6 @@ import numpy as np
 
 from jaxsteer._types import Array, Float, Int
 from jaxsteer.audit._bayes_rule import with_point_axis
-from jaxsteer.audit._cdf import cdf_of
 
 # From points [B, n] to the cost of each decision there, [J, B, n]; the least is taken.
 Scores = Callable[[Array], Array]
@@ -84,7 +83,7 @@ def _with_doubtful_points(scores: Scores, points: Array) -> Array:
 
 def _masses(scores: Scores, cells: Any, points: Array) -> Float[Array, "J C B"]:
     """Cut every panel where the decision changes and add up the pieces."""
-    cdf = cdf_of(type(cells))
+    cdf = getattr(type(cells), "cdf", None)
 
     def code(x):
         if cdf is not None:

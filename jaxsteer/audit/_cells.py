@@ -9,18 +9,13 @@ import jax.numpy as jnp
 
 from jaxsteer._types import Array
 from jaxsteer.families import (
-    Bernoulli,
-    Categorical,
     DiagonalNormal,
-    Geometric,
     LowRankNormal,
     MultivariateNormal,
     Normal,
-    Poisson,
     SharedBijection,
+    traits_of,
 )
-
-DISCRETE = (Bernoulli, Categorical, Geometric, Poisson)
 
 
 class Cells(NamedTuple):
@@ -37,9 +32,15 @@ class Cells(NamedTuple):
     to_rows: Callable[[Array], Array]
 
     @property
+    def discrete(self) -> bool:
+        """Whether the feature is a count or a code."""
+        traits = traits_of(self.law)
+        return traits is not None and traits.discrete
+
+    @property
     def on_line(self) -> bool:
         """Whether the features are one continuous number with a variance."""
-        if isinstance(self.law, DISCRETE):
+        if self.discrete:
             return False
         spread = getattr(self.law, "cov", None)
         return spread is not None and jnp.ndim(spread) == 2

@@ -27,7 +27,7 @@ from jaxsteer.audit._bayes_rule import (
     shares_in_group,
 )
 from jaxsteer.audit._bayes_sum import summed_rates
-from jaxsteer.audit._cells import DISCRETE, base_cells
+from jaxsteer.audit._cells import base_cells
 from jaxsteer.families import DiagonalNormal, MultivariateNormal, Normal
 from jaxsteer.population import Population, check_population
 
@@ -163,7 +163,7 @@ def _method(pop: Population, rule: Any, method: str) -> str:
     exact = exact and (isinstance(rule, str | Population))
     fits = {
         "exact": exact,
-        "sum": isinstance(cells.law, DISCRETE),
+        "sum": cells.discrete,
         "quadrature": cells.on_line,
         "qmc": isinstance(cells.law, MultivariateNormal | DiagonalNormal),
         "mc": hasattr(cells.law, "sample") and hasattr(cells.law, "log_prob"),

@@ -17,9 +17,21 @@ from jaxsteer.families._divergence import (
 )
 from jaxsteer.families._domain import check_parameters, parameters_valid
 from jaxsteer.families._exponential import Exponential, kl_exponential
+from jaxsteer.families._family import (
+    Carried,
+    Family,
+    Natural,
+    Traits,
+    family,
+    fitted_by_samples,
+    registered,
+    require_traits,
+    traits_of,
+)
 from jaxsteer.families._gamma import Gamma, InverseGamma, kl_gamma, kl_inverse_gamma
 from jaxsteer.families._geometric import Geometric, kl_geometric
 from jaxsteer.families._gumbel import Gumbel, kl_gumbel
+from jaxsteer.families._inverse_gaussian import InverseGaussian, kl_inverse_gaussian
 from jaxsteer.families._laplace import Laplace, kl_laplace
 from jaxsteer.families._low_rank_normal import LowRankNormal, kl_low_rank_normal
 from jaxsteer.families._monte_carlo import Estimate, kl_divergence_mc
@@ -47,6 +59,17 @@ from jaxsteer.families._von_mises import VonMises, kl_von_mises
 from jaxsteer.families._weibull import Rayleigh, Weibull, kl_rayleigh, kl_weibull
 
 __all__ = [
+    "InverseGaussian",
+    "kl_inverse_gaussian",
+    "traits_of",
+    "require_traits",
+    "registered",
+    "fitted_by_samples",
+    "family",
+    "Traits",
+    "Natural",
+    "Family",
+    "Carried",
     "Bernoulli",
     "Beta",
     "Categorical",

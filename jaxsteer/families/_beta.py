@@ -6,8 +6,8 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import betainc
 
-from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Key
 from jaxsteer.families._dirichlet import (
     Dirichlet,
@@ -15,10 +15,14 @@ from jaxsteer.families._dirichlet import (
     kl_shares,
     log_density,
 )
+from jaxsteer.families._family import family
 from jaxsteer.families._support import as_floating, draws, on_support, weighted_samples
 
 
-@register_dataclass
+@family(
+    domain={"concentration1": "positive", "concentration0": "positive"},
+    maps="identity",
+)
 @dataclasses.dataclass(frozen=True)
 class Beta:
     """Beta distributions, of density ~ ``x^(concentration1-1) (1-x)^(concentration0-1)``.
@@ -83,6 +87,11 @@ class Beta:
         x_in = jnp.where(inside, x, 0.5)
         value = log_density(self.shares.concentration, jnp.stack([x_in, 1 - x_in], -1))
         return on_support(x, inside, value)
+
+    def cdf(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Probability of at most `x`, which broadcasts."""
+        inside = jnp.clip(x, 0.0, 1.0)
+        return betainc(self.concentration1, self.concentration0, inside)
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Array:
         """Draw ``shape + batch`` samples."""

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._errors import check_codes
-from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
+from jaxsteer.families._family import Natural, family
 from jaxsteer.families._support import (
     as_floating,
     draws,
@@ -20,7 +20,12 @@ from jaxsteer.families._support import (
 from jaxsteer.linalg import entropy_remainder
 
 
-@register_dataclass
+def _normalized(law):
+    # Looked up when called: the class is declared below.
+    return Categorical(jax.nn.log_softmax(law.logits, -1))
+
+
+@family(domain={"logits": "real"}, maps="identity", spread=False, discrete=True)
 @dataclasses.dataclass(frozen=True)
 class Bernoulli:
     """Bernoulli distributions of codes 0 and 1.
@@ -83,7 +88,13 @@ class Bernoulli:
         return jax.random.bernoulli(key, self.probs, sizes).astype(jnp.int32)
 
 
-@register_dataclass
+@family(
+    domain={"logits": "real"},
+    maps="identity",
+    spread=False,
+    discrete=True,
+    natural=Natural(of=_normalized, law=_normalized),
+)
 @dataclasses.dataclass(frozen=True)
 class Categorical:
     """Discrete distributions of integer codes ``0..m-1``.

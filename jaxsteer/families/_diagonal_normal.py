@@ -6,14 +6,14 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Key
+from jaxsteer.families._family import family
 from jaxsteer.families._multivariate_normal import MultivariateNormal, check_same_space
 from jaxsteer.families._normal import Normal
 from jaxsteer.maps import DiagonalMap
 
 
-@register_dataclass
+@family(domain={"loc": "real", "scale": "positive"}, maps="diagonal")
 @dataclasses.dataclass(frozen=True)
 class DiagonalNormal:
     """Normal distributions with a diagonal covariance.

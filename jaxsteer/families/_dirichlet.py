@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._errors import check_finite, is_concrete
-from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Key
+from jaxsteer.families._family import family
 from jaxsteer.families._support import as_floating, normalized_weights
 from jaxsteer.linalg import (
     HALF_LOG_2PI,
@@ -23,7 +23,7 @@ from jaxsteer.linalg import (
 )
 
 
-@register_dataclass
+@family(domain={"concentration": "positive"}, maps="identity", vectors=True)
 @dataclasses.dataclass(frozen=True)
 class Dirichlet:
     """Dirichlet distributions of shares, of density ~ ``prod x_i^(concentration_i - 1)``.

@@ -7,29 +7,12 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
-from jaxsteer.families._beta import Beta, kl_beta
-from jaxsteer.families._categorical import (
-    Bernoulli,
-    Categorical,
-    kl_bernoulli,
-    kl_categorical,
-)
-from jaxsteer.families._diagonal_normal import DiagonalNormal, kl_diagonal_normal
-from jaxsteer.families._dirichlet import Dirichlet, kl_dirichlet
-from jaxsteer.families._exponential import Exponential, kl_exponential
-from jaxsteer.families._gamma import Gamma, InverseGamma, kl_gamma, kl_inverse_gamma
-from jaxsteer.families._geometric import Geometric, kl_geometric
-from jaxsteer.families._gumbel import Gumbel, kl_gumbel
-from jaxsteer.families._laplace import Laplace, kl_laplace
-from jaxsteer.families._low_rank_normal import LowRankNormal, kl_low_rank_normal
-from jaxsteer.families._multivariate_normal import (
-    MultivariateNormal,
-    kl_multivariate_normal,
-)
-from jaxsteer.families._normal import Normal, kl_normal
-from jaxsteer.families._pareto import Pareto, kl_pareto
-from jaxsteer.families._poisson import Poisson, kl_poisson
-from jaxsteer.families._product import Product, kl_product
+from jaxsteer.families._diagonal_normal import DiagonalNormal
+from jaxsteer.families._exponential import Exponential
+from jaxsteer.families._family import registered, traits_of
+from jaxsteer.families._gamma import Gamma
+from jaxsteer.families._low_rank_normal import LowRankNormal
+from jaxsteer.families._multivariate_normal import MultivariateNormal
 from jaxsteer.families._transformed_normal import (
     LogNormal,
     MultivariateLogNormal,
@@ -38,8 +21,7 @@ from jaxsteer.families._transformed_normal import (
     check_same_bijection,
     kl_shared_bijection,
 )
-from jaxsteer.families._von_mises import VonMises, kl_von_mises
-from jaxsteer.families._weibull import Rayleigh, Weibull, kl_rayleigh, kl_weibull
+from jaxsteer.families._weibull import Rayleigh, Weibull
 
 
 def kl_log_normal(p: LogNormal, q: LogNormal) -> Float[Array, "..."]:
@@ -59,33 +41,6 @@ def kl_transformed_normal(
 ) -> Float[Array, "..."]:
     """``KL(p || q)`` in nats of normals seen through one shared bijection."""
     return kl_shared_bijection(p, q)
-
-
-_CLOSED_FORMS = {
-    Bernoulli: kl_bernoulli,
-    Beta: kl_beta,
-    Categorical: kl_categorical,
-    DiagonalNormal: kl_diagonal_normal,
-    Dirichlet: kl_dirichlet,
-    Exponential: kl_exponential,
-    Gamma: kl_gamma,
-    Geometric: kl_geometric,
-    Gumbel: kl_gumbel,
-    InverseGamma: kl_inverse_gamma,
-    Laplace: kl_laplace,
-    LogNormal: kl_log_normal,
-    LowRankNormal: kl_low_rank_normal,
-    MultivariateLogNormal: kl_multivariate_log_normal,
-    MultivariateNormal: kl_multivariate_normal,
-    Normal: kl_normal,
-    Pareto: kl_pareto,
-    Poisson: kl_poisson,
-    Product: kl_product,
-    Rayleigh: kl_rayleigh,
-    TransformedNormal: kl_transformed_normal,
-    VonMises: kl_von_mises,
-    Weibull: kl_weibull,
-}
 
 
 def _dense(law: Any) -> MultivariateNormal:
@@ -148,10 +103,10 @@ def kl_divergence(p: Any, q: Any) -> Float[Array, "..."]:
     if isinstance(p, SharedBijection) and isinstance(q, SharedBijection):
         check_same_bijection(p, q)
         return kl_divergence(p.base, q.base)
-    if type(p) is not type(q) or type(p) not in _CLOSED_FORMS:
+    if type(p) is not type(q) or traits_of(p) is None:
         raise TypeError(
             f"no closed-form KL divergence from {type(p).__name__} to "
             f"{type(q).__name__}; families with one: "
-            f"{', '.join(sorted(c.__name__ for c in _CLOSED_FORMS))}."
+            f"{', '.join(sorted(cls.__name__ for cls in registered()))}."
         )
-    return _CLOSED_FORMS[type(p)](p, q)
+    return p.kl(q)

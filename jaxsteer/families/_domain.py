@@ -16,24 +16,9 @@ import numpy as np
 
 from jaxsteer._errors import is_concrete
 from jaxsteer._types import Array, Bool
-from jaxsteer.families._beta import Beta
-from jaxsteer.families._categorical import Bernoulli, Categorical
-from jaxsteer.families._diagonal_normal import DiagonalNormal
-from jaxsteer.families._dirichlet import Dirichlet
-from jaxsteer.families._exponential import Exponential
-from jaxsteer.families._gamma import Gamma, InverseGamma
-from jaxsteer.families._geometric import Geometric
-from jaxsteer.families._gumbel import Gumbel
-from jaxsteer.families._laplace import Laplace
-from jaxsteer.families._low_rank_normal import LowRankNormal
-from jaxsteer.families._multivariate_normal import MultivariateNormal
-from jaxsteer.families._normal import Normal
-from jaxsteer.families._pareto import Pareto
-from jaxsteer.families._poisson import Poisson
+from jaxsteer.families._family import traits_of
 from jaxsteer.families._product import Product
 from jaxsteer.families._transformed_normal import SharedBijection
-from jaxsteer.families._von_mises import VonMises
-from jaxsteer.families._weibull import Rayleigh, Weibull
 
 
 def _real(x: Array) -> Array:
@@ -72,36 +57,12 @@ _RULES: dict[str, tuple[str, Callable[[Array], Array]]] = {
     "not_negative": ("at least 0 and finite", _not_negative),
     "covariance": ("symmetric, with positive variances", _covariance),
 }
-_LOCATION = {"loc": "real", "scale": "positive"}
-
-#: The domain of every family's parameters; a test holds it to the families exported.
-DOMAINS: dict[type, dict[str, str]] = {
-    Bernoulli: {"logits": "real"},
-    Beta: {"concentration1": "positive", "concentration0": "positive"},
-    Categorical: {"logits": "real"},
-    DiagonalNormal: _LOCATION,
-    Dirichlet: {"concentration": "positive"},
-    Exponential: {"rate": "positive"},
-    Gamma: {"concentration": "positive", "rate": "positive"},
-    Geometric: {"logits": "real"},
-    Gumbel: _LOCATION,
-    InverseGamma: {"concentration": "positive", "scale": "positive"},
-    Laplace: _LOCATION,
-    LowRankNormal: {"mean": "real", "factor": "real", "diagonal": "positive"},
-    MultivariateNormal: {"mean": "real", "cov": "covariance"},
-    Normal: _LOCATION,
-    Pareto: {"concentration": "positive", "scale": "positive"},
-    Poisson: {"rate": "not_negative"},
-    Rayleigh: {"scale": "positive"},
-    VonMises: {"loc": "real", "concentration": "not_negative"},
-    Weibull: {"concentration": "positive", "scale": "positive"},
-}
 
 
 def parameters_valid(law: Any) -> Bool[Array, ""]:
     """Tell whether every parameter of a law, or of a batch of laws, is in its domain.
 
-    A law of another family than those of this package passes if its numbers are finite.
+    A law of a class that is no registered family passes if its numbers are finite.
     Not differentiated; for a covariance it is what can be seen without a factorization.
 
     Args:
@@ -152,13 +113,13 @@ def _tested(law: Any, prefix: str = "") -> list[tuple[str, str, Array]]:
             for i, block in enumerate(law.blocks)
             for found in _tested(block, f"{prefix}blocks[{i}].")
         ]
-    domain = DOMAINS.get(type(law))
-    if domain is None:
+    traits = traits_of(law)
+    if traits is None or not traits.domain:
         return _finite(law, f"{prefix}{type(law).__name__}")
     dtype = jnp.result_type(*jax.tree.leaves(law), float)
     found = []
     for field in dataclasses.fields(law):
-        words, rule = _RULES[domain[field.name]]
+        words, rule = _RULES[traits.domain[field.name]]
         value = jax.lax.stop_gradient(jnp.asarray(getattr(law, field.name), dtype))
         found.append((f"{prefix}{type(law).__name__}.{field.name}", words, rule(value)))
     return found

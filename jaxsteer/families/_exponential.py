@@ -7,8 +7,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Key
+from jaxsteer.families._family import family
 from jaxsteer.families._gamma import Gamma
 from jaxsteer.families._support import (
     as_floating,
@@ -23,7 +23,12 @@ from jaxsteer.linalg import expm1_minus, log_quotient
 from jaxsteer.maps import DiagonalMap
 
 
-@register_dataclass
+@family(
+    domain={"rate": "positive"},
+    maps="scale",
+    size=lambda law: 1 / law.rate,
+    spread=False,
+)
 @dataclasses.dataclass(frozen=True)
 class Exponential:
     """Exponential distributions on ``x >= 0``, of density ``rate exp(-rate x)``.
@@ -80,6 +85,10 @@ class Exponential:
         inside = x >= 0
         value = jnp.log(self.rate) - self.rate * jnp.where(inside, x, 0.0)
         return on_support(x, inside, value)
+
+    def cdf(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Probability of at most `x`, which broadcasts."""
+        return -jnp.expm1(-self.rate * jnp.maximum(x, 0.0))
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Array:
         """Draw ``shape + batch`` samples."""

@@ -6,9 +6,11 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import gammainc, gammaincc
 
-from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Key
+from jaxsteer.families._family import family
+from jaxsteer.families._slopes import gamma_kl_and_slope
 from jaxsteer.families._support import (
     as_floating,
     draws,
@@ -30,7 +32,12 @@ from jaxsteer.linalg import (
 from jaxsteer.maps import DiagonalMap
 
 
-@register_dataclass
+@family(
+    domain={"concentration": "positive", "rate": "positive"},
+    maps="scale",
+    size=lambda law: 1 / law.rate,
+    kl_and_slope=gamma_kl_and_slope,
+)
 @dataclasses.dataclass(frozen=True)
 class Gamma:
     """Gamma distributions on ``x > 0``, of density ~ ``x^(concentration-1) e^(-rate x)``.
@@ -83,6 +90,10 @@ class Gamma:
         value = _log_density(self.concentration, self.rate * x_in) - jnp.log(x_in)
         return on_support(x, inside, value)
 
+    def cdf(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Probability of at most `x`, which broadcasts."""
+        return gammainc(self.concentration, self.rate * jnp.maximum(x, 0.0))
+
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Array:
         """Draw ``shape + batch`` samples."""
         sizes = draws(shape, self.concentration, self.rate)
@@ -107,7 +118,11 @@ class Gamma:
         return scaling(jnp.asarray(self.rate / other.rate), shapes, "Gamma")
 
 
-@register_dataclass
+@family(
+    domain={"concentration": "positive", "scale": "positive"},
+    maps="scale",
+    kl_and_slope=gamma_kl_and_slope,
+)
 @dataclasses.dataclass(frozen=True)
 class InverseGamma:
     """Inverse-gamma distributions: ``1 / x`` is gamma with `scale` as its rate.
@@ -165,6 +180,12 @@ class InverseGamma:
         x_in = jnp.where(inside, x, 1.0)
         value = _log_density(self.concentration, self.scale / x_in) - jnp.log(x_in)
         return on_support(x, inside, value)
+
+    def cdf(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Probability of at most `x`, which broadcasts."""
+        positive = x > 0
+        ratio = self.scale / jnp.where(positive, x, 1.0)
+        return jnp.where(positive, gammaincc(self.concentration, ratio), 0.0)
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Array:
         """Draw ``shape + batch`` samples."""

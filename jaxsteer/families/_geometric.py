@@ -7,13 +7,28 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Key
 from jaxsteer.families._categorical import Bernoulli, kl_bernoulli
+from jaxsteer.families._family import Natural, family
 from jaxsteer.families._support import as_floating, draws, on_support, weighted_samples
 
 
-@register_dataclass
+def _log_failure(law):
+    return -jax.nn.softplus(law.logits)
+
+
+def _from_log_failure(log_failure):
+    # p = 1 - exp(log_failure); its logit is log(p) - log_failure.
+    return Geometric(jnp.log(-jnp.expm1(log_failure)) - log_failure)
+
+
+@family(
+    domain={"logits": "real"},
+    maps="identity",
+    spread=False,
+    discrete=True,
+    natural=Natural(of=_log_failure, law=_from_log_failure),
+)
 @dataclasses.dataclass(frozen=True)
 class Geometric:
     """Numbers of failures before the first success: ``P(x) = (1 - p)^x p``.

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Key
+from jaxsteer.families._family import family
+from jaxsteer.families._slopes import gumbel_kl_and_slope
 from jaxsteer.families._support import (
     as_floating,
     draws,
@@ -22,7 +23,11 @@ from jaxsteer.linalg import expm1_minus, lgamma_bregman, log_quotient
 from jaxsteer.maps import DiagonalMap
 
 
-@register_dataclass
+@family(
+    domain={"loc": "real", "scale": "positive"},
+    maps="location_scale",
+    kl_and_slope=gumbel_kl_and_slope,
+)
 @dataclasses.dataclass(frozen=True)
 class Gumbel:
     """Gumbel distributions of maxima: ``P(X <= x) = exp(-exp(-(x - loc) / scale))``.
@@ -72,6 +77,10 @@ class Gumbel:
         inside = jnp.isfinite(x)
         z = (jnp.where(inside, x, 0.0) - self.loc) / self.scale
         return on_support(x, inside, -z - jnp.exp(-z) - jnp.log(self.scale))
+
+    def cdf(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Probability of at most `x`, which broadcasts."""
+        return jnp.exp(-jnp.exp(-(x - self.loc) / self.scale))
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Array:
         """Draw ``shape + batch`` samples."""

@@ -7,14 +7,18 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Key
+from jaxsteer.families._family import family
 from jaxsteer.families._support import as_floating, draws, on_support, weighted_samples
 from jaxsteer.linalg import expm1_minus, log_quotient
 from jaxsteer.maps import DiagonalMap
 
 
-@register_dataclass
+@family(
+    domain={"loc": "real", "scale": "positive"},
+    maps="location_scale",
+    symmetric=True,
+)
 @dataclasses.dataclass(frozen=True)
 class Laplace:
     """Laplace distributions, of density ``exp(-|x - loc| / scale) / (2 scale)``.
@@ -76,6 +80,12 @@ class Laplace:
         x = as_floating(x, self.loc, self.scale)
         value = -jnp.abs(x - self.loc) / self.scale - jnp.log(2 * self.scale)
         return on_support(x, ~jnp.isnan(x), value)
+
+    def cdf(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Probability of at most `x`, which broadcasts."""
+        z = (x - self.loc) / self.scale
+        tail = 0.5 * jnp.exp(-jnp.abs(z))
+        return jnp.where(z < 0, tail, 1 - tail)
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Array:
         """Draw ``shape + batch`` samples."""

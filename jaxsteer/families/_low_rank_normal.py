@@ -8,8 +8,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Key
+from jaxsteer.families._family import family
 from jaxsteer.families._multivariate_normal import MultivariateNormal, check_same_space
 from jaxsteer.families._normal import LOG_2PI
 from jaxsteer.families._principal import (
@@ -40,7 +40,10 @@ class _Scaled(NamedTuple):
     inverse_root: Array
 
 
-@register_dataclass
+@family(
+    domain={"mean": "real", "factor": "real", "diagonal": "positive"},
+    maps="affine",
+)
 @dataclasses.dataclass(frozen=True)
 class LowRankNormal:
     """Normal distributions ``N(mean, diag(diagonal) + factor factor')``.

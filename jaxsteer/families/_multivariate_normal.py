@@ -7,8 +7,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Key
+from jaxsteer.families._family import family
 from jaxsteer.families._normal import LOG_2PI
 from jaxsteer.linalg import (
     cholesky,
@@ -21,7 +21,7 @@ from jaxsteer.linalg import (
 from jaxsteer.maps import AffineMap, gaussian_transport
 
 
-@register_dataclass
+@family(domain={"mean": "real", "cov": "covariance"}, maps="affine")
 @dataclasses.dataclass(frozen=True)
 class MultivariateNormal:
     """Multivariate normal distributions ``N(mean, cov)``.

@@ -7,16 +7,17 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import ndtr
 
-from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Key
+from jaxsteer.families._family import family
 from jaxsteer.linalg import expm1_minus, log_quotient
 from jaxsteer.maps import DiagonalMap
 
 LOG_2PI = math.log(2 * math.pi)
 
 
-@register_dataclass
+@family(domain={"loc": "real", "scale": "positive"}, maps="univariate")
 @dataclasses.dataclass(frozen=True)
 class Normal:
     """Univariate normal distributions ``N(loc, scale^2)``.
@@ -58,6 +59,10 @@ class Normal:
         """Log-density at `x`, which broadcasts against the batch."""
         z = (x - self.loc) / self.scale
         return -0.5 * (z * z + LOG_2PI) - jnp.log(self.scale)
+
+    def cdf(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Probability of at most `x`, which broadcasts."""
+        return ndtr((x - self.loc) / self.scale)
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Array:
         """Draw ``shape + batch`` samples."""

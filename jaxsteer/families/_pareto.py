@@ -7,8 +7,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Key
+from jaxsteer.families._family import family
 from jaxsteer.families._support import (
     as_floating,
     draws,
@@ -21,7 +21,7 @@ from jaxsteer.linalg import expm1_minus, log_quotient
 from jaxsteer.maps import DiagonalMap
 
 
-@register_dataclass
+@family(domain={"concentration": "positive", "scale": "positive"})
 @dataclasses.dataclass(frozen=True)
 class Pareto:
     """Pareto distributions: ``P(X > x) = (scale / x)^concentration``, ``x >= scale``.
@@ -82,6 +82,10 @@ class Pareto:
         tail = self.concentration * log_quotient(x_in, jnp.asarray(self.scale))
         log_slope = jnp.log(self.concentration) - jnp.log(x_in)
         return on_support(x, inside, log_slope - tail)
+
+    def cdf(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Probability of at most `x`, which broadcasts."""
+        return 1 - (self.scale / jnp.maximum(x, self.scale)) ** self.concentration
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Array:
         """Draw ``shape + batch`` samples."""

@@ -7,13 +7,22 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Key
+from jaxsteer.families._family import Natural, family
 from jaxsteer.families._support import as_floating, draws, on_support, weighted_samples
 from jaxsteer.linalg import HALF_LOG_2PI, entropy_remainder, stirling_remainder
 
 
-@register_dataclass
+@family(
+    domain={"rate": "not_negative"},
+    maps="identity",
+    spread=False,
+    discrete=True,
+    natural=Natural(
+        of=lambda law: jnp.log(law.rate),
+        law=lambda log_rate: Poisson(jnp.exp(log_rate)),
+    ),
+)
 @dataclasses.dataclass(frozen=True)
 class Poisson:
     """Poisson distributions of counts.

@@ -8,12 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Key
+from jaxsteer.families._family import family
 from jaxsteer.maps import IdentityMap, ProductMap, join_columns, split_columns
 
 
-@register_dataclass
+@family(maps="blocks")
 @dataclasses.dataclass(frozen=True)
 class Product:
     """Independent blocks of features, each with its own family.

@@ -12,13 +12,14 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Key
+from jaxsteer.families._family import base_of_families, family
 from jaxsteer.families._multivariate_normal import MultivariateNormal
 from jaxsteer.families._normal import Normal
 from jaxsteer.maps import ConjugatedMap, Exp
 
 
+@base_of_families(maps="bijection")
 class SharedBijection:
     """What a family ``x = bijection(z)``, ``z ~ base``, does through its base.
 
@@ -84,7 +85,7 @@ def check_same_bijection(p: SharedBijection, q: SharedBijection) -> None:
         )
 
 
-@register_dataclass
+@family(maps="bijection")
 @dataclasses.dataclass(frozen=True)
 class TransformedNormal(SharedBijection):
     """The law of ``bijection.forward(z)`` with ``z`` from a normal family.
@@ -102,7 +103,7 @@ class TransformedNormal(SharedBijection):
         return TransformedNormal(base, self.bijection)
 
 
-@register_dataclass
+@family(maps="bijection")
 @dataclasses.dataclass(frozen=True)
 class LogNormal(SharedBijection):
     """Log-normal distributions: ``log x ~ N(loc, scale^2)``.
@@ -130,7 +131,7 @@ class LogNormal(SharedBijection):
         return LogNormal(base.loc, base.scale)
 
 
-@register_dataclass
+@family(maps="bijection")
 @dataclasses.dataclass(frozen=True)
 class MultivariateLogNormal(SharedBijection):
     """Multivariate log-normal distributions: ``log x ~ N(mean, cov)``.

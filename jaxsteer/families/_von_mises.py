@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Key
+from jaxsteer.families._family import Natural, family
 from jaxsteer.families._support import (
     as_floating,
     draws,
@@ -28,7 +28,21 @@ NARROW = 40.0
 MAX_TRIALS = 100
 
 
-@register_dataclass
+def _on_plane(law):
+    across, along = jnp.sin(law.loc), jnp.cos(law.loc)
+    return law.concentration * across, law.concentration * along
+
+
+def _from_plane(point):
+    across, along = point
+    return VonMises(jnp.arctan2(across, along), jnp.hypot(across, along))
+
+
+@family(
+    domain={"loc": "real", "concentration": "not_negative"},
+    maps="identity",
+    natural=Natural(of=_on_plane, law=_from_plane),
+)
 @dataclasses.dataclass(frozen=True)
 class VonMises:
     """Von Mises distributions of angles, of density ~ ``exp(concentration cos(x - loc))``.

@@ -8,9 +8,9 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Key
-from jaxsteer.families._gumbel import fit_gumbel, kl_extreme
+from jaxsteer.families._family import Carried, family
+from jaxsteer.families._gumbel import Gumbel, fit_gumbel, kl_extreme
 from jaxsteer.families._support import (
     as_floating,
     draws,
@@ -24,7 +24,24 @@ from jaxsteer.linalg import expm1_minus, log_quotient
 from jaxsteer.maps import ConjugatedMap, DiagonalMap, Exp
 
 
-@register_dataclass
+# ``-log x`` of a Weibull law has a Gumbel law, on which gains and shifts act.
+def _to_gumbel(law):
+    return Gumbel(-jnp.log(law.scale), 1 / law.concentration)
+
+
+def _from_gumbel(law):
+    return Weibull(1 / law.scale, jnp.exp(-law.loc))
+
+
+def _maps_of_logs(maps):
+    return ConjugatedMap(DiagonalMap(maps.scale, -maps.shift), Exp())
+
+
+@family(
+    domain={"concentration": "positive", "scale": "positive"},
+    maps="carried",
+    carried=Carried(to=_to_gumbel, back=_from_gumbel, maps=_maps_of_logs),
+)
 @dataclasses.dataclass(frozen=True)
 class Weibull:
     """Weibull distributions: ``P(X > x) = exp(-(x / scale)^concentration)``, ``x > 0``.
@@ -84,6 +101,11 @@ class Weibull:
         log_slope = jnp.log(self.concentration) - jnp.log(x_in)
         return on_support(x, inside, log_slope + power - jnp.exp(power))
 
+    def cdf(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Probability of at most `x`, which broadcasts."""
+        power = (jnp.maximum(x, 0.0) / self.scale) ** self.concentration
+        return -jnp.expm1(-power)
+
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Array:
         """Draw ``shape + batch`` samples."""
         noise = jax.random.exponential(
@@ -110,7 +132,7 @@ class Weibull:
         return ConjugatedMap(DiagonalMap(power, shift), Exp())
 
 
-@register_dataclass
+@family(domain={"scale": "positive"}, maps="scale")
 @dataclasses.dataclass(frozen=True)
 class Rayleigh:
     """Rayleigh distributions: ``x^2`` is exponential of mean ``2 scale^2``.
@@ -165,6 +187,11 @@ class Rayleigh:
         inside = (x > 0) & (x < jnp.inf)
         z = jnp.where(inside, x, self.scale) / self.scale
         return on_support(x, inside, jnp.log(z) - jnp.log(self.scale) - 0.5 * z * z)
+
+    def cdf(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Probability of at most `x`, which broadcasts."""
+        z = jnp.maximum(x, 0.0) / self.scale
+        return -jnp.expm1(-0.5 * z * z)
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Array:
         """Draw ``shape + batch`` samples."""

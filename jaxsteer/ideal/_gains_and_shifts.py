@@ -16,20 +16,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
-from jaxsteer.families import (
-    Exponential,
-    Gamma,
-    Gumbel,
-    InverseGamma,
-    Laplace,
-    Rayleigh,
-    Weibull,
-)
+from jaxsteer.families import Carried, require_traits
 from jaxsteer.ideal._orbit import Orbit, pin_identity
-from jaxsteer.ideal._slopes import kl_and_slope
 from jaxsteer.ideal._stacks import at
 from jaxsteer.ideal._univariate import IDENTITY
-from jaxsteer.maps import ConjugatedMap, DiagonalMap, Exp
+from jaxsteer.maps import DiagonalMap
 from jaxsteer.solvers import (
     Differentiate,
     LocalMinimum,
@@ -37,9 +28,6 @@ from jaxsteer.solvers import (
     minimize_newton,
 )
 
-LOCATION_SCALE = (Laplace, Gumbel)
-SCALE = (Exponential, Gamma, InverseGamma, Rayleigh)
-SYMMETRIC = (Laplace,)  # a reflection stays within the family
 NEWTON_STEPS = 40
 FLIPS = 2  # rounds in which each group's sign is turned
 
@@ -55,8 +43,8 @@ def moved_orbit(
 ) -> Orbit:
     """Minimize ``sum_ia weights_ia KL((T_a)_# f_i || f_ia)`` over maps and template.
 
-    ``T_a x = g_a x + c_a`` for :data:`LOCATION_SCALE`, ``T_a x = g_a x`` for
-    :data:`SCALE`, with ``g_a > 0`` unless reflections are allowed and the family is
+    ``T_a x = g_a x + c_a`` for "location_scale" families, ``T_a x = g_a x`` for
+    "scale" ones, with ``g_a > 0`` unless reflections are allowed and the family is
     symmetric. The signs are then exact for a fixed template, where each group's is
     chosen alone. With a free one they are those of each group's shape as the template,
     improved by turning one group at a time: no list of all patterns, never above the
@@ -74,11 +62,12 @@ def moved_orbit(
         The orbit, with :class:`DiagonalMap`.
     """
     home = at(cells, slice(None), reference)
+    traits = require_traits(cells)
     unit = _unit(cells, reference)
     back = unit.inverse()
     cells = cells.pushforward(unit)
     program = _Program(type(cells), all_groups)
-    turn = allow_reflection and isinstance(cells, SYMMETRIC) and weights.shape[1] > 1
+    turn = allow_reflection and traits.symmetric and weights.shape[1] > 1
     found, sign = program.search(cells, weights, turn, differentiate)
     template, maps = program.unpack(found.x, cells, sign)
     residual = found.gradient_norm / jnp.sum(weights)
@@ -92,41 +81,38 @@ def moved_orbit(
     )
 
 
-def weibull_orbit(
-    cells: Weibull,
+def carried_orbit(
+    cells: Any,
     weights: Float[Array, "K G"],
     reference: int,
     *,
+    carried: Carried,
     all_groups: bool,
     **options: Any,
 ) -> Orbit:
-    """:func:`moved_orbit` for Weibull cells: ``T_a x = g_a x^k_a``, log-location-scale.
+    """:func:`moved_orbit` of the family that carries this one.
 
-    ``-log x`` has a Gumbel law, on which the same maps are gains and shifts.
+    A Weibull law's ``-log x`` has a Gumbel law, so that ``T_a x = g_a x^k_a``.
     """
-    gumbel = Gumbel(-jnp.log(cells.scale), 1 / cells.concentration)
-    orbit = moved_orbit(gumbel, weights, reference, all_groups=all_groups, **options)
-    loc, scale = orbit.template.loc, orbit.template.scale
+    orbit = moved_orbit(
+        carried.to(cells), weights, reference, all_groups=all_groups, **options
+    )
     home = at(cells, slice(None), reference)
-    maps = DiagonalMap(orbit.to_group.scale, -orbit.to_group.shift)
     return dataclasses.replace(
         orbit,
-        template=Weibull(1 / scale, jnp.exp(-loc)) if all_groups else home,
-        to_group=ConjugatedMap(maps, Exp()),
+        template=carried.back(orbit.template) if all_groups else home,
+        to_group=carried.maps(orbit.to_group),
     )
 
 
 def _unit(cells: Any, reference: int) -> DiagonalMap:
     """Coordinates in which one cell is near 0 and 1: the solution does not see them."""
     cell = jax.lax.stop_gradient(at(cells, 0, reference))
-    size = _size(cell)
-    shift = -cell.loc / size if isinstance(cells, LOCATION_SCALE) else 0 * size
+    traits = require_traits(cells)
+    size = traits.size(cell)
+    shifts = traits.maps == "location_scale"
+    shift = -cell.loc / size if shifts else 0 * size
     return DiagonalMap(1 / size, shift)
-
-
-def _size(law: Any) -> Array:
-    """What a gain multiplies."""
-    return law.scale if hasattr(law, "scale") else 1 / law.rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +126,15 @@ class _Program:
 
     family: type
     all_groups: bool
+
+    @property
+    def shifts(self) -> bool:
+        """Whether the maps have shifts."""
+        return require_traits(self.family).maps == "location_scale"
+
+    def is_log(self, name: str) -> bool:
+        """Whether the vector holds the logarithm of a template's parameter."""
+        return require_traits(self.family).domain[name] != "real"
 
     def search(
         self, cells: Any, weights: Array, turn: bool, differentiate: Differentiate
@@ -225,7 +220,7 @@ class _Program:
         zero = jnp.zeros(1, x.dtype)
         gain = sign * jnp.exp(jnp.concatenate([zero, x[:moving]]))
         shift, x = jnp.zeros_like(gain), x[moving:]
-        if issubclass(self.family, LOCATION_SCALE):
+        if self.shifts:
             shift, x = jnp.concatenate([zero, x[:moving]]), x[moving:]
         maps = DiagonalMap(gain, shift)
         if not self.all_groups:
@@ -233,7 +228,7 @@ class _Program:
         names = [field.name for field in dataclasses.fields(self.family)]
         parts = x.reshape(len(names), k)
         leaves = [
-            part if name == "loc" else jnp.exp(part)
+            jnp.exp(part) if self.is_log(name) else part
             for name, part in zip(names, parts, strict=True)
         ]
         return self.family(*leaves), maps
@@ -241,12 +236,12 @@ class _Program:
     def pack(self, template: Any, maps: DiagonalMap) -> Array:
         """The vector of a template and its maps."""
         parts = [jnp.log(jnp.abs(maps.scale))[1:]]
-        if issubclass(self.family, LOCATION_SCALE):
+        if self.shifts:
             parts.append(maps.shift[1:])
         if self.all_groups:
             for field in dataclasses.fields(self.family):
                 leaf = getattr(template, field.name)
-                parts.append(leaf if field.name == "loc" else jnp.log(leaf))
+                parts.append(jnp.log(leaf) if self.is_log(field.name) else leaf)
         return jnp.concatenate(parts)
 
     def moved(self, x: Array, cells: Any, sign: Array) -> Any:
@@ -263,7 +258,7 @@ class _Program:
         """:meth:`objective` and its gradient, by the slopes of the divergences."""
         cells, weights, sign = args
         moved, pull = jax.vjp(lambda y: self.moved(y, cells, sign), x)
-        value, slope = kl_and_slope(moved, cells)
+        value, slope = require_traits(cells).kl_and_slope(moved, cells)
         (gradient,) = pull(jax.tree.map(lambda leaf: weights * leaf, slope))
         return jnp.sum(weights * value), gradient
 
@@ -294,13 +289,14 @@ def _start_maps(
     Laws with light tails diverge without bound where a moved cell is too wide: from
     there Newton's method takes a step for every factor e. The least ratio is never so.
     """
-    size = _size(cells)
+    traits = require_traits(cells)
+    size = traits.size(cells)
     log_ratio = jnp.log(size / size[:, :1])
 
     def maps(log_gain, mass):
         gain = sign * jnp.exp(log_gain)
         shift = jnp.zeros_like(gain)
-        if isinstance(cells, LOCATION_SCALE):
+        if traits.maps == "location_scale":
             shift = _mean(cells.loc - gain * cells.loc[:, :1], mass)
         return DiagonalMap(gain, shift)
 

@@ -1,21 +1,24 @@
-"""Which program solves which family, kind of maps and intervention."""
+"""The table of programs: which one solves which family, kind of maps and intervention.
+
+A family declares which maps act on it (see :class:`jaxsteer.families.Traits`); the
+table at the end of this file has one entry for each such kind.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
 from jaxsteer.families import (
-    DiagonalNormal,
     LowRankNormal,
-    MultivariateNormal,
-    Normal,
     Product,
     SharedBijection,
-    Weibull,
+    require_traits,
+    traits_of,
 )
 from jaxsteer.ideal._affirmative import affirmative_definite, affirmative_general
 from jaxsteer.ideal._all_groups import (
@@ -23,20 +26,45 @@ from jaxsteer.ideal._all_groups import (
     all_groups_general,
     all_groups_tied,
 )
-from jaxsteer.ideal._barycentre import NATURAL, common_orbit
+from jaxsteer.ideal._barycentre import common_orbit
 from jaxsteer.ideal._diagonal import per_feature, with_reference_correlations
-from jaxsteer.ideal._gains_and_shifts import (
-    LOCATION_SCALE,
-    SCALE,
-    moved_orbit,
-    weibull_orbit,
-)
+from jaxsteer.ideal._gains_and_shifts import carried_orbit, moved_orbit
 from jaxsteer.ideal._matrix_programs import SearchOptions
 from jaxsteer.ideal._options import Options
 from jaxsteer.ideal._orbit import Orbit
 from jaxsteer.ideal._tied import affirmative_tied
 from jaxsteer.ideal._univariate import affirmative_univariate, all_groups_univariate
 from jaxsteer.maps import ConjugatedMap, ProductMap
+
+
+class _How(NamedTuple):
+    """What every program gets beside the cells.
+
+    Attributes:
+        weights: ``[K, G]`` new priors.
+        pivot: The class that "pivot" maps are relative to, maybe traced.
+        tolerance: ``[]`` residual that counts as converged, maybe traced.
+        options: The other choices.
+    """
+
+    weights: Float[Array, "K G"]
+    pivot: Any
+    tolerance: Any
+    options: Options
+
+    @property
+    def all_groups(self) -> bool:
+        """Whether the template is free, or the reference group's."""
+        return self.options.intervention == "all_groups"
+
+    @property
+    def search(self) -> dict[str, Any]:
+        """What programs that search over gains and shifts take."""
+        return {
+            "all_groups": self.all_groups,
+            "allow_reflection": self.options.allow_reflection,
+            "differentiate": self.options.differentiate,
+        }
 
 
 def nearest_orbit(
@@ -56,63 +84,37 @@ def nearest_orbit(
         options: The other choices.
 
     Raises:
-        NotImplementedError: If the family has no program.
+        NotImplementedError: If no maps act on the family.
     """
-    if isinstance(cells, SharedBijection):
-        return _through_bijection(cells, weights, pivot, tolerance, options)
-    if isinstance(cells, Product):
-        return _block_by_block(cells, weights, pivot, tolerance, options)
-    if isinstance(cells, MultivariateNormal | LowRankNormal):
-        return _multivariate(cells, weights, pivot, tolerance, options)
-    all_groups = options.intervention == "all_groups"
-    if isinstance(cells, tuple(NATURAL)):
-        return common_orbit(cells, weights, reference=0, all_groups=all_groups)
-    if isinstance(cells, (*LOCATION_SCALE, *SCALE, Weibull)):
-        program: Any = weibull_orbit if isinstance(cells, Weibull) else moved_orbit
-        return program(
-            cells,
-            weights,
-            reference=0,
-            all_groups=all_groups,
-            allow_reflection=options.allow_reflection,
-            differentiate=options.differentiate,
+    return _solve(cells, _How(weights, pivot, tolerance, options))
+
+
+def _solve(cells: Any, how: _How) -> Orbit:
+    traits = traits_of(cells)
+    if traits is None or traits.maps is None:
+        raise NotImplementedError(
+            f"no program for the family {type(cells).__name__}; see "
+            "jaxsteer.nearest_ideal, and jaxsteer.families.family for one of your own."
         )
-    if isinstance(cells, Normal):
-        return _univariate(cells, weights, options)
-    if isinstance(cells, DiagonalNormal):
-        return per_feature(lambda one: _univariate(one, weights, options), cells)
-    raise NotImplementedError(
-        f"no program for the family {type(cells).__name__}; see jaxsteer.nearest_ideal."
-    )
+    return _PROGRAMS[traits.maps](cells, how)
 
 
-def _through_bijection(
-    cells: SharedBijection,
-    weights: Array,
-    pivot: Any,
-    tolerance: Any,
-    options: Options,
-) -> Orbit:
+def _through_bijection(cells: SharedBijection, how: _How) -> Orbit:
     """The program in base coordinates, carried to the data's."""
-    orbit = nearest_orbit(cells.base, weights, pivot, tolerance, options)
+    orbit = _solve(cells.base, how)
     return dataclasses.replace(
         orbit,
         template=cells.with_base(orbit.template),
         to_group=ConjugatedMap.alike(
-            orbit.to_group, cells.bijection, weights.shape[1:]
+            orbit.to_group, cells.bijection, how.weights.shape[1:]
         ),
         reference_stays=False,  # a shared bijection has no groups to leave out
     )
 
 
-def _block_by_block(
-    cells: Product, weights: Array, pivot: Any, tolerance: Any, options: Options
-) -> Orbit:
+def _block_by_block(cells: Product, how: _How) -> Orbit:
     """Every block's own program: the divergence of a product is the sum of theirs."""
-    orbits = [
-        nearest_orbit(block, weights, pivot, tolerance, options)
-        for block in cells.blocks
-    ]
+    orbits = [_solve(block, how) for block in cells.blocks]
     maps = tuple(orbit.to_group for orbit in orbits)
     return Orbit(
         template=Product(tuple(orbit.template for orbit in orbits)),
@@ -123,26 +125,42 @@ def _block_by_block(
     )
 
 
-def _univariate(cells: Normal, weights: Array, options: Options) -> Orbit:
-    reflect = options.allow_reflection
-    if options.intervention == "affirmative":
-        return affirmative_univariate(cells, weights, 0, allow_reflection=reflect)
-    return all_groups_univariate(
-        cells,
-        weights,
-        0,
-        allow_reflection=reflect,
-        differentiate=options.differentiate,
+def _identity(cells: Any, how: _How) -> Orbit:
+    """One law for all groups."""
+    natural = require_traits(cells).natural
+    return common_orbit(
+        cells, how.weights, reference=0, natural=natural, all_groups=how.all_groups
     )
 
 
-def _multivariate(
-    cells: Any, weights: Array, pivot: Any, tolerance: Any, options: Options
-) -> Orbit:
+def _gains_and_shifts(cells: Any, how: _How) -> Orbit:
+    return moved_orbit(cells, how.weights, reference=0, **how.search)
+
+
+def _carried(cells: Any, how: _How) -> Orbit:
+    carried = require_traits(cells).carried
+    return carried_orbit(cells, how.weights, reference=0, carried=carried, **how.search)
+
+
+def _univariate(cells: Any, how: _How) -> Orbit:
+    """Normal laws of one feature."""
+    search = how.search
+    if search.pop("all_groups"):
+        return all_groups_univariate(cells, how.weights, 0, **search)
+    reflect = how.options.allow_reflection
+    return affirmative_univariate(cells, how.weights, 0, allow_reflection=reflect)
+
+
+def _diagonal(cells: Any, how: _How) -> Orbit:
+    """Normal laws of independent features: one program for each."""
+    return per_feature(lambda one: _univariate(one, how), cells)
+
+
+def _affine(cells: Any, how: _How) -> Orbit:
+    """Normal laws of dependent features: by the kind of maps."""
+    options, weights, all_groups = how.options, how.weights, how.all_groups
     if options.maps == "diagonal" or cells.mean.shape[-1] == 1:
-        marginal = per_feature(lambda one: _univariate(one, weights, options), cells)
-        return with_reference_correlations(marginal, cells, 0)
-    all_groups = options.intervention == "all_groups"
+        return with_reference_correlations(_diagonal(cells, how), cells, 0)
     reflect = options.allow_reflection
     if options.maps == "shared_covariance" and not all_groups:
         return affirmative_tied(cells, weights, allow_reflection=reflect)
@@ -150,18 +168,32 @@ def _multivariate(
         # The best template's precision is a sum over groups of turned ones: not of low
         # rank, so that its determinant takes a dense factorization at every step.
         cells = cells.to_dense()
-    how = SearchOptions(
+    search = SearchOptions(
         solver=options.solver,
-        tolerance=tolerance,
+        tolerance=how.tolerance,
         differentiate=options.differentiate,
     )
     if options.maps == "shared_covariance":
-        return all_groups_tied(cells, weights, allow_reflection=reflect, options=how)
+        return all_groups_tied(cells, weights, allow_reflection=reflect, options=search)
+    pivot = how.pivot
     if options.maps == "general":
         general = all_groups_general if all_groups else affirmative_general
         return general(
-            cells, weights, pivot=pivot, allow_reflection=reflect, options=how
+            cells, weights, pivot=pivot, allow_reflection=reflect, options=search
         )
     definite = all_groups_definite if all_groups else affirmative_definite
     pivot = None if options.maps == "positive_definite" else pivot
-    return definite(cells, weights, pivot=pivot, options=how)
+    return definite(cells, weights, pivot=pivot, options=search)
+
+
+_PROGRAMS: dict[str, Callable[[Any, _How], Orbit]] = {
+    "affine": _affine,
+    "univariate": _univariate,
+    "diagonal": _diagonal,
+    "location_scale": _gains_and_shifts,
+    "scale": _gains_and_shifts,
+    "carried": _carried,
+    "identity": _identity,
+    "bijection": _through_bijection,
+    "blocks": _block_by_block,
+}

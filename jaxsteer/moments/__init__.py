@@ -10,6 +10,7 @@ from jaxsteer.moments._projection import (
     principal_projection,
     random_projection,
 )
+from jaxsteer.moments._sharded import sharded_moments
 from jaxsteer.moments._shrinkage import ledoit_wolf_intensity, oas_intensity, shrink
 from jaxsteer.moments._state import MomentState, init
 from jaxsteer.moments._stream import accumulate, update
@@ -42,6 +43,7 @@ __all__ = [
     "oas_intensity",
     "principal_projection",
     "random_projection",
+    "sharded_moments",
     "shrink",
     "suggest_family",
     "update",

@@ -10,42 +10,10 @@ import numpy as np
 
 from jaxsteer._errors import is_concrete
 from jaxsteer._types import Array, ArrayLike, Float, Int
-from jaxsteer.families import (
-    Bernoulli,
-    Beta,
-    Categorical,
-    Exponential,
-    Gamma,
-    Geometric,
-    Gumbel,
-    InverseGamma,
-    Laplace,
-    Pareto,
-    Poisson,
-    Rayleigh,
-    VonMises,
-    Weibull,
-)
+from jaxsteer.families import Categorical, fitted_by_samples, require_traits
 from jaxsteer.moments._prior import prior_shares
 
 FEWEST_ROWS = 2
-
-BY_LIKELIHOOD: dict[str, Any] = {
-    "bernoulli": Bernoulli,
-    "beta": Beta,
-    "categorical": Categorical,
-    "exponential": Exponential,
-    "gamma": Gamma,
-    "geometric": Geometric,
-    "gumbel": Gumbel,
-    "inverse_gamma": InverseGamma,
-    "laplace": Laplace,
-    "pareto": Pareto,
-    "poisson": Poisson,
-    "rayleigh": Rayleigh,
-    "von_mises": VonMises,
-    "weibull": Weibull,
-}
 
 
 def fit_cells(
@@ -56,7 +24,7 @@ def fit_cells(
     shape: tuple[int, int],
     pseudo: Float[Array, ""] | None = None,
 ) -> tuple[Float[Array, "K G"], Any]:
-    """Fit a family of :data:`BY_LIKELIHOOD` to every cell.
+    """Fit a family with ``from_samples`` to every cell.
 
     Args:
         family: Its name.
@@ -82,7 +50,7 @@ def fit_cells(
         shares = shares + prior_shares(jnp.asarray(cell), weights, shape, pseudo)
         mass = mass + pseudo
     _check_cells(family, x, shares, shape)
-    kind = BY_LIKELIHOOD[family]
+    kind = fitted_by_samples()[family]
     everywhere = jnp.broadcast_to(x, shares.shape)
     if kind is Categorical:
         law = kind.from_samples(everywhere.astype(jnp.int32), shares)
@@ -103,7 +71,7 @@ def _check_cells(family: str, x: Array, shares: Array, shape: tuple[int, int]) -
             f"cell (class {i}, group {a}) has {int(used[few[0]].sum())} rows with "
             f"weight, {FEWEST_ROWS} are needed; merge classes or groups, or drop it."
         )
-    if family in ("bernoulli", "categorical", "poisson", "geometric", "exponential"):
+    if not require_traits(fitted_by_samples()[family]).spread:
         return
     values = np.asarray(x)
     for code, mine in enumerate(used):

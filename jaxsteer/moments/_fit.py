@@ -25,12 +25,14 @@ from jaxsteer.families import (
     MultivariateNormal,
     Normal,
     TransformedNormal,
+    fitted_by_samples,
 )
 from jaxsteer.maps import Exp
-from jaxsteer.moments._by_likelihood import BY_LIKELIHOOD, fit_cells
+from jaxsteer.moments._by_likelihood import fit_cells
 from jaxsteer.moments._cells import cell_moments
 from jaxsteer.moments._columns import CellColumns, cell_columns, group_moments
 from jaxsteer.moments._diagnosis import diagnose
+from jaxsteer.moments._fit_spread import fit_spread
 from jaxsteer.moments._low_rank import choose_rank, fit_low_rank
 from jaxsteer.moments._prior import (
     check_prior,
@@ -39,10 +41,11 @@ from jaxsteer.moments._prior import (
     prior_group_moments,
     prior_moments,
 )
+from jaxsteer.moments._sharded import is_spread
 from jaxsteer.moments._shrinkage import check_shrinkage, shrink
 from jaxsteer.population import Population
 
-FAMILIES = ("normal", "diagonal_normal", "lognormal", *BY_LIKELIHOOD)
+NORMAL = ("normal", "diagonal_normal", "lognormal")
 COVARIANCES = ("full", "tied", "diagonal", "low_rank")
 
 
@@ -84,8 +87,10 @@ def fit_population(
     `x` and `weights`; under ``jit`` give `n_classes` and `n_groups`.
 
     Args:
-        x: ``[n]`` or ``[n, d]`` features, finite. Scales matter to `shrinkage`, which
-            pulls toward a multiple of the identity: standardize columns first.
+        x: ``[n]`` or ``[n, d]`` features, finite. One that lies on a mesh of devices
+            stays there: see :func:`jaxsteer.moments.sharded_moments`. Scales matter to
+            `shrinkage`, which pulls toward a multiple of the identity: standardize
+            columns first.
         label: ``[n]`` class codes 0..K-1.
         group: ``[n]`` group codes 0..G-1.
         family: "normal" (univariate for ``[n]``, full covariances for ``[n, d]``),
@@ -152,7 +157,7 @@ def fit_population(
         "low_rank": Tipping and Bishop 1999, with one step of factor analysis; see
         :meth:`LowRankNormal.from_moments`.
     """
-    check_choice("family", family, FAMILIES)
+    check_choice("family", family, (*NORMAL, *fitted_by_samples()))
     check_choice("covariance", covariance, COVARIANCES)
     shrinkage = check_shrinkage(shrinkage)
     check_same_length(x=x, label=label, group=group)
@@ -166,6 +171,19 @@ def fit_population(
     for name, values in rows.items():
         if np.ndim(values) != 1:
             raise ValueError(f"{name} must have shape [n], got {np.shape(values)}.")
+    if is_spread(x) and is_concrete(x):
+        _check_spread(family, prior)
+        priors, law = fit_spread(
+            Exp().inverse(x) if family == "lognormal" else x,
+            label,
+            group,
+            weights,
+            covariance=covariance,
+            shrinkage=shrinkage,
+            n_classes=n_classes,
+            n_groups=n_groups,
+        )
+        return Population(priors, _conditionals(law, np.ndim(x), family))
     check_finite("x", x)
     n_classes = check_codes("label", label, n_classes)
     n_groups = check_codes("group", group, n_groups)
@@ -189,7 +207,7 @@ def fit_population(
     cell = _cell_codes(label, group, n_classes, n_groups)
     cells = (n_classes, n_groups)
     pseudo = None if prior is None else mass_of_rows(prior, weights)
-    if family in BY_LIKELIHOOD:
+    if family not in NORMAL:
         mass, law = fit_cells(family, x, cell, weights, cells, pseudo)
         return Population(mass / jnp.sum(mass), law)
     moments: Any = None
@@ -235,6 +253,20 @@ def fit_population(
     return Population(priors, _conditionals(law, x.ndim, family))
 
 
+def _check_spread(family: str, prior: object) -> None:
+    """Raise for what needs rows, not their moments."""
+    if family not in NORMAL:
+        raise ValueError(
+            f"family={family!r} reads rows on one device, and x lies on a mesh; gather "
+            f"it first: jnp.asarray(np.asarray(x))."
+        )
+    if prior is not None:
+        raise ValueError(
+            "prior=... is for minibatches on one device; leave it out for an x that "
+            "lies on a mesh, or gather x first."
+        )
+
+
 def _fewest_rows(cell: Any, weights: Any) -> float | None:
     """Kish's count of the smallest cell; None if traced (features may be traced)."""
     if not is_concrete(cell, weights):
@@ -246,7 +278,7 @@ def _fewest_rows(cell: Any, weights: Any) -> float | None:
 
 def _check_covariance(covariance, rank, family, shape):
     """Return what is fitted ("diagonal" where only variances are), or raise."""
-    if family in BY_LIKELIHOOD and (len(shape) != 1 or rank is not None):
+    if family not in NORMAL and (len(shape) != 1 or rank is not None):
         raise ValueError(
             f"family={family!r} is for one feature [n] and takes no rank, got x of shape "
             f"{shape}; fit each column and join them with jaxsteer.Product."

@@ -208,6 +208,7 @@ CONTINUOUS = {
     "pareto": (js.families.Pareto, "tail scale", lambda a, s: stats.pareto(a, 0, s)),
     "inverse gamma": (
         js.families.InverseGamma,
+        js.families.InverseGaussian,
         "tail scale",
         lambda a, s: stats.invgamma(a, 0, s),
     ),

@@ -38,6 +38,7 @@ PARAMETERS = {
     "Exponential": (SCALES,),
     "Gamma": (SHAPES, SCALES),
     "InverseGamma": (SHAPES, SCALES),
+    "InverseGaussian": (SCALES, SCALES),
     "Weibull": (MILD, SCALES),
     "Gumbel": (_locs, MILD),
     "Rayleigh": (SCALES,),
@@ -83,6 +84,7 @@ def scipy_law(name, values):
         "Exponential": lambda: stats.expon(scale=1 / a),
         "Gamma": lambda: stats.gamma(a, scale=1 / b),
         "InverseGamma": lambda: stats.invgamma(a, scale=b),
+        "InverseGaussian": lambda: stats.invgauss(a / b, scale=b),
         "Weibull": lambda: stats.weibull_min(a, scale=b),
         "Gumbel": lambda: stats.gumbel_r(a, b),
         "Rayleigh": lambda: stats.rayleigh(scale=a),
@@ -132,11 +134,15 @@ def exact_kl(name, p, q):
         d = abs(m - n)
         return mp.log(t / s) + d / t + s / t * mp.exp(-d / s) - 1
 
+    def inverse_gaussian(m, a, n, b):
+        return (mp.log(a / b) - 1 + b * (m / n**2 - 2 / n + 1 / m + 1 / a)) / 2
+
     formulas = {
         "Laplace": laplace,
         "Exponential": lambda r, s: mp.log(r / s) + s / r - 1,
         "Gamma": gamma_law,
         "InverseGamma": gamma_law,
+        "InverseGaussian": inverse_gaussian,
         "Weibull": lambda k, s, j, t: gumbel(-mp.log(s), 1 / k, -mp.log(t), 1 / j),
         "Gumbel": gumbel,
         "Rayleigh": lambda s, t: 2 * mp.log(t / s) + (s / t) ** 2 - 1,

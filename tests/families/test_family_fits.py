@@ -53,6 +53,7 @@ PEERS = {
     "Exponential": {"floc": 0},
     "Gamma": {"floc": 0},
     "InverseGamma": {"floc": 0},
+    "InverseGaussian": {"floc": 0},
     "Weibull": {"floc": 0},
     "Gumbel": {},
     "Rayleigh": {"floc": 0},
@@ -76,6 +77,7 @@ def test_equals_scipys_fit(name):
         "Beta": lambda a, b, loc, scale: [a, b],
         "Laplace": lambda loc, scale: [loc, scale],
         "Gumbel": lambda loc, scale: [loc, scale],
+        "InverseGaussian": lambda mu, loc, scale: [mu * scale, scale],
     }.get(name, lambda a, loc, scale: [a, scale])
     if name == "Exponential":
         fitted = (None, *fitted)

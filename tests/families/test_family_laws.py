@@ -28,7 +28,15 @@ SAMPLE = jax.jit(lambda p, key: p.sample(key, (N,)))
 N = 20_000
 SCALARS = tuple(name for name in PARAMETERS if name not in VECTORS)
 LOCATION_SCALE = ("Laplace", "Gumbel")
-SCALE = ["Exponential", "Gamma", "InverseGamma", "Weibull", "Rayleigh", "Pareto"]
+SCALE = [
+    "Exponential",
+    "Gamma",
+    "InverseGamma",
+    "InverseGaussian",
+    "Weibull",
+    "Rayleigh",
+    "Pareto",
+]
 
 
 def log_prob_of_scipy(name, law, x):
@@ -92,6 +100,7 @@ OFF_SUPPORT = {
     "Exponential": [-1e-3, -np.inf],
     "Gamma": [0.0, -1.0, np.inf],
     "InverseGamma": [0.0, -1.0, np.inf],
+    "InverseGaussian": [0.0, -1.0, np.inf],
     "Weibull": [0.0, -1.0, np.inf],
     "Rayleigh": [0.0, -1.0, np.inf],
     "Pareto": [0.1, -1.0, np.inf],

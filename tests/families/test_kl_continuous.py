@@ -21,7 +21,7 @@ BATCH = (32,)
 # The fixture only skips; nothing of it changes between examples.
 SKIPS = [HealthCheck.function_scoped_fixture]
 IN_TORCH = ("Laplace", "Exponential", "Gamma", "Gumbel", "Pareto", "Beta", "Dirichlet")
-BY_QUADRATURE = ("InverseGamma", "Weibull", "Rayleigh", "VonMises")
+BY_QUADRATURE = ("InverseGamma", "InverseGaussian", "Weibull", "Rayleigh", "VonMises")
 
 
 @pytest.mark.parametrize("name", IN_TORCH)

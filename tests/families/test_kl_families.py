@@ -130,7 +130,11 @@ def test_never_negative_with_finite_slopes(name, seed, nearness):
 def test_every_transform_gives_the_same(name):
     p, q = (make(name, v) for v in pair_of_parameters(name, 4, BATCH))
     value, at_p, _ = compiled(name)(p, q)
-    snake = {"InverseGamma": "inverse_gamma", "VonMises": "von_mises"}
+    snake = {
+        "InverseGamma": "inverse_gamma",
+        "InverseGaussian": "inverse_gaussian",
+        "VonMises": "von_mises",
+    }
     named = getattr(families, f"kl_{snake.get(name, name.lower())}")
     last = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), p)
 

@@ -21,6 +21,7 @@ MOVED = [
     js.Exponential,
     js.Gamma,
     js.InverseGamma,
+    js.families.InverseGaussian,
     js.Rayleigh,
     js.Weibull,
 ]

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import jaxsteer as js
-from jaxsteer.moments._by_likelihood import BY_LIKELIHOOD
+from jaxsteer.families import fitted_by_samples
+
+BY_LIKELIHOOD = fitted_by_samples()
 
 LABEL, GROUP = (np.tile(np.repeat([0, 1], 2), 500), np.tile([0, 1], 1000))
 

@@ -1,0 +1,68 @@
+"""Moments of row files by Dask: each piece is a task, merged in the order of the pieces.
+
+python -m jaxsteer.examples.dask_moments DATA --label y --group g --workers 2
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from jaxsteer.examples.multi_process import plan
+from jaxsteer.streaming import MomentPass, PassState, run_with
+
+
+def dask_moments(
+    job: MomentPass, workers: int, *, deterministic: bool = True
+) -> PassState:
+    """Run a pass on a Dask cluster of this machine.
+
+    Args:
+        job: What to read.
+        workers: Number of worker processes.
+        deterministic: Merge in the order of the pieces, for the same bits whatever the
+            number of workers; otherwise as they come in.
+
+    Raises:
+        ImportError: If Dask is not installed.
+    """
+    try:
+        from dask.distributed import (  # pyright: ignore[reportMissingImports]
+            Client,
+            as_completed,
+        )
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "This example needs Dask: pip install 'dask[distributed]'."
+        ) from error
+    with Client(n_workers=workers, threads_per_worker=1, dashboard_address=None) as to:
+
+        def submit(run, pieces):
+            futures = to.map(run, pieces, pure=False)
+            if deterministic:
+                return to.gather(futures)
+            return (future.result() for future in as_completed(futures))
+
+        return run_with(job, submit, deterministic=deterministic)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the example."""
+    args = _parser(__doc__).parse_args(arguments)
+    state = dask_moments(plan(args), args.workers)
+    print(f"{state.rows:,} rows in {state.pieces} pieces; left out: {state.left_out}")
+
+
+def _parser(text: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(text or "").split("\n")[0])
+    parser.add_argument("data", help="a Parquet file or a folder of them")
+    parser.add_argument("--label", required=True)
+    parser.add_argument("--group", required=True)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--batch-rows", type=int, default=16_384)
+    parser.add_argument("--piece-rows", type=int, default=262_144)
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Rows that do not fit on one device, in memory, in one process, or in one run."""
+
+from jaxsteer.streaming._encoder import ColumnCode, RowEncoder, row_encoder
+from jaxsteer.streaming._files import Batch, Piece, RowFiles, open_files
+from jaxsteer.streaming._pass import (
+    MomentPass,
+    PassState,
+    Tower,
+    load_checkpoint,
+    merge_pieces,
+    run_pass,
+    run_with,
+    save_checkpoint,
+)
+from jaxsteer.streaming._progress import Progress, print_progress
+from jaxsteer.streaming._statistics import (
+    ColumnStatistics,
+    TableStatistics,
+    table_statistics,
+)
+from jaxsteer.streaming._steer import SteeredFile, apply_file, steer_file
+from jaxsteer.streaming._sup_gap import sharded_sup_gap
+
+__all__ = [
+    "Batch",
+    "ColumnCode",
+    "ColumnStatistics",
+    "MomentPass",
+    "PassState",
+    "Piece",
+    "Progress",
+    "RowEncoder",
+    "RowFiles",
+    "SteeredFile",
+    "TableStatistics",
+    "Tower",
+    "apply_file",
+    "load_checkpoint",
+    "merge_pieces",
+    "open_files",
+    "print_progress",
+    "row_encoder",
+    "run_pass",
+    "run_with",
+    "save_checkpoint",
+    "sharded_sup_gap",
+    "steer_file",
+    "table_statistics",
+]

@@ -1,0 +1,366 @@
+"""Row files of any size, read batch by batch: Parquet and CSV through pyarrow."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import importlib
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+_PARQUET, _CSV = (".parquet", ".pq"), (".csv", ".tsv")
+
+
+def arrow(module: str) -> Any:
+    """Import a module of pyarrow, or say how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "Reading row files needs pyarrow: pip install 'jaxsteer[stream]'."
+        ) from error
+
+
+class Piece(NamedTuple):
+    """Rows ``first <= row < stop`` of one file; `stop` is None for all that follow."""
+
+    file: int
+    first: int
+    stop: int | None
+
+
+class Batch(NamedTuple):
+    """Rows as a ``pyarrow.Table``, and where they stand."""
+
+    table: Any
+    file: int
+    first: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RowFiles:
+    """Files of one schema, in a fixed order. Made by :func:`open_files`.
+
+    Attributes:
+        paths: The files.
+        kind: "parquet" or "csv".
+        types: Names and Arrow types of the columns, as text, in the order of the file.
+        rows: Rows of each file, from its footer; None for CSV, which does not say.
+        separator: What parts the fields of CSV.
+    """
+
+    paths: tuple[str, ...]
+    kind: str
+    types: dict[str, str]
+    rows: tuple[int, ...] | None
+    separator: str = ","
+
+    @property
+    def total(self) -> int | None:
+        """Number of rows in all files, None where it is not known."""
+        return None if self.rows is None else sum(self.rows)
+
+    def check_columns(self, columns: Sequence[str]) -> None:
+        """Raise unless every column is there."""
+        for name in columns:
+            if name not in self.types:
+                raise ValueError(
+                    f"{self.paths[0]} has no column {name!r}; it has "
+                    f"{', '.join(self.types)}."
+                )
+
+    def fingerprint(self) -> list[list[Any]]:
+        """Name, size and time of change of each file, to tell whether it is the same."""
+        found = []
+        for path in self.paths:
+            state = os.stat(path)
+            found.append([os.path.abspath(path), state.st_size, state.st_mtime_ns])
+        return found
+
+    def pieces(self, piece_rows: int) -> list[Piece]:
+        """Cut the files into pieces whose bounds depend on nothing but the files.
+
+        Args:
+            piece_rows: Rows of a piece of Parquet; a CSV file is one piece.
+        """
+        if self.rows is None:
+            return [Piece(file, 0, None) for file in range(len(self.paths))]
+        return [
+            Piece(file, first, min(first + piece_rows, rows))
+            for file, rows in enumerate(self.rows)
+            for first in range(0, rows, piece_rows)
+        ]
+
+    def batches(
+        self,
+        columns: Sequence[str] | None,
+        batch_rows: int,
+        *,
+        piece: Piece | None = None,
+        start: tuple[int, int] = (0, 0),
+    ) -> Iterator[Batch]:
+        """Yield batches of `batch_rows` rows; the last one of a file may be shorter.
+
+        Memory is a few batches, whatever the files' sizes. Bounds of batches are
+        multiples of `batch_rows` in each file, wherever the reading starts.
+
+        Args:
+            columns: Which columns to read; None for all.
+            batch_rows: Rows of a batch.
+            piece: Read this piece only.
+            start: File and row to start from.
+
+        Raises:
+            ValueError: If a file is damaged, cut off, or holds values of another type.
+        """
+        files = range(start[0], len(self.paths)) if piece is None else [piece.file]
+        for file in files:
+            first = piece.first if piece else start[1] if file == start[0] else 0
+            stop = piece.stop if piece else None
+            yield from self._of_file(file, columns, batch_rows, first, stop)
+
+    def _of_file(
+        self,
+        file: int,
+        columns: Sequence[str] | None,
+        batch_rows: int,
+        first: int,
+        stop: int | None,
+    ) -> Iterator[Batch]:
+        pa = arrow("pyarrow")
+        place, held, parts = first, 0, []
+        for part in self._records(file, columns, batch_rows, first, stop):
+            parts.append(part)
+            held += part.num_rows
+            while held >= batch_rows:
+                table = pa.Table.from_batches(parts)
+                yield Batch(table.slice(0, batch_rows), file, place)
+                parts = table.slice(batch_rows).to_batches()
+                place, held = place + batch_rows, held - batch_rows
+        if held:
+            yield Batch(pa.Table.from_batches(parts), file, place)
+
+    def _records(self, file, columns, batch_rows, first, stop):
+        """Record batches of the rows asked for, of whatever size they come."""
+        pa = arrow("pyarrow")
+        path, seen = self.paths[file], 0
+        try:
+            source, seen = self._scanner(path, columns, batch_rows, first)
+            for part in source.to_batches():
+                begin, end = seen, seen + part.num_rows
+                seen = end
+                if end <= first or part.num_rows == 0:
+                    continue
+                if stop is not None and begin >= stop:
+                    return
+                low = max(first - begin, 0)
+                high = part.num_rows if stop is None else min(stop, end) - begin
+                yield part.slice(low, high - low)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+            raise ValueError(
+                f"{path} cannot be read beyond row {seen} or so: {error}. If a column "
+                f"changes its type, pass types={{'column': 'float64'}} or 'string'; if "
+                f"the file was cut off, copy it again."
+            ) from error
+
+    def _scanner(self, path: str, columns: Any, batch_rows: int, first: int) -> Any:
+        ds, skipped = arrow("pyarrow.dataset"), 0
+        fragments = ds.dataset(
+            path, format=self._format(), schema=self.schema()
+        ).get_fragments()
+        fragment = next(iter(fragments))
+        if self.kind == "parquet" and first > 0:
+            # Row groups wholly before the start are not read at all.
+            kept = []
+            for group in fragment.row_groups:
+                if not kept and skipped + group.num_rows <= first:
+                    skipped += group.num_rows
+                else:
+                    kept.append(group.id)
+            fragment = fragment.subset(row_group_ids=kept)
+        scanner = fragment.scanner(
+            schema=self.schema(),
+            columns=None if columns is None else list(columns),
+            batch_size=batch_rows,
+            batch_readahead=2,
+            fragment_readahead=1,
+        )
+        return scanner, skipped
+
+    def schema(self) -> Any:
+        """Return the ``pyarrow.Schema`` of the files."""
+        pa = arrow("pyarrow")
+        return pa.schema([(n, _type_of(kind)) for n, kind in self.types.items()])
+
+    def _format(self) -> Any:
+        csv, ds = arrow("pyarrow.csv"), arrow("pyarrow.dataset")
+        if self.kind == "parquet":
+            # Without checksums (or without asking) a damaged page is read as numbers.
+            asked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+            return ds.ParquetFileFormat(default_fragment_scan_options=asked)
+        return ds.CsvFileFormat(
+            parse_options=csv.ParseOptions(delimiter=self.separator),
+            convert_options=csv.ConvertOptions(
+                column_types=self.schema(), strings_can_be_null=True
+            ),
+        )
+
+
+def open_files(
+    source: str | os.PathLike | Sequence[str | os.PathLike],
+    *,
+    types: dict[str, str] | None = None,
+    separator: str | None = None,
+) -> RowFiles:
+    """Find row files and check that they go together, from their headers and footers.
+
+    Args:
+        source: A Parquet (``.parquet``, ``.pq``) or CSV (``.csv``, ``.tsv``) file, a
+            folder or a pattern of them (in the order of their names), or a list (in its
+            order).
+        types: Arrow types by column ("float64", "string", ...), where those that the
+            first rows of a CSV file suggest do not hold for all.
+        separator: What parts the fields of CSV; None for "," (and tabs in ``.tsv``).
+
+    Returns:
+        The files. Whole and part numbers (int64, float64) of CSV files go together;
+        other types must agree.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImportError: If pyarrow is not installed.
+        ValueError: If endings are mixed or not known, a file is damaged or cut off, or
+            a column is of another type in another file.
+    """
+    paths = _paths(source)
+    kinds = {_kind(path) for path in paths}
+    if len(kinds) > 1:
+        raise ValueError(f"source mixes Parquet and CSV files: {', '.join(paths[:4])}.")
+    kind = kinds.pop()
+    if separator is None:
+        separator = "\t" if paths[0].endswith(".tsv") else ","
+    found: dict[str, str] = {}
+    rows = []
+    for path in paths:
+        schema, count = _header(path, kind, separator)
+        rows.append(count)
+        _join_types(found, schema, paths[0], path, kind)
+    for name in types or {}:
+        if name not in found:
+            raise ValueError(f"types names the column {name!r}, which is not there.")
+    found |= types or {}
+    return RowFiles(
+        paths=tuple(paths),
+        kind=kind,
+        types=found,
+        rows=tuple(rows) if kind == "parquet" else None,
+        separator=separator,
+    )
+
+
+def _paths(source: Any) -> list[str]:
+    if isinstance(source, str | os.PathLike):
+        path = pathlib.Path(source)
+        if path.is_dir():
+            inside = (p for p in path.iterdir() if p.suffix in _PARQUET + _CSV)
+            paths = sorted(str(p) for p in inside if not p.name.startswith((".", "_")))
+        elif path.exists():
+            paths = [str(path)]
+        else:
+            paths = sorted(glob.glob(str(source)))
+    else:
+        paths = [str(path) for path in source]
+    missing = [path for path in paths if not os.path.exists(path)]
+    if missing or not paths:
+        raise FileNotFoundError(f"No row file at {missing[0] if missing else source}.")
+    return paths
+
+
+def _kind(path: str) -> str:
+    ending = pathlib.Path(path).suffix
+    if ending in _PARQUET:
+        return "parquet"
+    if ending in _CSV:
+        return "csv"
+    raise ValueError(
+        f"{path} ends in {ending!r}; row files end in .parquet, .pq, .csv or .tsv."
+    )
+
+
+def _header(path: str, kind: str, separator: str) -> tuple[Any, int]:
+    pa = arrow("pyarrow")
+    try:
+        if kind == "parquet":
+            file = arrow("pyarrow.parquet").ParquetFile(path)
+            with file:
+                return file.schema_arrow, file.metadata.num_rows
+        csv = arrow("pyarrow.csv")
+        options = csv.ParseOptions(delimiter=separator)
+        convert = csv.ConvertOptions(strings_can_be_null=True)
+        with csv.open_csv(path, parse_options=options, convert_options=convert) as file:
+            return file.schema, 0
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(
+            f"{path} is damaged, cut off or no {kind} file: {error}"
+        ) from error
+
+
+def _join_types(
+    found: dict[str, str], schema: Any, first_path: str, path: str, kind: str
+) -> None:
+    """Enter a file's column types, or raise where they contradict those before."""
+    own = {field.name: str(field.type) for field in schema}
+    if not found:
+        found |= own
+        return
+    if set(own) != set(found):
+        odd = sorted(set(own) ^ set(found))
+        raise ValueError(
+            f"{path} and {first_path} have not the same columns: {', '.join(odd)} in one "
+            f"of them only."
+        )
+    for name, kind_here in own.items():
+        before = found[name]
+        if kind_here == before or kind_here == "null":
+            continue
+        if before == "null" or (
+            kind == "csv" and {before, kind_here} == {"int64", "double"}
+        ):
+            found[name] = "double" if before != "null" else kind_here
+            continue
+        raise ValueError(
+            f"column {name!r} changes its type: {before} in {first_path} but {kind_here} "
+            f"in {path}; write both alike"
+            + (", or pass types={...}." if kind == "csv" else ".")
+        )
+
+
+def _type_of(name: str) -> Any:
+    """The Arrow type that a text names, with those that Arrow does not read back."""
+    pa = arrow("pyarrow")
+    special = {
+        "double": pa.float64(),
+        "float": pa.float32(),
+        "halffloat": pa.float16(),
+        "date32[day]": pa.date32(),
+        "timestamp[s]": pa.timestamp("s"),
+        "timestamp[ms]": pa.timestamp("ms"),
+        "timestamp[us]": pa.timestamp("us"),
+        "timestamp[ns]": pa.timestamp("ns"),
+        "time32[s]": pa.time32("s"),
+    }
+    if name in special:
+        return special[name]
+    if name.startswith("fixed_size_list<") and name.endswith("]"):
+        inner, size = name[len("fixed_size_list<") :].rsplit(">[", 1)
+        return pa.list_(_type_of(inner.split(": ", 1)[1]), int(size[:-1]))
+    if name.startswith("dictionary<"):
+        return pa.string()
+    try:
+        return pa.type_for_alias(name)
+    except ValueError as error:
+        raise ValueError(
+            f"columns of type {name!r} are not read; write them as numbers or text."
+        ) from error

@@ -1,0 +1,313 @@
+"""``steer_file`` and ``apply_file``: files larger than memory, steered batch by batch."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsteer import storage
+from jaxsteer.ideal import nearest_ideal
+from jaxsteer.ideal._options import choose
+from jaxsteer.moments import MomentState, finish
+from jaxsteer.moments._shrinkage import check_shrinkage
+from jaxsteer.steering import Steering
+from jaxsteer.streaming._encoder import RowEncoder, codes_of, row_encoder
+from jaxsteer.streaming._files import RowFiles, arrow, open_files
+from jaxsteer.streaming._pass import MomentPass, run_pass
+from jaxsteer.streaming._progress import Meter, Tell
+from jaxsteer.streaming._statistics import table_statistics
+from jaxsteer.streaming._write import check_output, row_writer
+
+_KIND = "jaxsteer stream"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SteeredFile:
+    """What was fitted, and what was written.
+
+    Attributes:
+        steering: The steering, or what was read back.
+        encoder: Of the features.
+        label_names: Values of the label, in the order of their codes; none after
+            :func:`apply_file`.
+        group_names: Values of the group, likewise.
+        rows: Rows written, all that were read.
+        left_out: Rows that did not count in the fit, by reason (see
+            :class:`PassState`); the features of those that cannot be steered are
+            written as missing.
+        columns: Names of the new columns.
+    """
+
+    steering: Steering
+    encoder: RowEncoder
+    label_names: tuple[str, ...]
+    group_names: tuple[str, ...]
+    rows: int
+    left_out: dict[str, int]
+    columns: tuple[str, ...]
+
+
+def steer_file(
+    source: Any,
+    *,
+    label: str,
+    group: str,
+    out: str | os.PathLike,
+    maps_file: str | os.PathLike | None = None,
+    reference: str | None = None,
+    maps: str = "shared_covariance",
+    intervention: str = "affirmative",
+    shrinkage: str | float | None = "oas",
+    weight: str | None = None,
+    drop: Sequence[str] = (),
+    types: dict[str, str] | None = None,
+    batch_rows: int = 65_536,
+    checkpoint: str | os.PathLike | None = None,
+    progress: Tell | None = None,
+) -> SteeredFile:
+    """Steer a file of any size: the rows as they were, and steered features beside them.
+
+    Three passes in constant memory: columns (means, scales, categories), moments of the
+    encoded rows, and the writing. The columns written are ``steered_NAME`` for each
+    encoded feature, and ``sample_weight``, which makes label and group independent.
+
+    Args:
+        source: As for :func:`open_files`.
+        label: Column of the label, with two or more values.
+        group: Column of the group.
+        out: File to write, ending in .parquet, .pq, .csv or .tsv.
+        maps_file: Where to keep the encoder and the maps for :func:`apply_file`; None
+            keeps none.
+        reference: Group that stays; None for the largest.
+        maps: As for :func:`jaxsteer.nearest_ideal`.
+        intervention: Likewise.
+        shrinkage: As for :func:`jaxsteer.moments.finish`.
+        weight: Column of sample weights, or None.
+        drop: Columns that are no features.
+        types: As for :func:`open_files`.
+        batch_rows: Rows held at a time.
+        checkpoint: As for :func:`run_pass`, for the pass that takes moments.
+        progress: Called with a :class:`Progress`.
+
+    Returns:
+        What was fitted and written.
+
+    Raises:
+        FileNotFoundError: If a file is not there.
+        ImportError: If pyarrow or safetensors is not installed.
+        SolveError: If the solve did not converge.
+        ValueError: If files are damaged or do not go together, columns are missing, a
+            cell has no rows, or `out` is unusable. Nothing is written then.
+    """
+    # Asked before hours of reading, not after.
+    choose(
+        None,
+        np.float32,
+        intervention=intervention,
+        maps=maps,
+        allow_reflection=False,
+        differentiate="none",
+    )
+    check_shrinkage(shrinkage)
+    files = open_files(source, types=types)
+    others = [name for name in (label, group, weight) if name is not None]
+    files.check_columns([*others, *drop])
+    check_output(out, *files.paths)
+    features = [n for n in files.types if n not in (*others, *drop)]
+    statistics = table_statistics(
+        files,
+        [*features, label, group],
+        batch_rows=batch_rows,
+        as_values=(label, group),
+        progress=progress,
+    )
+    encoder = row_encoder(statistics, features)
+    columns = _new_columns(files, encoder, weights=True)
+    if reference is not None:
+        _code(statistics.names([group]), reference)
+    job = MomentPass(
+        files=files,
+        encoder=encoder,
+        label=label,
+        label_names=statistics.names([label]),
+        group=group,
+        group_names=statistics.names([group]),
+        weight=weight,
+        batch_rows=batch_rows,
+        piece_rows=4 * batch_rows,
+    )
+    state = run_pass(job, checkpoint=checkpoint, progress=progress)
+    population = finish(_on_device(state.moments), shrinkage=shrinkage)
+    code = int(np.asarray(population.priors).sum(0).argmax())
+    if reference is not None:
+        code = _code(job.group_names, reference)
+    steering = nearest_ideal(
+        population, maps=maps, intervention=intervention, reference=code
+    ).require()
+    steering = jax.tree.map(np.asarray, steering)
+    table = _balancing(np.asarray(population.priors))
+    meter = Meter("writing rows", progress, files.total)
+    with row_writer(out) as write:
+        for batch in files.batches(None, batch_rows):
+            x, y, a, _, why = job.read(batch.table)
+            steered = _steered(steering, x, a, batch_rows)
+            steered[(a < 0) | ~np.isfinite(x).all(1)] = np.nan
+            weights = np.where(why > 0, np.nan, table[y, a])
+            write(_joined(batch.table, columns, [*steered.T, weights]))
+            meter.add(batch.table.num_rows)
+        if meter.rows != state.rows:
+            raise ValueError(
+                f"{files.paths[0]}: {meter.rows} rows in the last pass and {state.rows} "
+                f"before; the files changed in the meantime."
+            )
+    meter.now()
+    if maps_file is not None:
+        storage.save(
+            maps_file,
+            {"steering": steering},
+            metadata={
+                "kind": _KIND,
+                "encoder": encoder.to_json(),
+                "group": group,
+                "group_names": list(job.group_names),
+                "label": label,
+                "label_names": list(job.label_names),
+                "reference": job.group_names[code],
+            },
+        )
+    return SteeredFile(
+        steering=steering,
+        encoder=encoder,
+        label_names=job.label_names,
+        group_names=job.group_names,
+        rows=meter.rows,
+        left_out=state.left_out,
+        columns=tuple(columns),
+    )
+
+
+def apply_file(
+    maps_file: str | os.PathLike,
+    source: Any,
+    *,
+    out: str | os.PathLike,
+    types: dict[str, str] | None = None,
+    batch_rows: int = 65_536,
+    progress: Tell | None = None,
+) -> SteeredFile:
+    """Steer new rows, without labels, by the maps that :func:`steer_file` kept.
+
+    Args:
+        maps_file: The file that it wrote.
+        source: As for :func:`open_files`.
+        out: File to write.
+        types: As for :func:`open_files`.
+        batch_rows: Rows held at a time.
+        progress: Called with a :class:`Progress`.
+
+    Returns:
+        What was read back, and what was written. Rows of an unknown group or with
+        features that are not finite are written with missing steered features, and
+        counted in `left_out`.
+
+    Raises:
+        ValueError: If `maps_file` is no such file, or as :func:`steer_file`.
+    """
+    stored = storage.load(maps_file)
+    known = stored.metadata
+    if known.get("kind") != _KIND:
+        raise ValueError(
+            f"maps_file={str(maps_file)!r} was not written by steer_file; the maps of "
+            f"the command line are applied by 'jaxsteer apply'."
+        )
+    encoder = RowEncoder.from_json(known["encoder"])
+    files = open_files(source, types=types)
+    files.check_columns([*encoder.columns, known["group"]])
+    check_output(out, *files.paths)
+    steering = stored["steering"]
+    columns = _new_columns(files, encoder, weights=False)
+    left_out = {"group": 0, "features": 0}
+    meter = Meter("writing rows", progress, files.total)
+    with row_writer(out) as write:
+        for batch in files.batches(None, batch_rows):
+            x = encoder(batch.table)
+            a = codes_of(batch.table.column(known["group"]), known["group_names"])
+            wrong = ~np.isfinite(x).all(1)
+            steered = _steered(steering, x, a, batch_rows)
+            steered[(a < 0) | wrong] = np.nan
+            left_out["group"] += int((a < 0).sum())
+            left_out["features"] += int((wrong & (a >= 0)).sum())
+            write(_joined(batch.table, columns, list(steered.T)))
+            meter.add(batch.table.num_rows)
+    meter.now()
+    return SteeredFile(
+        steering=steering,
+        encoder=encoder,
+        label_names=(),
+        group_names=tuple(known["group_names"]),
+        rows=meter.rows,
+        left_out=left_out,
+        columns=tuple(columns),
+    )
+
+
+def _on_device(state: MomentState) -> MomentState:
+    return jax.tree.map(jax.numpy.asarray, state)
+
+
+def _code(names: Sequence[str], reference: str) -> int:
+    if str(reference) not in names:
+        raise ValueError(
+            f"reference={reference!r} is no group; the groups are {', '.join(names)}."
+        )
+    return list(names).index(str(reference))
+
+
+def _balancing(priors: np.ndarray) -> np.ndarray:
+    """Weights by cell that make class and group independent, ``[K, G]``."""
+    priors = priors.astype(np.float64)
+    return priors.sum(1, keepdims=True) * priors.sum(0, keepdims=True) / priors
+
+
+def _new_columns(files: RowFiles, encoder: RowEncoder, *, weights: bool) -> list[str]:
+    names = [f"steered_{name}" for name in encoder.names]
+    names += ["sample_weight"] * weights
+    taken = [name for name in names if name in files.types]
+    if taken:
+        raise ValueError(
+            f"{files.paths[0]} has a column {taken[0]!r} already, which is one of those "
+            f"to write; rename or drop it first."
+        )
+    return names
+
+
+@jax.jit
+def _move(steering: Steering, x: Any, group: Any) -> Any:
+    return steering.transport(x, group)
+
+
+def _steered(
+    steering: Steering, x: np.ndarray, group: np.ndarray, length: int
+) -> np.ndarray:
+    """Steer a batch, filled up to one length so that one program serves all."""
+    missing = length - len(x)
+    clean = np.nan_to_num(np.pad(x, ((0, missing), (0, 0))))
+    codes = np.maximum(np.pad(group, (0, missing)), 0)
+    return np.array(_move(steering, clean, codes))[: len(x)]
+
+
+def _joined(table: Any, names: Sequence[str], values: Sequence[np.ndarray]) -> Any:
+    pa = arrow("pyarrow")
+    arrays = [
+        pa.array(np.ascontiguousarray(column), from_pandas=True) for column in values
+    ]
+    fields = [
+        pa.field(name, array.type) for name, array in zip(names, arrays, strict=True)
+    ]
+    schema = pa.schema([*table.schema, *fields])
+    return pa.Table.from_arrays([*table.columns, *arrays], schema=schema)
