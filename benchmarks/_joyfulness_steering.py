@@ -79,7 +79,7 @@ class Plan:
         """Return the two layers, one map an arm."""
         first = LowRankMap(*map(jnp.asarray, (self.matrix, self.read, self.shift)))
         target = jnp.asarray(self.target)
-        second = js.DiagonalMap(jnp.zeros_like(target), target)
+        second = js.maps.DiagonalMap(jnp.zeros_like(target), target)
         return GroupSteer(first), GroupSteer(second, strength=strength)
 
 

@@ -53,7 +53,7 @@ def kl_divergence_quadrature(p: Any, q: Any, n_panels: int = 400) -> Estimate:
         if not (hasattr(law, "cov") and jnp.shape(law.cov) == jnp.shape(law.mean)):
             raise ValueError(
                 f"{name} must be laws of one feature with a variance, got "
-                f"{type(law).__name__}; use jaxsteer.kl_divergence_mc."
+                f"{type(law).__name__}; use jaxsteer.families.kl_divergence_mc."
             )
     fine, coarse = (_integral(p, q, n) for n in (n_panels, n_panels // 2))
     # Two infinite values agree.

@@ -21,7 +21,7 @@ class AffineSteer(SteeringLayer):
 
     Args:
         map: :class:`jaxsteer.AffineMap`, a low-rank map or a
-            :class:`jaxsteer.DiagonalMap` of `d` features.
+            :class:`jaxsteer.maps.DiagonalMap` of `d` features.
         strength: 0 leaves activations as they are, 1 applies the map, more goes beyond.
         trainable: Whether the map is a :class:`SteeringParam`, which optimizers see, or
             a :class:`SteeringConstant`, which they do not.

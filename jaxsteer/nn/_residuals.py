@@ -132,7 +132,7 @@ def residual_of(map: Any, *, batch: int, dtype: Any = None) -> Residual:
 
     Args:
         map: An :class:`jaxsteer.AffineMap` (``weight``, ``bias``), a low-rank map (``u``,
-            ``v``, ``b``) or a :class:`jaxsteer.DiagonalMap` of vectors (``scale``,
+            ``v``, ``b``) or a :class:`jaxsteer.maps.DiagonalMap` of vectors (``scale``,
             ``shift``); any object with these fields will do.
         batch: Number of leading axes that are a batch of maps: 0, or 1 for ``[G]``.
         dtype: Precision of the result; ``W - I`` is taken before it is rounded.

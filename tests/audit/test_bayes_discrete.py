@@ -25,7 +25,7 @@ LAWS = {
         stats.poisson.pmf(np.arange(2000), RATES[..., None]),
     ),
     "geometric": (
-        js.Geometric(jnp.asarray(LOGITS)),
+        js.families.Geometric(jnp.asarray(LOGITS)),
         stats.geom.pmf(np.arange(1, 2001), expit(LOGITS)[..., None]),
     ),
     "bernoulli": (
@@ -113,7 +113,8 @@ def test_simulation_is_reproducible_and_serves_any_family():
     off = jnp.abs(exact.rates - drawn.rates)
     assert bool((off <= 4.5 * drawn.standard_error + 1e-6).all())
     circle = js.Population(
-        jnp.asarray(PRIORS), js.VonMises(jnp.asarray(LOGITS), jnp.asarray(RATES) / 100)
+        jnp.asarray(PRIORS),
+        js.families.VonMises(jnp.asarray(LOGITS), jnp.asarray(RATES) / 100),
     )
     found = js.bayes_rates(circle)
     assert np.allclose(found.rates.sum(0), 1, atol=1e-5)

@@ -208,9 +208,13 @@ CONTINUOUS = {
     "pareto": (js.families.Pareto, "tail scale", lambda a, s: stats.pareto(a, 0, s)),
     "inverse gamma": (
         js.families.InverseGamma,
-        js.families.InverseGaussian,
         "tail scale",
         lambda a, s: stats.invgamma(a, 0, s),
+    ),
+    "inverse Gaussian": (
+        js.families.InverseGaussian,
+        "scale scale",
+        lambda m, c: stats.invgauss(m / c, 0, c),
     ),
 }
 

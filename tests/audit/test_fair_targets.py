@@ -16,11 +16,11 @@ FAMILIES = [
     js.Beta,
     js.Exponential,
     js.Gamma,
-    js.Gumbel,
-    js.InverseGamma,
+    js.families.Gumbel,
+    js.families.InverseGamma,
     js.Laplace,
     js.LogNormal,
-    js.Rayleigh,
+    js.families.Rayleigh,
     js.Weibull,
 ]
 
@@ -30,7 +30,11 @@ def random_population(family, rng):
         if name == "loc":
             return rng.normal(size=(2, 2))
         # Shapes above 2: an inverse gamma law has a variance only there.
-        least = 2.2 if family is js.InverseGamma and name == "concentration" else 0.0
+        least = (
+            2.2
+            if family is js.families.InverseGamma and name == "concentration"
+            else 0.0
+        )
         return least + np.exp(0.8 * rng.normal(size=(2, 2)))
 
     names = [field.name for field in dataclasses.fields(family)]

@@ -244,7 +244,7 @@ def test_the_smooth_version_tends_to_it_and_has_derivatives():
     score, label, group = (v[:400] for v in simulate(400, seed=1))
     fair = js.balanced_quantiles(score, label, group).transport(score, group)
     smooth = jax.jit(
-        lambda s, h: js.smooth_balanced_quantiles(
+        lambda s, h: js.channels.smooth_balanced_quantiles(
             s, label, group, bandwidth=h, n_groups=2
         )
     )
@@ -280,7 +280,7 @@ def test_bad_input_is_named():
     fails("no rows of class 1 in group 0", label=np.where(group == 0, 0, label))
     fails("weights must be at least 0", weights=-np.ones(60))
     with pytest.raises(ValueError, match="bandwidth=0 must be positive"):
-        js.smooth_balanced_quantiles(score, label, group, bandwidth=0)
+        js.channels.smooth_balanced_quantiles(score, label, group, bandwidth=0)
     fair = js.balanced_quantiles(score, label, group)
     with pytest.raises(ValueError, match="group has codes from 3 to 3"):
         fair.transport(score[:1], np.array([3]))

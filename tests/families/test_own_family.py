@@ -128,7 +128,8 @@ def test_it_is_steered_to_an_ideal_population(pop, rows, intervention):
     moved = np.asarray(steering.transport(x, group))
     reference = int(steering.reference)
     stays = intervention == "affirmative"
-    assert np.array_equal(moved[group == reference], x[group == reference]) == stays
+    mine = group == reference
+    assert np.array_equal(moved[mine], x[mine].astype(moved.dtype)) == stays
 
 
 def test_parameters_out_of_its_domain_are_refused(pop):

@@ -17,15 +17,21 @@ pytestmark = pytest.mark.slow
 
 MOVED = [
     js.Laplace,
-    js.Gumbel,
+    js.families.Gumbel,
     js.Exponential,
     js.Gamma,
-    js.InverseGamma,
+    js.families.InverseGamma,
     js.families.InverseGaussian,
-    js.Rayleigh,
+    js.families.Rayleigh,
     js.Weibull,
 ]
-COMMON = [js.Bernoulli, js.Poisson, js.Geometric, js.Beta, js.VonMises]
+COMMON = [
+    js.Bernoulli,
+    js.Poisson,
+    js.families.Geometric,
+    js.Beta,
+    js.families.VonMises,
+]
 INTERVENTIONS = ["affirmative", "all_groups"]
 
 
@@ -70,7 +76,7 @@ def moved_law(law, log_gain, shift):
     gain = jnp.exp(log_gain)
     if isinstance(law, js.Weibull):
         return js.Weibull(law.concentration / gain, jnp.exp(shift) * law.scale**gain)
-    if isinstance(law, js.Laplace | js.Gumbel):
+    if isinstance(law, js.Laplace | js.families.Gumbel):
         return law.pushforward(DiagonalMap(gain, shift))
     return law.pushforward(DiagonalMap(gain, jnp.zeros_like(gain)))
 
@@ -130,7 +136,9 @@ def test_exponential_has_a_closed_form(eps):
 
 
 @pytest.mark.parametrize("intervention", INTERVENTIONS)
-@pytest.mark.parametrize("family", [js.Gumbel, js.Exponential, js.Gamma, js.Weibull])
+@pytest.mark.parametrize(
+    "family", [js.families.Gumbel, js.Exponential, js.Gamma, js.Weibull]
+)
 def test_the_target_is_an_orbit(family, intervention, eps):
     pop = random_population(family, 5, (3, 3))
     found = js.nearest_ideal(pop, intervention=intervention, reference=2).require()
@@ -196,7 +204,7 @@ def test_the_categorical_barycentre_is_nearest(eps):
     assert float(jnp.max(jnp.abs(slope))) < 100 * eps
 
 
-@pytest.mark.parametrize("family", [js.Laplace, js.InverseGamma, js.Weibull])
+@pytest.mark.parametrize("family", [js.Laplace, js.families.InverseGamma, js.Weibull])
 def test_jit_vmap_grad(family, eps):
     pops = stacked(family, 3)
 
@@ -275,6 +283,8 @@ def test_a_product_is_solved_block_by_block(intervention, eps):
 
 def test_families_without_a_program_say_so():
     shape = (2, 2)
-    pop = js.Population(jnp.full(shape, 0.25), js.Pareto(*(jnp.ones(shape),) * 2))
+    pop = js.Population(
+        jnp.full(shape, 0.25), js.families.Pareto(*(jnp.ones(shape),) * 2)
+    )
     with pytest.raises(NotImplementedError, match="no program for the family Pareto"):
         js.nearest_ideal(pop, reference=1)
