@@ -6,7 +6,6 @@ from jaxsteer.linalg._cholesky import (
     logdet_from_cholesky,
     solve_positive_definite,
     solve_psd,
-    solve_small_psd,
     whiten,
     whiten_transposed,
 )
@@ -87,7 +86,6 @@ __all__ = [
     "solve_lyapunov",
     "solve_positive_definite",
     "solve_psd",
-    "solve_small_psd",
     "solver",
     "sqrtm_psd",
     "stirling_remainder",

@@ -117,22 +117,3 @@ def solve_positive_definite(
     _, inverse = cholesky_inverse(a)
     whitened = matmul(inverse, b[..., None])
     return matmul(transpose(inverse), whitened)[..., 0]
-
-
-def solve_small_psd(
-    a: Float[Array, "... m m"], b: Float[Array, "... m"]
-) -> Float[Array, "... m"]:
-    """Solve a small positive definite system by elimination, without LAPACK.
-
-    Unrolled over ``m`` pivots and vectorized over the batch: for thousands of systems
-    of a few unknowns this is faster than a LAPACK call for each. No pivoting, which
-    positive definite matrices do not need.
-    """
-    m = a.shape[-1]
-    rows = jnp.concatenate([a, b[..., None]], -1)
-    for k in range(m):
-        pivot = rows[..., k, :] / rows[..., k, k, None]
-        own = (jnp.arange(m) == k)[:, None]
-        rest = rows - rows[..., :, k, None] * pivot[..., None, :]
-        rows = jnp.where(own, pivot[..., None, :], rest)
-    return rows[..., :, m]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._errors import check_choice
 from jaxsteer._types import Array, ArrayLike, Float
 from jaxsteer.pareto._data import GroupData
 from jaxsteer.pareto._fitted import (
@@ -20,7 +19,7 @@ from jaxsteer.pareto._fitted import (
 )
 from jaxsteer.pareto._hypergradient import Problem, smooth_metric
 from jaxsteer.pareto._metric import Metric
-from jaxsteer.pareto._minimax import MINIMAX, least_worst
+from jaxsteer.pareto._minimax import least_worst
 from jaxsteer.pareto._model import Model, start_of, weighted_loss
 from jaxsteer.pareto._solve import check_problem
 from jaxsteer.solvers import Reparametrized
@@ -57,8 +56,6 @@ def fit_minimax(
     data: GroupData,
     model: Model,
     metric: Metric,
-    *,
-    method: Literal["spectral", "exponentiated_gradient"] = "spectral",
 ) -> FittedModel:
     """Fit the model whose worst group loss is the least (group DRO).
 
@@ -69,9 +66,6 @@ def fit_minimax(
         data: From :func:`group_data`.
         model: The model.
         metric: What is measured.
-        method: How the group weights are found: "spectral" (projected gradients) or
-            "exponentiated_gradient" (mirror descent with a searched step, slow where
-            a weight ends at 0).
 
     Raises:
         ValueError: If an argument is unusable.
@@ -81,14 +75,9 @@ def fit_minimax(
         for group shifts"; Martinez, Bertran and Sapiro 2020, "Minimax Pareto fairness".
     """
     check_problem(data, model, metric)
-    check_choice("method", method, MINIMAX)
     problem = Problem(model=model, metric=metric, data=data)
-    return _minimax(problem, method)
-
-
-def _minimax(problem: Problem, method: str) -> FittedModel:
     zero = jnp.zeros_like(problem.data.mass)
-    found = least_worst(problem.model, problem.data, zero, method=method)
+    found = least_worst(problem.model, problem.data, zero)
     return _describe(found.theta, found.group_weights, problem)
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxsteer._errors import check_choice
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float
 from jaxsteer.pareto._hypergradient import Problem, hypergradient
@@ -19,12 +17,9 @@ from jaxsteer.pareto._solution import History
 from jaxsteer.pareto._spectral import (
     Point,
     SpectralEnd,
-    projected_residual,
     spectral_descent,
 )
-from jaxsteer.solvers import minimize_on_simplex
 
-UPPER = ("spectral", "projected_gradient", "mirror_descent")
 STATIC = {"static": True}
 SCREENED = 1e-2  # residual at which a descent of the screening may end
 APART = 0.02  # ends of the screening that are nearer are one
@@ -48,8 +43,6 @@ class ExactOptions:
         screen_rows: Rows of the sample, the same number of every group.
         screen_steps: Limit on the steps of a descent there.
         keep: How many ends are followed up on all rows.
-        upper: "spectral" (warm starts, one fit a step), or "projected_gradient" or
-            "mirror_descent" of :func:`jaxsteer.solvers.minimize_on_simplex`.
     """
 
     max_steps: int = dataclasses.field(default=60, metadata=STATIC)
@@ -58,13 +51,10 @@ class ExactOptions:
     screen_rows: int = dataclasses.field(default=2048, metadata=STATIC)
     screen_steps: int = dataclasses.field(default=12, metadata=STATIC)
     keep: int = dataclasses.field(default=2, metadata=STATIC)
-    upper: Literal["spectral", "projected_gradient", "mirror_descent"] = (
-        dataclasses.field(default="spectral", metadata=STATIC)
-    )
 
 
 class UpperEnd(NamedTuple):
-    """Where the upper level ended, from whatever method."""
+    """Where the upper level ended."""
 
     group_weights: Float[Array, " G"]
     theta: Float[Array, " p"]
@@ -79,53 +69,6 @@ def _point(group_weights, theta, problem):
     return Point(found.value, found.slope, found.theta)
 
 
-def _by_simplex_solver(
-    problem, start, theta, options, limit, tolerance, scale, *, static_tolerance
-):
-    del limit, tolerance  # which are traced
-    found = minimize_on_simplex(
-        _scaled_value,
-        start,
-        (theta, problem, scale),
-        method=options.upper,
-        max_steps=options.max_steps,
-        tolerance=static_tolerance,
-        differentiate="none",
-    )
-    point = _point(found.x, theta, problem)
-    residual = projected_residual(found.x, point.slope, scale)
-    history = History.empty(options.max_steps + 1, start.shape[0], start.dtype)
-    history = history.write(0, found.steps, point.value, found.x, residual)
-    return SpectralEnd(found.x, point, residual, found.steps, scale, history)
-
-
-@jax.custom_vjp
-def _scaled_value(group_weights, args):
-    theta, problem, scale = args
-    return hypergradient(group_weights, theta, problem).value / scale
-
-
-def _forward(group_weights, args):
-    theta, problem, scale = args
-    found = hypergradient(group_weights, theta, problem)
-    return found.value / scale, (found.slope / scale, args)
-
-
-def _backward(kept, push):
-    slope, args = kept
-    return push * slope, jax.tree.map(_no_cotangent, args)
-
-
-def _no_cotangent(leaf):
-    leaf = jnp.asarray(leaf)
-    if jnp.issubdtype(leaf.dtype, jnp.floating):
-        return jnp.zeros_like(leaf)
-    return np.zeros(leaf.shape, jax.dtypes.float0)
-
-
-_scaled_value.defvjp(_forward, _backward)
-
-
 def solve_exact(
     problem: Problem,
     start: Float[Array, " G"],
@@ -134,19 +77,15 @@ def solve_exact(
     tolerance: float,
 ) -> tuple[UpperEnd, Float[Array, ""]]:
     """Minimize the upper level; the value at `start` is returned beside it."""
-    check_choice("upper", options.upper, UPPER)
     points = starting_points(options.starts, problem.data.n_groups)
     points = jnp.asarray(points, start.dtype)
     sample = sample_of(problem, options.screen_rows)
-    spectral = options.upper == "spectral"
     # Turns: a descent from every point on the sample, the start on all rows, and then
     # the best ends on all rows.
     n, last = len(points), len(points) + 1 + options.keep
 
-    def turns(problem, carry, first, end, by=None):
-        step = partial(
-            _turn, problem, points, start, theta, options, tolerance, by or _descend
-        )
+    def turns(problem, carry, first, end):
+        step = partial(_turn, problem, points, start, theta, options, tolerance)
         return jax.lax.scan(step, carry, jnp.arange(first, end))[0]
 
     found = jax.eval_shape(
@@ -161,16 +100,11 @@ def solve_exact(
         start_value=jnp.zeros((), start.dtype),
     )
     # One loop, and so one copy of the program, where nothing differs between turns.
-    if spectral and sample is problem:
+    if sample is problem:
         carry = turns(problem, carry, 0, last)
     else:
         carry = turns(sample, carry, 0, n)
-        if spectral:
-            carry = turns(problem, carry, n, last)
-        else:
-            carry = turns(problem, carry, n, n + 1)
-            solver = partial(_by_simplex_solver, static_tolerance=tolerance)
-            carry = turns(problem, carry, n + 1, last, by=solver)
+        carry = turns(problem, carry, n, last)
     best = carry.best
     end = UpperEnd(
         best.x,
@@ -205,7 +139,7 @@ def _descend(problem, x, theta, options, limit, tolerance, scale) -> SpectralEnd
     )
 
 
-def _turn(problem, points, start, theta, options, tolerance, descend, carry, turn):
+def _turn(problem, points, start, theta, options, tolerance, carry, turn):
     """One descent: of the screening, or on all rows from its best ends."""
     n, best = len(points), carry.best
     screens, begins = turn < n, turn == n
@@ -221,7 +155,7 @@ def _turn(problem, points, start, theta, options, tolerance, descend, carry, tur
     wanted = screens | begins | jnp.isfinite(carry.values[index])
     found = jax.lax.cond(
         wanted,
-        lambda: descend(problem, x, first, options, limit, ends_at, scale),
+        lambda: _descend(problem, x, first, options, limit, ends_at, scale),
         lambda: best,
     )
     value = found.point.value

@@ -169,7 +169,7 @@ def dominance(
             f"group_losses must have shape [{data.n_groups}], got {losses.shape}."
         )
     check_finite("group_losses", losses)
-    found = least_worst(model, data, losses, method="spectral")
+    found = least_worst(model, data, losses)
     return Dominance(
         margin=found.margin,
         params=unraveler(model, data)(found.theta),

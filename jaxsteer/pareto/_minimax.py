@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,9 +12,8 @@ from jaxsteer.pareto._data import GroupData
 from jaxsteer.pareto._lower_level import fit_weighted
 from jaxsteer.pareto._model import Model, group_losses, start_of
 from jaxsteer.pareto._spectral import Point, spectral_descent
-from jaxsteer.solvers import final_status, minimize_on_simplex
+from jaxsteer.solvers import final_status
 
-MINIMAX = ("spectral", "exponentiated_gradient")
 STEPS = 200
 
 
@@ -44,15 +42,9 @@ def _dual(group_weights, theta, model, data, target):
     return Point(-jnp.sum(group_weights * excess), -excess, fit.theta)
 
 
-def _dual_value(group_weights, args):
-    # The envelope theorem: the fit's own change does not count.
-    point = jax.lax.stop_gradient(_dual(jax.lax.stop_gradient(group_weights), *args))
-    return jnp.sum(group_weights * point.slope)
-
-
-@partial(jax.jit, static_argnames="method")
+@jax.jit
 def least_worst(
-    model: Model, data: GroupData, target: Float[Array, " G"], *, method: str
+    model: Model, data: GroupData, target: Float[Array, " G"]
 ) -> LeastWorst:
     """Maximize ``min_w sum_a lambda_a (F_a(w) - f_a)`` over the simplex."""
     theta = start_of(model, data)
@@ -60,27 +52,14 @@ def least_worst(
     target = target.astype(theta.dtype)
     args = (model, data, target)
     limit = float(jnp.finfo(theta.dtype).eps) ** 0.5
-    if method == "spectral":
-        found = spectral_descent(
-            lambda x, carry: _dual(x, carry, *args),
-            equal,
-            theta,
-            max_steps=STEPS,
-            tolerance=limit,
-        )
-        status = final_status(found.residual, limit, found.steps, STEPS)
-        x, point = found.x, found.point
-    else:
-        first = fit_weighted(model, data, equal, theta).theta
-        solution = minimize_on_simplex(
-            _dual_value,
-            equal,
-            (first, *args),
-            method="mirror_descent",
-            max_steps=STEPS,
-            differentiate="none",
-        )
-        x, status = solution.x, solution.status
-        point = _dual(x, first, *args)
+    found = spectral_descent(
+        lambda x, carry: _dual(x, carry, *args),
+        equal,
+        theta,
+        max_steps=STEPS,
+        tolerance=limit,
+    )
+    status = final_status(found.residual, limit, found.steps, STEPS)
+    point = found.point
     losses = target - point.slope
-    return LeastWorst(x, point.carry, -point.value, losses, status)
+    return LeastWorst(found.x, point.carry, -point.value, losses, status)

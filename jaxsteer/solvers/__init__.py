@@ -20,7 +20,6 @@ from jaxsteer.solvers._optax import (
     log_cholesky,
 )
 from jaxsteer.solvers._projected_gradient import ProjectedGradient
-from jaxsteer.solvers._scalar import minimize_scalar
 from jaxsteer.solvers._simplex import (
     minimize_on_simplex,
     project_simplex,
@@ -57,7 +56,6 @@ __all__ = [
     "log_cholesky",
     "minimize_newton",
     "minimize_on_simplex",
-    "minimize_scalar",
     "project_simplex",
     "project_simplex_ball",
     "require_converged",

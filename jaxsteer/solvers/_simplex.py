@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +11,9 @@ import jax.numpy as jnp
 from jaxsteer._errors import check_choice
 from jaxsteer._types import Array, Float
 from jaxsteer.solvers._fixed_point import DIFFERENTIATE, Differentiate
-from jaxsteer.solvers._mirror_descent import mirror_descent
 from jaxsteer.solvers._projected_gradient import ProjectedGradient, check_start
 from jaxsteer.solvers._solution import Solution
 
-Method = Literal["projected_gradient", "mirror_descent"]
-METHODS = ("projected_gradient", "mirror_descent")
 HALVINGS = 60  # of the ball's multiplier: to the last bit of any dtype
 
 
@@ -104,7 +101,6 @@ def minimize_on_simplex(
     start: Float[Array, " n"],
     args: Any,
     *,
-    method: Method = "projected_gradient",
     max_steps: int = 2000,
     tolerance: float | None = None,
     differentiate: Differentiate = "implicit",
@@ -112,13 +108,8 @@ def minimize_on_simplex(
 ) -> Solution:
     """Minimize ``fn(p, args)`` over probability vectors `p`.
 
-    Both methods search for their step size and both are certified by the residual of
-    the projected gradient. The accelerated projected gradient is the faster one for
-    quadratic functions; mirror descent (multiplicative updates) never leaves the
-    interior, for functions such as relative entropies that are not defined outside.
-    It approaches a solution on the boundary slowly: an entry that ends at 0 shrinks by
-    ``exp(-s m)`` a step, for the step size `s` and the excess `m` of its slope over that
-    of the positive entries. Where `m` is small allow more steps.
+    By :class:`ProjectedGradient`, accelerated, with a searched step size, certified by
+    the residual of the projected gradient.
 
     Args:
         fn: ``fn(p, args) -> []``, differentiable; everything differentiable comes in
@@ -126,7 +117,6 @@ def minimize_on_simplex(
         start: ``[n]`` first point, projected onto the simplex; the gradient by it is
             zero.
         args: Any pytree.
-        method: "projected_gradient" or "mirror_descent".
         max_steps: Limit on steps; with "unroll" their exact number.
         tolerance: Residual that counts as converged; None takes the root of the
             rounding unit.
@@ -151,24 +141,12 @@ def minimize_on_simplex(
         >>> [round(share, 3) for share in found.x.tolist()]
         [0.75, 0.25]
     """
-    check_choice("method", method, METHODS)
     check_choice("differentiate", differentiate, DIFFERENTIATE)
     start = check_start(start)
     if start.ndim != 1 or start.size == 0:
         raise ValueError(
             f"start must be a vector of probabilities, got shape {start.shape}; batch "
             "with vmap."
-        )
-    if method == "mirror_descent":
-        return mirror_descent(
-            fn,
-            project_simplex,
-            max_steps,
-            tolerance,
-            differentiate,
-            trace,
-            start,
-            args,
         )
     solver = ProjectedGradient(max_steps=max_steps, tolerance=tolerance, trace=trace)
     return solver.run(

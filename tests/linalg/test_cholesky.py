@@ -10,7 +10,6 @@ from jaxsteer.linalg import (
     cholesky_psd,
     logdet_from_cholesky,
     solve_psd,
-    solve_small_psd,
     whiten,
     whiten_transposed,
 )
@@ -153,34 +152,6 @@ def test_leading_axes_of_both_arguments_broadcast(solver):
     one = solver(lower[2], b[3, 0])
     np.testing.assert_allclose(found[3, 2], one, atol=100 * EPS * 10)
     np.testing.assert_allclose(solver(lower[0], b)[1, 0], solver(lower[0], b[1, 0]))
-
-
-@pytest.mark.parametrize("m", range(1, 9))
-def test_small_solve_equals_numpy_on_a_batch(m):
-    a = np.stack([psd(10 * m + s, m, 10.0) for s in range(6)]).reshape(2, 3, m, m)
-    b = np.random.default_rng(m).normal(size=(2, 3, m))
-    expected = np.linalg.solve(a, b[..., None])[..., 0]
-    found = jax.jit(solve_small_psd)(jnp.asarray(a), jnp.asarray(b))
-    atol = 500 * EPS * np.abs(expected).max()
-    np.testing.assert_allclose(found, expected, atol=atol)
-    np.testing.assert_allclose(
-        solve_small_psd(jnp.asarray(a[1, 2]), jnp.asarray(b[1, 2])),
-        expected[1, 2],
-        atol=atol,
-    )
-
-
-def test_gradient_of_the_small_solve():
-    a, b = psd(1, 3), np.array([1.0, -2.0, 0.5])
-    inverse = np.linalg.inv(a)
-    da, db = jax.grad(lambda a, b: jnp.sum(solve_small_psd(a, b)), (0, 1))(
-        jnp.asarray(a), jnp.asarray(b)
-    )
-    atol = 500 * EPS * np.abs(inverse).max() ** 2
-    np.testing.assert_allclose(db, inverse.sum(0), atol=atol)
-    np.testing.assert_allclose(
-        da, -np.outer(inverse.sum(0), inverse @ b), atol=10 * atol
-    )
 
 
 def test_factor_is_a_pytree():

@@ -249,7 +249,6 @@ def test_strict_promotion_of_ranks_and_dtypes(dtype):
         s = linalg.symmetrize(a)
         return linalg.roots_psd(s), linalg.sqrtm_psd(s), linalg.project_psd(s), (
             linalg.polar_orthogonal(a, True), linalg.cholesky_psd(s).factor,
-            linalg.solve_small_psd(s, s[0]),
         )  # fmt: skip
 
     with (

@@ -74,13 +74,9 @@ def test_weights_of_the_baselines():
     assert float(alone.group_weights.max()) == 1.0
 
 
-@pytest.mark.parametrize(
-    "method",
-    ["spectral", pytest.param("exponentiated_gradient", marks=pytest.mark.slow)],
-)
-def test_minimax_has_the_least_worst_loss(method):
+def test_minimax_has_the_least_worst_loss():
     data, model = make(3, sizes=(60, 50, 40)), pareto.Logistic(0.05)
-    found = pareto.fit_minimax(data, model, METRIC, method=method)
+    found = pareto.fit_minimax(data, model, METRIC)
     front = pareto.sample_front(data, model, METRIC, points=120)
     least = float(front.group_losses.max(1).min())
     worst = float(found.group_losses.max())
@@ -113,8 +109,6 @@ def test_regularization_path_is_a_minimum():
 
 def test_unusable_arguments():
     data, model = make(0), pareto.Logistic()
-    with pytest.raises(ValueError, match="method='newton' is not known"):
-        pareto.fit_minimax(data, model, METRIC, method="newton")
     with pytest.raises(ValueError, match="strengths must have shape"):
         pareto.fit_regularization_path(data, model, METRIC, jnp.ones((2, 2)))
     with pytest.raises(ValueError, match="sum to 1"):

@@ -101,17 +101,6 @@ def test_the_answer_is_what_it_says():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("upper", ["projected_gradient", "mirror_descent"])
-def test_the_simplex_solvers_find_the_same(upper):
-    for seed in (3, 5):
-        data = make(seed)
-        spectral = pareto.solve_badr(data, MODEL, PARITY)
-        options = pareto.ExactOptions(upper=upper, max_steps=100, tolerance=1e-3)
-        found = pareto.solve_badr(data, MODEL, PARITY, options=options)
-        np.testing.assert_allclose(found.value, spectral.value, atol=1e-4)
-
-
-@pytest.mark.slow
 def test_more_groups_than_a_grid_could_take():
     sizes = (40, 35, 30, 25, 20)
     data = make(1, sizes=sizes)
@@ -205,9 +194,6 @@ def test_unusable_arguments():
         pareto.solve_badr(data, MODEL, metric, start=np.array([1.0, 1.0]))
     with pytest.raises(ValueError, match="one entry for each of 2 groups"):
         pareto.solve_badr(data, MODEL, metric, start=np.ones(3) / 3)
-    with pytest.raises(ValueError, match="upper='newton' is not known"):
-        options = pareto.ExactOptions(upper="newton")
-        pareto.solve_badr(data, MODEL, metric, options=options)
 
 
 def test_the_lower_level_starts_where_it_is_told():

@@ -11,7 +11,6 @@ from jaxsteer.solvers import (
     project_simplex,
     project_simplex_ball,
 )
-from jaxsteer.solvers._simplex import METHODS
 
 RANDOM = np.random.default_rng(3)
 # The last asset is bad enough to get no share.
@@ -75,15 +74,13 @@ def test_projection_keeps_float32():
     assert jax.eval_shape(jax.jacobian(project_simplex), x).dtype == jnp.float32
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_two_assets_in_closed_form(method, eps):
-    found = solve(np.diag([1.0, 3.0]), [0.5, 0.5], method=method)
+def test_two_assets_in_closed_form(eps):
+    found = solve(np.diag([1.0, 3.0]), [0.5, 0.5])
     assert found.converged
     np.testing.assert_allclose(found.x, [0.75, 0.25], atol=10 * eps**0.5)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_quadratic_programs_equal_cvxpy(method, x64):
+def test_quadratic_programs_equal_cvxpy(x64):
     cvxpy = pytest.importorskip("cvxpy", reason="the oracle is a conic solver")
     for seed in range(5):
         a = np.random.default_rng(seed).normal(size=(8, 10))
@@ -94,24 +91,21 @@ def test_quadratic_programs_equal_cvxpy(method, x64):
             [v >= 0, cvxpy.sum(v) == 1],
         )
         problem.solve(solver="CLARABEL")
-        # In the fourth problem the slope of an entry at 0 exceeds that of the others by
-        # 0.003 only, which takes mirror descent 8000 steps.
-        found = solve(gram, np.full(8, 0.125), method=method, max_steps=10_000)
+        found = solve(gram, np.full(8, 0.125), max_steps=10_000)
         assert found.converged
         np.testing.assert_allclose(found.value, problem.value, rtol=1e-6)
         np.testing.assert_allclose(found.x, v.value, atol=1e-4)
 
 
-def share(t, method, differentiate):
+def share(t, differentiate):
     tilt = jnp.diag(jnp.asarray([1.0, 0.0, -1.0, 2.0, 0.0])) * t
     options = {"tolerance": 1e-12, "max_steps": 500, "differentiate": differentiate}
-    return solve(jnp.asarray(GRAM) + tilt, method=method, **options).x
+    return solve(jnp.asarray(GRAM) + tilt, **options).x
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_derivatives_equal_finite_differences(method, x64):
+def test_derivatives_equal_finite_differences(x64):
     def along(mode, differentiate):
-        return jax.jit(mode(lambda t: share(t, method, differentiate)))
+        return jax.jit(mode(lambda t: share(t, differentiate)))
 
     frozen = along(lambda fn: lambda t: jax.jvp(fn, (t,), (1.0,)), "none")
     x, still = frozen(0.0)
@@ -126,43 +120,29 @@ def test_derivatives_equal_finite_differences(method, x64):
 
 
 @pytest.mark.parametrize("differentiate", ["implicit", "unroll"])
-@pytest.mark.parametrize("method", METHODS)
-def test_the_start_has_no_derivative(method, differentiate):
+def test_the_start_has_no_derivative(differentiate):
     def total(start):
         options = {"max_steps": 2, "differentiate": differentiate}
-        return solve(start=start, method=method, **options).x[0]
+        return solve(start=start, **options).x[0]
 
     assert not jax.jit(jax.grad(total))(START).any()
 
 
-def entropy(p, cost):
-    return jnp.sum(p * jnp.log(p)) + cost @ p
-
-
-def test_mirror_descent_stays_inside(eps):
-    cost = np.array([0.0, 1.0, 2.0, -1.0, 5.0])
-    found = solve(cost, fn=entropy, method="mirror_descent")
-    assert found.converged
-    np.testing.assert_allclose(found.x, jax.nn.softmax(-cost), atol=10 * eps**0.5)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_options_and_status(method):
-    short = solve(method=method, max_steps=2, trace=True)
+def test_options_and_status():
+    short = solve(max_steps=2, trace=True)
     assert short.status == Status.MAX_STEPS
     assert short.steps == 2
     assert short.trace.shape == (2,)
     assert np.isfinite(short.trace).all()
-    broken = solve(start=START * np.nan, method=method, max_steps=2, trace=True)
+    broken = solve(start=START * np.nan, max_steps=2, trace=True)
     assert broken.status == Status.NONFINITE
     assert np.isnan(broken.trace).all()
-    loose = solve(method=method, tolerance=0.05)
+    loose = solve(tolerance=0.05)
     assert loose.converged
-    assert loose.steps < solve(method=method).steps
+    assert loose.steps < solve().steps
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_batches_contain_failures_and_new_values_do_not_retrace(method, eps):
+def test_batches_contain_failures_and_new_values_do_not_retrace(eps):
     traces = []
 
     def counted(p, gram):
@@ -170,22 +150,20 @@ def test_batches_contain_failures_and_new_values_do_not_retrace(method, eps):
         return variance(p, gram)
 
     grams = np.stack([GRAM, np.nan * GRAM, 2 * np.eye(5)])
-    batch = jax.jit(jax.vmap(lambda g: solve(g, fn=counted, method=method)))(grams)
+    batch = jax.jit(jax.vmap(lambda g: solve(g, fn=counted)))(grams)
     codes = [Status.CONVERGED, Status.NONFINITE, Status.CONVERGED]
     assert batch.status.tolist() == codes
-    first = solve(method=method)
+    first = solve()
     np.testing.assert_allclose(batch.x[0], first.x, atol=50 * eps**0.5)
     np.testing.assert_allclose(batch.value[0], first.value, rtol=100 * eps)
     np.testing.assert_allclose(batch.x[2], START, atol=10 * eps**0.5)
-    solve(fn=counted, method=method)
+    solve(fn=counted)
     before = len(traces)
-    solve(2 * np.eye(5), [0.6, 0.1, 0.1, 0.1, 0.1], fn=counted, method=method)
+    solve(2 * np.eye(5), [0.6, 0.1, 0.1, 0.1, 0.1], fn=counted)
     assert len(traces) == before
 
 
 def test_unusable_arguments_are_refused():
-    with pytest.raises(ValueError, match="method='newton'"):
-        solve(method="newton")
     with pytest.raises(ValueError, match="vector of probabilities"):
         solve(start=np.ones((2, 5)))
 
