@@ -14,6 +14,7 @@ ROOT = Path(jaxsteer.__file__).parent
 LAYERS = {
     "_api": 8,
     "_types": 0,
+    "_varying": 0,
     "_chunks": 0,
     "_compilation": 0,
     "_errors": 0,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float
+from jaxsteer._varying import vary_together
 from jaxsteer.linalg._factor import cholesky, cholesky_inverse, solve_lower
 from jaxsteer.linalg._matmul import matmul, symmetrize, transpose
 
@@ -73,7 +74,9 @@ def cholesky_psd(
 
     last = len(steps) - 1
     index, _ = jax.lax.while_loop(
-        lambda state: state[1] & (state[0] < last), body, (0, failed(0))
+        lambda state: state[1] & (state[0] < last),
+        body,
+        vary_together((jnp.zeros((), jnp.int32), failed(0))),
     )
     jitter = ladder[index] * scale
     return PsdFactor(factor=cholesky(symmetrize(a) + jitter * identity), jitter=jitter)

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 
 from jaxsteer._chunks import with_one_batch_axis
 from jaxsteer._types import Array
+from jaxsteer._varying import vary_together
 from jaxsteer.linalg._matmul import identity_like
 from jaxsteer.linalg._small import eliminate
 
@@ -63,7 +64,9 @@ def _floor(
         """Any leading axes count as a batch, as ``vmap``'s do."""
         batch, dtype = arrays[0].shape[:-2], arrays[0].dtype
         wide = storage_dtype(dtype)
-        flat = (a.reshape(math.prod(batch), *a.shape[-2:]) for a in arrays)
+        flat = vary_together(
+            [a.reshape(math.prod(batch), *a.shape[-2:]) for a in arrays]
+        )
         found = of_stack(*(_widened(a, wide) for a in flat))
 
         def unfold(leaf):
@@ -88,7 +91,9 @@ def same_batch(*arrays: Array) -> list[Array]:
     """Broadcast leading axes, which LAPACK does not, and agree on one dtype."""
     batch = jnp.broadcast_shapes(*(array.shape[:-2] for array in arrays))
     dtype = jnp.result_type(*arrays)
-    return [jnp.broadcast_to(a, (*batch, *a.shape[-2:])).astype(dtype) for a in arrays]
+    return vary_together(
+        [jnp.broadcast_to(a, (*batch, *a.shape[-2:])).astype(dtype) for a in arrays]
+    )
 
 
 @partial(_floor, small=lambda a: eliminate(a, False)[0])

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
+from jaxsteer._varying import vary_together
 
 matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 einsum = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
@@ -25,7 +26,8 @@ def symmetrize(a: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
 
 def identity_like(a: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
     """The identity for every matrix of a stack."""
-    return jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)
+    identity = jnp.eye(a.shape[-1], dtype=a.dtype)
+    return vary_together(jnp.broadcast_to(identity, a.shape), a)
 
 
 def gram(a: Float[Array, "... m n"]) -> Float[Array, "... m m"]:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
+from jaxsteer._varying import vary_together
 from jaxsteer.linalg._factor import eigh
 from jaxsteer.linalg._matmul import matmul, symmetrize, transpose
 
@@ -41,6 +42,7 @@ def _solve_in_frame(y, c, frame):
         inner = matmul(transpose(vectors), matmul(rhs, vectors))
         return matmul(vectors, matmul(inverse * inner, transpose(vectors)))
 
+    c = vary_together(c, (y, frame))
     return jax.lax.custom_linear_solve(operator, c, solve, symmetric=True)
 
 

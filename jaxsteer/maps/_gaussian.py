@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
+from jaxsteer._varying import vary_together
 from jaxsteer.linalg import (
     cholesky,
     eigh,
@@ -46,9 +47,12 @@ def gaussian_transport(
     """
     d = source_cov.shape[-1]
     shape = jnp.broadcast_shapes(source_cov.shape, target_cov.shape)
-    flat = [
-        jnp.broadcast_to(c, shape).reshape((-1, d, d)) for c in (source_cov, target_cov)
-    ]
+    flat = vary_together(
+        [
+            jnp.broadcast_to(c, shape).reshape((-1, d, d))
+            for c in (source_cov, target_cov)
+        ]
+    )
     weight = _weights(flat[0], flat[1]).reshape(shape)
     bias = target_mean - matmul(weight, source_mean[..., None])[..., 0]
     return AffineMap(weight, bias)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float, Int
+from jaxsteer._varying import vary_together
 
 LinearMap = Callable[[Array], Array]
 
@@ -109,6 +110,7 @@ def trust_region_step(
             "done": leaves | small,
         }
 
+    state = vary_together(state, radius)
     end = jax.lax.while_loop(unfinished, body, state)
     step = end["step"]
     predicted = dot(gradient, step) + 0.5 * dot(step, end["image"])

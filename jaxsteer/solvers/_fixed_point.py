@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxsteer._errors import check_choice
 from jaxsteer._types import Array, Float
+from jaxsteer._varying import vary_together
 from jaxsteer.linalg import solve
 
 Differentiate = Literal["implicit", "unroll", "none"]
@@ -60,7 +61,7 @@ def fixed_point(
     """
     check_choice("differentiate", differentiate, DIFFERENTIATE)
     eps = float(jnp.finfo(start.dtype).eps)
-    start = jax.lax.stop_gradient(start)
+    start = vary_together(jax.lax.stop_gradient(start), args)
     limit = 10 * eps if tolerance is None else tolerance
 
     if differentiate == "unroll":
@@ -85,7 +86,7 @@ def fixed_point(
         x, change, count = jax.lax.while_loop(
             unfinished,
             body,
-            (x0, jnp.asarray(jnp.inf, x0.dtype), jnp.zeros_like(limit)),
+            vary_together((x0, jnp.asarray(jnp.inf, x0.dtype), jnp.zeros_like(limit))),
         )
         return x, (change, count)
 

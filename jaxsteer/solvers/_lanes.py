@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxsteer._chunks import with_one_batch_axis
 from jaxsteer._types import Array
+from jaxsteer._varying import vary_together
 
 NUMBERS = 2**11  # numbers of the largest leaf that are worked on side by side
 WIDEST = 16
@@ -85,6 +86,7 @@ def run_in_lanes(
         finish: From the last state to the result.
         problem: Pytree of arrays.
     """
+    problem = vary_together(jax.tree.map(jnp.asarray, problem))
     packing = Packing.of(jax.eval_shape(begin, problem))
 
     def iterate(packed, done, rows, limit):
@@ -103,7 +105,7 @@ def run_in_lanes(
             moved, ended = jax.vmap(one)(packed, rows)
             return _select(done, packed, moved), done | ended, count + 1
 
-        carry = (packed, done, jnp.zeros_like(limit))
+        carry = vary_together((packed, done, jnp.zeros_like(limit)), limit)
         return jax.lax.while_loop(unfinished, body, carry)[:2]
 
     def in_rounds(packed, done, rows, width):
@@ -134,7 +136,7 @@ def run_in_lanes(
 
         arranged = arrange(done)
         zero = jnp.zeros_like(arranged[1])
-        carry = (packed, done, arranged, zero, zero + FIRST_ROUND)
+        carry = vary_together((packed, done, arranged, zero, zero + FIRST_ROUND))
         return jax.lax.while_loop(lambda carry: carry[2][1] > 0, body, carry)[0]
 
     def run_rows(rows):
@@ -162,7 +164,7 @@ def run_in_lanes(
         found = without_derivative(*primals)
         return found, jax.tree.map(_zero_tangent, found)
 
-    rows = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], problem)
+    rows = jax.tree.map(lambda leaf: leaf[None], jax.lax.stop_gradient(problem))
     return jax.tree.map(lambda leaf: leaf[0], without_derivative(rows))
 
 

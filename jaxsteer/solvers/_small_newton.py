@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jaxsteer._errors import check_choice
 from jaxsteer._types import Array, Float
+from jaxsteer._varying import vary_together
 from jaxsteer.solvers._fixed_point import DIFFERENTIATE, Differentiate
 from jaxsteer.solvers._stationary import at_stationary_point
 
@@ -88,9 +89,8 @@ def minimize_newton(
     """
     check_choice("differentiate", differentiate, (*DIFFERENTIATE, "held"))
     # One program for one function: what is compiled outside jit is kept, too.
-    return _minimize(
-        fn, value_and_grad, steps, differentiate, jnp.asarray(starts), args
-    )
+    starts, args = vary_together((jnp.asarray(starts), args))
+    return _minimize(fn, value_and_grad, steps, differentiate, starts, args)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -100,7 +100,7 @@ def _minimize(fn, both, steps, differentiate, starts, args) -> LocalMinimum:
     starts = jax.lax.stop_gradient(starts)
     if differentiate == "unroll":
         advance = jax.vmap(partial(_advance, both, args))
-        state = advance(jax.vmap(_begin)(starts))
+        state = advance(vary_together(jax.vmap(_begin)(starts)))
         state, _ = jax.lax.scan(lambda s, _: (advance(s), None), state, length=steps)
         taken = jnp.asarray(steps, jnp.int32)
     else:
@@ -114,7 +114,7 @@ def _minimize(fn, both, steps, differentiate, starts, args) -> LocalMinimum:
         state, count = jax.lax.while_loop(
             unfinished,
             lambda loop: (advance(loop[0]), loop[1] + 1),
-            (jax.vmap(_begin)(starts), jnp.zeros((), jnp.int32)),
+            vary_together((jax.vmap(_begin)(starts), jnp.zeros((), jnp.int32))),
         )
         taken = count - 1
     best = jnp.argmin(jnp.where(jnp.isnan(state.value), jnp.inf, state.value))
@@ -167,7 +167,7 @@ def _measure(both: ValueAndGrad, x: Array, args: Any) -> tuple[Array, Array, Arr
         return jax.jvp(lambda y: both(y, args), (x,), (direction,))
 
     (value, gradient), (_, hessian) = jax.vmap(column, out_axes=((None, None), 0))(
-        jnp.eye(x.shape[0], dtype=x.dtype)
+        vary_together(jnp.eye(x.shape[0], dtype=x.dtype), x)
     )
     return value, gradient, hessian
 
