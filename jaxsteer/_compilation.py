@@ -64,3 +64,18 @@ def jit_for_few_calls(
 
     call.programs = programs  # pyright: ignore[reportAttributeAccessIssue]
     return call
+
+
+def broadcasting(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function broadcast arrays of different rank, whatever the user's setting.
+
+    ``jax_numpy_rank_promotion="raise"`` finds what a user's code broadcasts by mistake;
+    here it is done on purpose.
+    """
+
+    @functools.wraps(fn)
+    def call(*args, **kwargs):
+        with jax.numpy_rank_promotion("allow"):
+            return fn(*args, **kwargs)
+
+    return call

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -201,7 +202,61 @@ def test_the_number_of_groups_does_not_change_the_program(intervention, maps):
     assert abs(many - few) <= 0.02 * few
 
 
-@pytest.mark.parametrize("maps", ["general", "pivot"])
-def test_strict_promotion(maps):
-    with jax.numpy_dtype_promotion("strict"), jax.debug_nans(True):
-        jax.eval_shape(jax.grad(lambda pop: js.ideality_gap(pop, maps=maps)), FULL)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_strict_promotion(name):
+    fn, at = of_cells(name)
+    with (
+        jax.numpy_dtype_promotion("strict"),
+        jax.numpy_rank_promotion("raise"),
+        jax.debug_nans(True),
+    ):
+        jax.eval_shape(jax.grad(fn), at)
+
+
+# One of each kind of program: general and definite searches, the shared covariance, the
+# searches over few numbers, closed forms.
+SHARDED = (
+    "nearest_ideal affirmative general",
+    "nearest_ideal all_groups pivot",
+    "nearest_ideal all_groups shared_covariance",
+    "nearest_ideal normal",
+    "nearest_ideal weibull",
+    "nearest_ideal bernoulli",
+    "nearest_ideal joint",
+    "ideality_gap",
+    "gaussian_channel",
+    "kl",
+    "cell_maps",
+)
+
+
+@pytest.mark.parametrize("name", SHARDED)
+def test_traces_under_shard_map_with_its_checks(name):
+    fn, at = of_cells(name)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("rows",))
+    rows = jax.sharding.PartitionSpec("rows")
+    for each in (fn, jax.grad(fn)):
+        program = jax.shard_map(
+            jax.vmap(each), mesh=mesh, in_specs=rows, out_specs=rows, check_vma=True
+        )
+        jax.eval_shape(program, stacked(at))
+
+
+def test_an_exported_program_gives_the_same():
+    solve = jax.jit(partial(js.nearest_ideal, maps="shared_covariance"))
+    leaves, tree = jax.tree.flatten(FULL)
+
+    def kl(*leaves):
+        return solve(jax.tree.unflatten(tree, leaves)).kl
+
+    program = jax.export.export(jax.jit(kl))(*leaves)
+    again = jax.export.deserialize(program.serialize())
+    np.testing.assert_allclose(again.call(*leaves), solve(FULL).kl, rtol=1e-6)
+
+
+def test_arguments_on_the_device_are_enough():
+    solve = jax.jit(partial(js.nearest_ideal, maps="shared_covariance"))
+    pop = jax.device_put(FULL)
+    with jax.transfer_guard("disallow"):
+        kl = solve(pop).kl
+    assert np.isfinite(kl)

@@ -8,6 +8,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._compilation import broadcasting
 from jaxsteer._errors import is_concrete
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float
@@ -109,6 +110,7 @@ class Certificate:
         return self.summary() if one else repr(self)
 
 
+@broadcasting
 def certificate(steering: Steering) -> Certificate:
     """Bound what the target's Bayes rule does on the source, in error and in gaps.
 

@@ -11,6 +11,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._compilation import broadcasting
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Bool, Float
 from jaxsteer.audit._canonical import canonical_cells
@@ -55,6 +56,7 @@ class IdealResidual:
     paper_prior: Float[Array, "K G"]
 
 
+@broadcasting
 def is_ideal(pop: Population, atol: float | None = None) -> Bool[Array, ""]:
     """Tell whether a population is ideal: fair under the Bayes rule of every cost.
 
@@ -96,6 +98,7 @@ def is_ideal(pop: Population, atol: float | None = None) -> Bool[Array, ""]:
     return _nearest_kl(pop)[0] <= atol
 
 
+@broadcasting
 def ideal_residual(pop: Population) -> IdealResidual:
     """Measure how far a population is from ideal, by the orbit and by the paper.
 

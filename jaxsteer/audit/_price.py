@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._compilation import broadcasting
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float
 from jaxsteer.audit._rates import BayesRates, bayes_rates
@@ -40,6 +41,7 @@ class PriceOfFairness:
         return self.transferred.risk - self.source.risk
 
 
+@broadcasting
 def price_of_fairness(
     pop: Population,
     costs: Float[ArrayLike, " C"] | Float[ArrayLike, "C K K"],

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._compilation import broadcasting
 from jaxsteer._errors import check_choice
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Key
@@ -69,6 +70,7 @@ class BayesRates:
         return jnp.max(jnp.ptp(self.selection, -1), -1)
 
 
+@broadcasting
 def bayes_rates(
     pop: Population,
     cost: Float[Array, "K K"] | None = None,

@@ -14,6 +14,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._compilation import broadcasting
 from jaxsteer._errors import check_choice, check_index
 from jaxsteer._types import Array
 from jaxsteer.channels._class_direction import class_directions
@@ -70,6 +71,7 @@ def _whole_space(
     return matmul(factors[reference], inner), matmul(factors[reference], noise)
 
 
+@broadcasting
 def gaussian_channel(
     pop: Population,
     subspace: str = "discriminant",

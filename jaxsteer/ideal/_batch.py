@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxsteer._chunks import map_in_chunks
+from jaxsteer._compilation import broadcasting
 from jaxsteer._types import Array, Int
 from jaxsteer.ideal._nearest import solve, working_dtype
 from jaxsteer.ideal._options import Options, check_problem, choose
@@ -24,6 +25,7 @@ CHUNK_NUMBERS = 2**18
 FILLED = 1024  # problems up to which a chunk of the size asked for is filled up
 
 
+@broadcasting
 def nearest_ideal_batch(
     pops: Population | Sequence[Population],
     *,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from jaxsteer._compilation import broadcasting
 from jaxsteer._types import Array, Float, Int
 from jaxsteer.ideal._nearest import solve, working_dtype
 from jaxsteer.ideal._options import check_problem, choose
 from jaxsteer.population import Population
 
 
+@broadcasting
 def ideality_gap(
     pop: Population,
     *,

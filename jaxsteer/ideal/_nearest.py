@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._compilation import jit_for_few_calls
+from jaxsteer._compilation import broadcasting, jit_for_few_calls
 from jaxsteer._types import Array, Int
 from jaxsteer.families import parameters_valid
 from jaxsteer.ideal._options import Options, check_problem, choose
@@ -27,6 +27,7 @@ from jaxsteer.solvers import Differentiate, Status, final_status
 from jaxsteer.steering import Steering
 
 
+@broadcasting
 def nearest_ideal(
     pop: Population,
     *,

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsteer._compilation import broadcasting
 from jaxsteer._errors import (
     check_choice,
     check_codes,
@@ -67,6 +68,7 @@ _prior_moments = jax.jit(prior_moments, static_argnums=1)
 _prior_group_moments = jax.jit(prior_group_moments, static_argnums=5)
 
 
+@broadcasting
 def fit_population(
     x: Float[ArrayLike, " n"] | Float[ArrayLike, "n d"],
     label: Int[ArrayLike, " n"],
