@@ -7,10 +7,12 @@ under invertible maps, with priors that are a product (the orbit condition).
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._compilation import jit_for_few_calls
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Bool, Float
 from jaxsteer.audit._canonical import canonical_cells
@@ -134,7 +136,7 @@ def ideal_residual(pop: Population) -> IdealResidual:
     )
 
 
-@jax.jit
+@partial(jit_for_few_calls, static_argnames=())
 def _nearest_kl(pop: Population) -> tuple[Array, Array, Array]:
     law = base_cells(pop.conditionals).law
     if isinstance(law, MultivariateNormal):
