@@ -1,0 +1,262 @@
+"""Whether a population is a nearest one of its kind: slopes of the divergence.
+
+A map ``T`` of one group may change to ``(I + E) T``, whose effect on the divergence is
+``<slope, E>``; for every kind of maps some slopes must vanish. They are measured where
+the group's mean covariance is 1 and in shares of the group's weight, so that they have no
+units, and a slope of ``s`` leaves about ``s^2 / 2`` nats to gain.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jaxsteer import _host_laws as host
+
+STEP = 1e-4
+# A map counts as definite, and a cell as one that stayed, up to this.
+ALIKE = 1e-3
+
+
+def stationarity(
+    exact: Any, draws: list[Any], reference: int
+) -> tuple[str, float | None, float]:
+    """The kind of maps of which the answer is nearest, the slope left, and its rounding.
+
+    Args:
+        exact: The numbers of a steering: laws `source`, `target`, `maps` and `new`
+            priors.
+        draws: The same numbers moved by their rounding.
+        reference: The group whose coordinates the template uses.
+
+    Returns:
+        Kind, slope and rounding; or a reason, None and 0.
+    """
+    worst, rounding, kinds = 0.0, 0.0, []
+    for at, law in enumerate(exact.target):
+        by_kind = _block(exact, at, reference)
+        if not by_kind:
+            return f"nothing known of {law.kind}", None, 0.0
+        kind = min(by_kind, key=lambda k: by_kind[k])
+        others = [_block(one, at, reference).get(kind, np.inf) for one in draws]
+        away = 4 * max(abs(other - by_kind[kind]) for other in others)
+        worst, rounding = max(worst, by_kind[kind]), max(rounding, away)
+        kinds.append(kind)
+    rounding = rounding if np.isfinite(rounding) else np.inf
+    return ", ".join(dict.fromkeys(kinds)), worst, rounding
+
+
+def _block(numbers: Any, at: int, reference: int) -> dict[str, float]:
+    source, target = numbers.source[at], numbers.target[at]
+    back = host.inverse(numbers.maps[at])  # from the template to each group
+    stays = _stays(source, target, reference)
+    if target.kind == "MultivariateNormal":
+        return _vector_slopes(source, target, back, numbers.new, reference, stays)
+    return _scalar_slopes(source, target, back, numbers.new, reference, stays)
+
+
+def _stays(source: host.HostLaw, target: host.HostLaw, reference: int) -> bool:
+    pairs = [(source.values[k][:, reference], target.values[k][:, reference])
+             for k in target.values]  # fmt: skip
+    return all(
+        np.max(np.abs(a - b)) <= ALIKE * np.max(np.abs(a)) + 1e-30 for a, b in pairs
+    ) and bool(np.max(np.abs(host.divergence(
+        _column(target, reference), _column(source, reference)))) < ALIKE**2)  # fmt: skip
+
+
+def _column(law: host.HostLaw, group: int) -> host.HostLaw:
+    return host.HostLaw(law.kind, {k: v[:, group] for k, v in law.values.items()})
+
+
+# --- Laws of one feature, or of independent ones: by differences.
+
+
+def _scalar_slopes(source, target, back, weights, reference, stays) -> dict[str, float]:
+    total, slopes = weights.sum(0), [0.0]
+    if back:
+        for group in range(weights.shape[1]):
+            if stays and group == reference:
+                continue
+            slopes += _gain_slopes(_column(source, group), _column(target, group),
+                                   weights[:, group] / total[group])  # fmt: skip
+    if not stays:
+        slopes += _template_slopes(source, target, back, weights, reference)
+    return {"gains and shifts" if back else "one law for all": max(map(abs, slopes))}
+
+
+def _gain_slopes(source, target, weight) -> list[float]:
+    gained = next(iter(target.values.values()))
+    features = gained.shape[1:]
+    scale = target.values.get("scale", np.ones(gained.shape))
+    unit = np.sqrt(np.mean(scale**2, 0))
+    shifts = (False, True) if target.kind in (*host.LOCATION_SCALE, "Weibull") else (False,)
+    slopes = []
+    for feature in np.ndindex(features):
+        for shift in shifts:
+
+            def value(step, feature=feature, shift=shift):
+                gain, constant = np.ones(features), np.zeros(features)
+                if shift:
+                    length = 1.0 if target.kind == "Weibull" else unit[feature]
+                    constant[feature] += step * length
+                else:
+                    gain[feature] += step
+                moved = host.move(target, {"gain": gain, "shift": constant})
+                return float(weight @ host.divergence(moved, source))
+
+            slopes.append((value(STEP) - value(-STEP)) / (2 * STEP))
+    return slopes
+
+
+def _template_slopes(source, target, back, weights, reference) -> list[float]:
+    """Slopes in the parameters of each class's template, which all groups follow."""
+    home = {k: v[:, reference] for k, v in target.values.items()}
+    if back:
+        own = host.inverse({k: v[reference] for k, v in back.items()})
+        home = host.move(host.HostLaw(target.kind, home), own).values
+    total = weights.sum(1, keepdims=True)
+    slopes = []
+    for name, value in home.items():
+        for place in np.ndindex(value.shape[1:]):
+
+            def moved(step, name=name, value=value, place=place):
+                changed = value.copy()
+                at = (slice(None), *place)
+                if name == "logits":
+                    changed[at] += step
+                elif name == "loc":
+                    size = home.get("scale", np.ones(value.shape))
+                    changed[at] += step * size[at]
+                else:
+                    changed[at] *= 1 + step
+                law = {k: v[:, None] for k, v in {**home, name: changed}.items()}
+                shape = weights.shape[1]
+                law = {k: np.repeat(v, shape, 1) for k, v in law.items()}
+                pushed = host.move(host.HostLaw(target.kind, law), back)
+                cost = weights / total * host.divergence(pushed, source)
+                return cost.sum(1)
+
+            change = (moved(STEP) - moved(-STEP)) / (2 * STEP)
+            slopes += [float(slope) for slope in change]
+    return slopes
+
+
+# --- Normal vectors: in closed form.
+
+
+def _vector_slopes(source, target, back, weights, reference, stays) -> dict[str, float]:
+    # A free template's own slope vanishes whatever the maps are.
+    template = 0.0
+    if not stays:
+        template = _template_slope(source, target, back, weights)
+    found: dict[str, list[float]] = {}
+    groups = [g for g in range(weights.shape[1]) if not (stays and g == reference)]
+    moving = [g for g in groups if g != reference]
+    pivots = target.values["cov"][:, reference]
+    for group in moving:
+        share = weights[:, group] / weights[:, group].sum()
+        for kind, slope in _group_slopes(
+            _column(source, group), _column(target, group), back["weight"][group],
+            share, pivots,
+        ).items():  # fmt: skip
+            found.setdefault(kind, []).append(slope)
+    everywhere = {k: v for k, v in found.items() if len(v) == len(moving)}
+    result = {k: max(template, *v) for k, v in everywhere.items()}
+    weight = back["weight"]
+    diagonal = weight - np.einsum("gii->gi", weight)[..., None] * np.eye(weight.shape[-1])
+    if np.max(np.abs(diagonal)) <= 1e-9 * np.max(np.abs(weight)):
+        result |= _marginal_slopes(source, target, back, weights, reference, stays)
+    return result
+
+
+def _marginal_slopes(source, target, back, weights, reference, stays):
+    def marginals(law):
+        variance = np.einsum("...ii->...i", law.values["cov"])
+        values = {"loc": law.values["mean"], "scale": np.sqrt(variance)}
+        return host.HostLaw("DiagonalNormal", values)
+
+    gain = np.einsum("gii->gi", back["weight"])
+    maps = {"gain": gain, "shift": back["bias"]}
+    pair = (marginals(source), marginals(target))
+    found = _scalar_slopes(*pair, maps, weights, reference, stays)
+    return {"diagonal, feature by feature": next(iter(found.values()))}
+
+
+def _slope(source, target, share) -> np.ndarray:
+    """``<slope, E>`` is the change of the weighted divergence, shifts being free."""
+    mean, cov = target.values["mean"], target.values["cov"]
+    precision = np.linalg.inv(source.values["cov"])
+    weighted = share[:, None, None] * precision
+    # The best shift for a given E, which takes the means' weighted pull away.
+    center = np.linalg.solve(weighted.sum(0), np.einsum("kij,kj->i", weighted, mean))
+    away = mean - source.values["mean"]
+    second = cov + away[:, :, None] * (mean - center)[:, None, :]
+    return np.einsum("kij,kjl->il", weighted, second) - np.eye(mean.shape[-1])
+
+
+def _group_slopes(source, target, weight, share, pivots) -> dict[str, float]:
+    root = np.linalg.cholesky(np.einsum("k,kij->ij", share, target.values["cov"]))
+    away = target.values["mean"] - source.values["mean"]
+    precision = np.linalg.inv(source.values["cov"])
+    shift = np.einsum("k,kij,kj->i", share, precision, away)
+    shift = float(np.linalg.norm(root.T @ shift))
+    slope = _slope(source, target, share)
+    unroot = np.linalg.inv(root).T
+    found = {"general": max(shift, _norm(root.T @ slope @ unroot))}
+    pooled = np.einsum("k,kij->ij", share, source.values["cov"])
+    alike = host.HostLaw(source.kind, {
+        "mean": source.values["mean"],
+        "cov": np.broadcast_to(pooled, source.values["cov"].shape),
+    })  # fmt: skip
+    slope_alike = _slope(alike, target, share)
+    shift_alike = np.linalg.solve(pooled, share @ away)
+    found["shared covariance"] = max(
+        float(np.linalg.norm(root.T @ shift_alike)),
+        _norm(root.T @ slope_alike @ unroot),
+    )
+    # dT = E T; a definite T = C R moves by symmetric dC, and E = dC R T^-1.
+    frames = {"positive definite": np.eye(len(weight))}
+    for pivot, cov in enumerate(pivots):
+        values, vectors = np.linalg.eigh(cov)
+        inverse_root = (vectors / np.sqrt(values)) @ vectors.T
+        frames[f"relative to class {pivot}"] = inverse_root
+    for kind, frame in frames.items():
+        core = weight @ np.linalg.inv(frame)
+        if np.max(np.abs(core - core.T)) > ALIKE * np.max(np.abs(core)):
+            continue
+        values, vectors = np.linalg.eigh((core + core.T) / 2)
+        if values[0] <= 0:
+            continue
+        free = slope @ np.linalg.inv(weight).T @ frame.T
+        half = (vectors * np.sqrt(values)) @ vectors.T
+        free = half @ (free + free.T) @ half / 2
+        found[kind] = max(shift, _norm(free))
+    return found
+
+
+def _template_slope(source, target, back, weights) -> float:
+    """Slopes in the mean and the covariance of each class's template."""
+    worst = 0.0
+    for mean, cov, own, other, weight in zip(
+        target.values["mean"], target.values["cov"], source.values["mean"],
+        source.values["cov"], weights / weights.sum(1, keepdims=True), strict=True,
+    ):  # fmt: skip
+        shift, spread, root = 0.0, 0.0, None
+        for group, share in enumerate(weight):
+            matrix = back["weight"][group]
+            precision = np.linalg.inv(other[group])
+            if root is None:
+                inner = np.linalg.solve(matrix, np.linalg.cholesky(cov[group]))
+                root = inner  # a root of the template's covariance
+            pulled = matrix.T @ precision @ matrix
+            shift = shift + share * matrix.T @ precision @ (mean[group] - own[group])
+            spread = spread + share * pulled
+        assert root is not None
+        excess = root.T @ spread @ root - np.eye(len(root))
+        worst = max(worst, float(np.linalg.norm(root.T @ shift)), _norm(excess))
+    return worst
+
+
+def _norm(matrix: np.ndarray) -> float:
+    return float(np.linalg.norm(matrix) / np.sqrt(len(matrix)))
