@@ -68,7 +68,9 @@ def read_maps(law: Any, map_: Any) -> list[Values]:
         return [{}]
     if isinstance(map_, maps.LowRankMap):
         map_ = map_.to_dense()
-    fields = [np.asarray(getattr(map_, f.name), float) for f in dataclasses.fields(map_)]
+    fields = [
+        np.asarray(getattr(map_, f.name), float) for f in dataclasses.fields(map_)
+    ]
     if isinstance(map_, maps.AffineMap):
         return [{"weight": fields[0], "bias": fields[1]}]
     gain, shift = fields

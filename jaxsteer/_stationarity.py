@@ -17,10 +17,12 @@ from jaxsteer import _host_laws as host
 STEP = 1e-4
 # A map counts as definite, and a cell as one that stayed, up to this.
 ALIKE = 1e-3
+RELATIVE = "relative to class "
+TEMPLATE = "the template, given the maps"
 
 
 def stationarity(
-    exact: Any, draws: list[Any], reference: int
+    exact: Any, draws: list[Any], reference: int, limit: float
 ) -> tuple[str, float | None, float]:
     """The kind of maps of which the answer is nearest, the slope left, and its rounding.
 
@@ -29,6 +31,7 @@ def stationarity(
             priors.
         draws: The same numbers moved by their rounding.
         reference: The group whose coordinates the template uses.
+        limit: The slope that counts as none.
 
     Returns:
         Kind, slope and rounding; or a reason, None and 0.
@@ -38,7 +41,10 @@ def stationarity(
         by_kind = _block(exact, at, reference)
         if not by_kind:
             return f"nothing known of {law.kind}", None, 0.0
-        kind = min(by_kind, key=lambda k: by_kind[k])
+        kinds_of_maps = [k for k in by_kind if k != TEMPLATE]
+        kind = min(kinds_of_maps, key=lambda k: by_kind[k])
+        if by_kind[kind] > limit and by_kind.get(TEMPLATE, np.inf) <= limit:
+            kind = TEMPLATE  # maps of a model that is not the population's
         others = [_block(one, at, reference).get(kind, np.inf) for one in draws]
         away = 4 * max(abs(other - by_kind[kind]) for other in others)
         worst, rounding = max(worst, by_kind[kind]), max(rounding, away)
@@ -90,7 +96,9 @@ def _gain_slopes(source, target, weight) -> list[float]:
     features = gained.shape[1:]
     scale = target.values.get("scale", np.ones(gained.shape))
     unit = np.sqrt(np.mean(scale**2, 0))
-    shifts = (False, True) if target.kind in (*host.LOCATION_SCALE, "Weibull") else (False,)
+    shifts = (
+        (False, True) if target.kind in (*host.LOCATION_SCALE, "Weibull") else (False,)
+    )
     slopes = []
     for feature in np.ndindex(features):
         for shift in shifts:
@@ -146,25 +154,38 @@ def _template_slopes(source, target, back, weights, reference) -> list[float]:
 
 
 def _vector_slopes(source, target, back, weights, reference, stays) -> dict[str, float]:
-    # A free template's own slope vanishes whatever the maps are.
-    template = 0.0
-    if not stays:
-        template = _template_slope(source, target, back, weights)
-    found: dict[str, list[float]] = {}
-    groups = [g for g in range(weights.shape[1]) if not (stays and g == reference)]
-    moving = [g for g in groups if g != reference]
     pivots = target.values["cov"][:, reference]
-    for group in moving:
+    shifts = excess = np.zeros(len(weights))
+    if not stays:
+        shifts, excess = _template_slopes_of_vectors(source, target, back, weights)
+    kinds: dict[str, list[float]] = {}
+    groups = [g for g in range(weights.shape[1]) if not (stays and g == reference)]
+    for group in groups:
         share = weights[:, group] / weights[:, group].sum()
-        for kind, slope in _group_slopes(
+        slopes = _group_slopes(
             _column(source, group), _column(target, group), back["weight"][group],
             share, pivots,
-        ).items():  # fmt: skip
-            found.setdefault(kind, []).append(slope)
-    everywhere = {k: v for k, v in found.items() if len(v) == len(moving)}
-    result = {k: max(template, *v) for k, v in everywhere.items()}
+        )  # fmt: skip
+        for kind, slope in slopes.items():
+            # Coordinates are the reference group's: it moves relative to a pivot only,
+            # whose own covariance is then no part of the template.
+            if group != reference or kind.startswith(RELATIVE):
+                kinds.setdefault(kind, []).append(slope)
+    result = {}
+    for kind, slopes in kinds.items():
+        here, pinned = groups, excess
+        if kind.startswith(RELATIVE):
+            pinned = np.delete(excess, int(kind.removeprefix(RELATIVE)))
+        else:
+            here = [g for g in groups if g != reference]
+        if len(slopes) == len(here):
+            result[kind] = max(*slopes, *shifts, *pinned)
+    if not stays:
+        result[TEMPLATE] = max(*shifts, *excess)
     weight = back["weight"]
-    diagonal = weight - np.einsum("gii->gi", weight)[..., None] * np.eye(weight.shape[-1])
+    diagonal = weight - np.einsum("gii->gi", weight)[..., None] * np.eye(
+        weight.shape[-1]
+    )
     if np.max(np.abs(diagonal)) <= 1e-9 * np.max(np.abs(weight)):
         result |= _marginal_slopes(source, target, back, weights, reference, stays)
     return result
@@ -220,7 +241,7 @@ def _group_slopes(source, target, weight, share, pivots) -> dict[str, float]:
     for pivot, cov in enumerate(pivots):
         values, vectors = np.linalg.eigh(cov)
         inverse_root = (vectors / np.sqrt(values)) @ vectors.T
-        frames[f"relative to class {pivot}"] = inverse_root
+        frames[f"{RELATIVE}{pivot}"] = inverse_root
     for kind, frame in frames.items():
         core = weight @ np.linalg.inv(frame)
         if np.max(np.abs(core - core.T)) > ALIKE * np.max(np.abs(core)):
@@ -235,27 +256,22 @@ def _group_slopes(source, target, weight, share, pivots) -> dict[str, float]:
     return found
 
 
-def _template_slope(source, target, back, weights) -> float:
-    """Slopes in the mean and the covariance of each class's template."""
-    worst = 0.0
+def _template_slopes_of_vectors(source, target, back, weights):
+    """Slopes in the mean and in the covariance of each class's template."""
+    shifts, excess = [], []
     for mean, cov, own, other, weight in zip(
         target.values["mean"], target.values["cov"], source.values["mean"],
         source.values["cov"], weights / weights.sum(1, keepdims=True), strict=True,
     ):  # fmt: skip
-        shift, spread, root = 0.0, 0.0, None
-        for group, share in enumerate(weight):
-            matrix = back["weight"][group]
-            precision = np.linalg.inv(other[group])
-            if root is None:
-                inner = np.linalg.solve(matrix, np.linalg.cholesky(cov[group]))
-                root = inner  # a root of the template's covariance
-            pulled = matrix.T @ precision @ matrix
-            shift = shift + share * matrix.T @ precision @ (mean[group] - own[group])
-            spread = spread + share * pulled
-        assert root is not None
-        excess = root.T @ spread @ root - np.eye(len(root))
-        worst = max(worst, float(np.linalg.norm(root.T @ shift)), _norm(excess))
-    return worst
+        matrices = back["weight"]
+        # A root of the template's covariance, which every group's leads back to.
+        root = np.linalg.solve(matrices[0], np.linalg.cholesky(cov[0]))
+        pulls = matrices.swapaxes(-1, -2) @ np.linalg.inv(other)
+        shift = np.einsum("g,gij,gj->i", weight, pulls, mean - own)
+        spread = np.einsum("g,gij->ij", weight, pulls @ matrices)
+        shifts.append(float(np.linalg.norm(root.T @ shift)))
+        excess.append(_norm(root.T @ spread @ root - np.eye(len(root))))
+    return np.array(shifts), np.array(excess)
 
 
 def _norm(matrix: np.ndarray) -> float:

@@ -113,7 +113,9 @@ def spoiled(steering, part):
 
     if part == "map":
         name = "weight" if hasattr(steering.group_maps, "weight") else "scale"
-        maps = off(steering.group_maps, name, 1.02)
+        value = getattr(steering.group_maps, name)
+        by = jnp.asarray([1.0, 1.02]).reshape(-1, *[1] * (value.ndim - 1))
+        maps = off(steering.group_maps, name, by)
         return dataclasses.replace(steering, group_maps=maps)
     if part == "kl":
         return dataclasses.replace(steering, kl=steering.kl * 1.01)
@@ -124,7 +126,7 @@ def spoiled(steering, part):
     # Ideal, but not nearest: the moving group's law and its map are turned together.
     step = jnp.asarray([1.0, 1.1])  # the first is the reference group
     law, maps = steering.target.conditionals, steering.group_maps
-    if hasattr(law, "cov"):
+    if isinstance(law, js.MultivariateNormal):
         cov = law.cov * (step**2)[None, :, None, None]
         law = dataclasses.replace(law, mean=law.mean * step[:, None], cov=cov)
         maps = dataclasses.replace(maps, weight=maps.weight / step[:, None, None])
@@ -175,7 +177,9 @@ def test_not_a_number_is_caught(line):
 
 def test_figures_lost_in_rounding_are_said_to_be_unchecked():
     """float32 means near 1e9 have no digits left for a deviation of 1."""
-    law = js.Normal(jnp.asarray(real() + 1e9, jnp.float32), jnp.ones((K, G), jnp.float32))
+    law = js.Normal(
+        jnp.asarray(real() + 1e9, jnp.float32), jnp.ones((K, G), jnp.float32)
+    )
     found = js.nearest_ideal(population(law)).verify()
     assert any("rounding alone" in reason for reason in found.unchecked)
 

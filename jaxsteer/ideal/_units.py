@@ -1,12 +1,12 @@
 """Units in which a program is well posed in floating point, and the way back.
 
-Every program on normal vectors follows its features through a shift, and through a
-change of their units: one a feature where any map will do, one for all where maps must
-be definite (which they stay under one scale only) or move the data least. Objectives hold second
+Every program on normal vectors follows its features through a shift, and through one
+change of units for all of them (one a feature would change what "definite" means, and
+which map moves the data least where the divergence is blind). Objectives hold second
 moments about the origin, so that an offset of 1e5 deviations leaves no digit of a
 variance in float32, and units of 1e12 overflow in fourth powers. So the front door
 solves in coordinates centered and scaled by the reference group, and answers in the
-user's. Scales are powers of 2: they round nothing.
+user's. The scale is a power of 2: it rounds nothing.
 """
 
 from __future__ import annotations
@@ -27,21 +27,17 @@ from jaxsteer.families import (
 from jaxsteer.linalg import matmul
 from jaxsteer.maps import AffineMap
 
-#: Maps that are the same ones under one unit a feature. Definite maps are not, and those
-#: of a shared covariance move the data least, in the user's units, where KL is blind.
-UNIT_A_FEATURE = ("general",)
-
 
 class Units(NamedTuple):
-    """Where the origin goes, and how long the units are.
+    """Where the origin goes, and how long the unit is.
 
     Attributes:
         origin: ``[d]``.
-        scale: ``[d]`` powers of 2.
+        scale: ``[]`` a power of 2.
     """
 
     origin: Float[Array, " d"]
-    scale: Float[Array, " d"]
+    scale: Float[Array, ""]
 
 
 def standard_units(cells: Any, maps: str) -> tuple[Any, Any]:
@@ -66,16 +62,16 @@ def standard_units(cells: Any, maps: str) -> tuple[Any, Any]:
     normal = isinstance(cells, MultivariateNormal | LowRankNormal)
     if not normal or maps == "diagonal" or cells.mean.shape[-1] == 1:
         return cells, None
-    units = _units(jax.lax.stop_gradient(cells), maps in UNIT_A_FEATURE)
+    units = _units(jax.lax.stop_gradient(cells))
     mean, scale = (cells.mean - units.origin) / units.scale, units.scale
     if isinstance(cells, LowRankNormal):
-        factor = cells.factor / scale[:, None]
+        factor = cells.factor / scale
         return LowRankNormal(mean, factor, cells.diagonal / scale / scale), units
     # Two divisions: the square of a scale may overflow.
-    return MultivariateNormal(mean, cells.cov / scale[:, None] / scale), units
+    return MultivariateNormal(mean, cells.cov / scale / scale), units
 
 
-def _units(cells: Any, each: bool) -> Units:
+def _units(cells: Any) -> Units:
     first = jax.tree.map(lambda leaf: leaf[:, 0], cells)
     if isinstance(first, LowRankNormal):
         variances = first.diagonal + jnp.sum(jnp.square(first.factor), -1)
@@ -84,13 +80,11 @@ def _units(cells: Any, each: bool) -> Units:
     deviation = jnp.sqrt(jnp.mean(variances, 0))
     usable = jnp.isfinite(deviation) & (deviation > 0)
     _, power = jnp.frexp(jnp.where(usable, deviation, 0.75))
-    if not each:
-        middle = jnp.round(jnp.mean(power.astype(deviation.dtype)))
-        power = jnp.broadcast_to(middle.astype(power.dtype), power.shape)
+    middle = jnp.round(jnp.mean(power.astype(deviation.dtype))).astype(power.dtype)
     origin = jnp.mean(first.mean, 0)
     return Units(
         jnp.where(jnp.isfinite(origin), origin, 0),
-        jnp.ldexp(jnp.ones_like(deviation), power),
+        jnp.ldexp(jnp.ones((), deviation.dtype), middle),
     )
 
 
@@ -115,9 +109,9 @@ def law_in_own_units(law: Any, before: Any, cells: Any, units: Any) -> Any:
     # As a displacement: a cell that stays then stays to the last digit.
     mean = cells.mean + scale * (law.mean - before.mean)
     if isinstance(law, LowRankNormal):
-        factor = law.factor * scale[:, None]
+        factor = law.factor * scale
         return LowRankNormal(mean, factor, law.diagonal * scale * scale)
-    return MultivariateNormal(mean, law.cov * scale[:, None] * scale)
+    return MultivariateNormal(mean, law.cov * scale * scale)
 
 
 def maps_in_own_units(maps: Any, units: Any) -> Any:
@@ -135,9 +129,7 @@ def maps_in_own_units(maps: Any, units: Any) -> Any:
         return dataclasses.replace(maps, maps=moved)
     if not isinstance(maps, AffineMap):
         return dataclasses.replace(maps, base=maps_in_own_units(maps.base, units))
-    scale = units.scale
-    weight = maps.weight * scale[:, None] / scale
     # The change, not the map: the identity then shifts by exactly 0.
-    change = weight - jnp.eye(len(scale), dtype=weight.dtype)
+    change = maps.weight - jnp.eye(len(units.origin), dtype=maps.weight.dtype)
     shift = matmul(change, units.origin[:, None])[..., 0]
-    return AffineMap(weight, scale * maps.bias - shift)
+    return AffineMap(maps.weight, units.scale * maps.bias - shift)

@@ -36,7 +36,12 @@ def kind(request):
 # fraction in float32; the input's own rounding moves the divergence in its fourth digit.
 @pytest.mark.parametrize(
     ("scale", "offset", "rtol"),
-    [(2.0**-40, 0.0, 1e-4), (2.0**40, 0.0, 1e-4), (2.0**60, 0.0, 1e-4), (1, 2.0**17, 5e-3)],
+    [
+        (2.0**-40, 0.0, 1e-4),
+        (2.0**40, 0.0, 1e-4),
+        (2.0**60, 0.0, 1e-4),
+        (1, 2.0**17, 5e-3),
+    ],
 )
 def test_one_unit_for_all(kind, scale, offset, rtol):
     """The divergence stays, and maps are the same ones in other units."""
@@ -54,7 +59,7 @@ def test_one_unit_for_all(kind, scale, offset, rtol):
 
 
 def test_a_unit_for_each_feature():
-    """General maps do not depend on the features' units at all."""
+    """General maps are found whatever the units, one a feature."""
     scale = np.array([2.0**-30, 1.0, 2.0**30])
     found = js.nearest_ideal(in_units(1.0, 0.0))
     moved = js.nearest_ideal(in_units(scale, 0.0)).require()
@@ -92,13 +97,17 @@ def test_derivatives_follow_the_units():
     # A shift of everything shifts every point as much: x + s goes to T(x) + s.
     along = jnp.ones((K, G, D))
     _, tangent = jax.jvp(
-        lambda t: js.nearest_ideal(
-            js.Population(
-                jnp.asarray(PRIORS),
-                js.MultivariateNormal(jnp.asarray(MEAN) + t * along, jnp.asarray(COV)),
-            ),
-            maps="pivot",
-        ).target.conditionals.mean,
+        lambda t: (
+            js.nearest_ideal(
+                js.Population(
+                    jnp.asarray(PRIORS),
+                    js.MultivariateNormal(
+                        jnp.asarray(MEAN) + t * along, jnp.asarray(COV)
+                    ),
+                ),
+                maps="pivot",
+            ).target.conditionals.mean
+        ),
         (jnp.zeros(()),),
         (jnp.ones(()),),
     )
