@@ -100,7 +100,10 @@ def check_finite(name: str, values: Any) -> None:
 
 
 def check_weights(weights: Any) -> None:
-    """Raise if concrete sample weights are negative, not finite or all zero."""
+    """Raise if concrete sample weights are negative, not finite, all zero or extreme.
+
+    Sums of their squares must be numbers in the precision of this session.
+    """
     check_finite("weights", weights)
     if is_concrete(weights):
         array = np.asarray(weights)
@@ -108,6 +111,13 @@ def check_weights(weights: Any) -> None:
             raise ValueError(
                 "weights must be at least 0 with a positive sum, got a minimum of "
                 f"{array.min()} and a sum of {array.sum()}."
+            )
+        narrow = jnp.finfo(jnp.result_type(float)).bits < 64
+        limit, largest = (1e12 if narrow else 1e100), float(array.max())
+        if not 1 / limit <= largest <= limit:
+            raise ValueError(
+                f"weights have a largest entry of {largest:.1e}, of which sums of squares "
+                "are not precise; divide them by their mean."
             )
 
 
