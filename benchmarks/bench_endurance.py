@@ -33,7 +33,9 @@ def population(rng: np.random.Generator, k: int, g: int) -> js.Population:
     cells = js.Normal(
         jnp.asarray(rng.normal(size=(k, g))), jnp.asarray(rng.uniform(0.5, 2, (k, g)))
     )
-    return js.Population(jnp.asarray(rng.dirichlet(np.ones(k * g)).reshape(k, g)), cells)
+    return js.Population(
+        jnp.asarray(rng.dirichlet(np.ones(k * g)).reshape(k, g)), cells
+    )
 
 
 def main() -> None:

@@ -47,7 +47,9 @@ def _spoiled(draw: Draw, name: str) -> tuple[Path, bool]:
     content = bytearray(good)
     if how == "flipped":
         for _ in range(int(draw.rng.integers(1, 4))):
-            content[int(draw.rng.integers(len(content)))] ^= int(draw.rng.integers(1, 256))
+            content[int(draw.rng.integers(len(content)))] ^= int(
+                draw.rng.integers(1, 256)
+            )
     elif how == "cut":
         content = content[: int(draw.rng.integers(len(content)))]
     elif how == "longer":

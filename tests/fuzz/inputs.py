@@ -169,7 +169,9 @@ def priors(draw: Draw, k: int = 2, g: int = 2) -> Any:
     """Shares of the cells."""
     share = draw.rng.dirichlet(np.full(k * g, 5.0)).reshape(k, g)
     kind = draw.often(
-        "priors", "good", ["zero", "negative", "nan", "sum 2", "shape", "one group", "empty"]
+        "priors",
+        "good",
+        ["zero", "negative", "nan", "sum 2", "shape", "one group", "empty"],
     )
     made = {
         "zero": lambda: np.where(np.arange(g) == 0, share, 0.0),

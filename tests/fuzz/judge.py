@@ -52,11 +52,11 @@ def judge(target: Callable[[Draw], Call], draw: Draw) -> Outcome:
         try:
             found = call.run()
             jax.block_until_ready(found)
-        except Exception as error:  # noqa: BLE001: every kind is judged here
+        except Exception as error:  # every kind is judged here
             return _refusal(error, call.names)
         try:
             return Outcome(call.check(found), "")
-        except Exception as error:  # noqa: BLE001: input that no check can read, too
+        except Exception as error:  # input that no check can read, too
             return Outcome("wrong", f"{type(error).__name__}: {error}"[:400])
 
 
@@ -65,7 +65,10 @@ def _refusal(error: Exception, names: tuple[str, ...]) -> Outcome:
     message = str(error)
     clear = isinstance(error, ValueError | js.SolveError) and own
     clear = clear and any(name in message for name in names)
-    where = "" if own else f" in {traceback.extract_tb(error.__traceback__)[-1].filename}"
+    where = (
+        "" if own else f" in {traceback.extract_tb(error.__traceback__)[-1].filename}"
+    )
     return Outcome(
-        "refused" if clear else "deep", f"{type(error).__name__}{where}: {message[:300]}"
+        "refused" if clear else "deep",
+        f"{type(error).__name__}{where}: {message[:300]}",
     )

@@ -33,7 +33,9 @@ def _options(draw: Draw) -> dict:
         "priors": draw.often(
             "priors", "reweigh", ["balanced", "reference", "keep", "free"]
         ),
-        "reference": draw.often("reference", None, [0, 1, 2, -1, 0.5, "a", np.int64(1)]),
+        "reference": draw.often(
+            "reference", None, [0, 1, 2, -1, 0.5, "a", np.int64(1)]
+        ),
     }
 
 
@@ -108,13 +110,22 @@ def bayes_rates(draw: Draw) -> Call:
         rates = host(found.rates)
         usable = np.isfinite(host(pop.priors)).all()
         if not np.isfinite(rates).all():
-            bad = [not np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(pop)]
+            bad = [
+                not np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(pop)
+            ]
             positive = (host(pop.priors) >= 0).all()
             scale = getattr(pop.conditionals, "scale", np.ones(1))
             outside = (host(scale) <= 0).any()
-            outside = outside or (host(getattr(pop.conditionals, "rate", np.ones(1))) < 0).any()
-            empty = (host(pop.priors).sum(-2) == 0).any() or (host(pop.priors) == 0).any()
-            assert any(bad) or not positive or outside or empty, "NaN from a usable population"
+            outside = (
+                outside
+                or (host(getattr(pop.conditionals, "rate", np.ones(1))) < 0).any()
+            )
+            empty = (host(pop.priors).sum(-2) == 0).any() or (
+                host(pop.priors) == 0
+            ).any()
+            assert any(bad) or not positive or outside or empty, (
+                "NaN from a usable population"
+            )
             return "status"
         assert usable
         assert ((rates >= -1e-4) & (rates <= 1 + 1e-4)).all(), f"{rates}"
@@ -167,7 +178,9 @@ def divergence(draw: Draw) -> Call:
         sure = np.isfinite(expected) & (np.abs(expected) < 1e30)
         assert np.isfinite(found[sure]).all(), f"{found} for {expected}"
         size = 1e-3 * np.abs(expected[sure]) + 1e-3
-        assert (np.abs(found[sure] - expected[sure]) <= size).all(), f"{found}, {expected}"
+        assert (np.abs(found[sure] - expected[sure]) <= size).all(), (
+            f"{found}, {expected}"
+        )
         assert not np.isnan(found).any()
         return "answer"
 
@@ -186,7 +199,10 @@ def transport(draw: Draw) -> Call:
     def check(moved):
         values, found = host(x), host(moved)
         if strength == 1.0 and label is None:
-            weight, bias = host(steering.group_maps.weight), host(steering.group_maps.bias)
+            weight, bias = (
+                host(steering.group_maps.weight),
+                host(steering.group_maps.bias),
+            )
             code = np.asarray(group).astype(int)
             expected = np.einsum("nij,nj->ni", weight[code], values) + bias[code]
             values, expected = np.nan_to_num(values), np.nan_to_num(expected)

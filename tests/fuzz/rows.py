@@ -149,16 +149,16 @@ def auc(draw: Draw) -> Call:
         return near(found, np.sum(pairs * above) / np.sum(pairs))
 
     names = ("label", "score", "group", "weights", "class", "rows")
-    return Call(
-        lambda: js.metrics.auc(label, score, group, weights=w), check, names
-    )
+    return Call(lambda: js.metrics.auc(label, score, group, weights=w), check, names)
 
 
 def _sup(rank, keep, group, w):
     best = 0.0
     for level in np.unique(rank):
-        rates = [np.sum((w * keep)[(group == a) & (rank >= level)])
-                 / np.sum((w * keep)[group == a]) for a in range(group.max() + 1)]  # fmt: skip
+        rates = []
+        for code in range(group.max() + 1):
+            own = (w * keep)[group == code]
+            rates.append(np.sum(own * (rank[group == code] >= level)) / np.sum(own))
         best = max(best, max(rates) - min(rates))
     return best
 
@@ -265,9 +265,8 @@ def multiclass_channel(draw: Draw) -> Call:
 
     def check(found):
         finite(found)
-        whole(label), whole(group)
-        code = found.transport(score, group, key=inputs.key())
-        finite(code)
+        assert len(whole(label)) == len(whole(group))
+        finite(found.transport(score, group, key=inputs.key()))
         return "answer"
 
     run = partial(js.multiclass_channel, score, label, group, bins=bins, weights=w)
@@ -278,7 +277,7 @@ def host_or(score: Any) -> np.ndarray:
     """Numbers where there are any, of one shape."""
     array = np.asarray(score)
     array = array.astype(float) if array.dtype.kind in "fiub" else np.zeros(len(array))
-    return array.reshape(len(array), -1)[:, 0]
+    return array[:, 0] if array.ndim > 1 else array
 
 
 def blind_channel(draw: Draw) -> Call:
@@ -286,7 +285,9 @@ def blind_channel(draw: Draw) -> Call:
     label, group, score, w = _score_rows(draw)
     n = len(np.asarray(label))
     chance = draw.rng.uniform(0.05, 0.95, n)
-    spoiled = draw.often("group_probability", "good", ["nan", "above 1", "text", "ones"])
+    spoiled = draw.often(
+        "group_probability", "good", ["nan", "above 1", "text", "ones"]
+    )
     made = {"nan": chance * np.nan, "above 1": chance + 1, "text": chance.astype(str),
             "ones": np.ones(n)}  # fmt: skip
     chance = made.get(spoiled, chance)
@@ -313,7 +314,12 @@ def smooth_balanced_quantiles(draw: Draw) -> Call:
         return "answer"
 
     run = partial(
-        js.smooth_balanced_quantiles, score, label, group, bandwidth=bandwidth, weights=w
+        js.smooth_balanced_quantiles,
+        score,
+        label,
+        group,
+        bandwidth=bandwidth,
+        weights=w,
     )
     return Call(run, check, (*SCORE_NAMES, "bandwidth"))
 
@@ -347,7 +353,9 @@ def fit_population(draw: Draw) -> Call:
     n = inputs.n_rows(draw)
     label, group = inputs.codes(draw, "label", n), inputs.codes(draw, "group", n)
     x, w = inputs.features(draw, n), inputs.weights(draw, n)
-    shrinkage = draw.often("shrinkage", "oas", [None, 0.0, 0.5, 1.0, "ledoit_wolf", -1, 2])
+    shrinkage = draw.often(
+        "shrinkage", "oas", [None, 0.0, 0.5, 1.0, "ledoit_wolf", -1, 2]
+    )
     covariance = draw.often("covariance", "full", ["tied", "diagonal", "none"])
 
     def check(found):
@@ -373,7 +381,16 @@ def fit_population(draw: Draw) -> Call:
         js.fit_population, x, label, group, shrinkage=shrinkage, covariance=covariance,
         weights=w,
     )  # fmt: skip
-    names = ("x", "label", "group", "weights", "shrinkage", "covariance", "cells", "class")
+    names = (
+        "x",
+        "label",
+        "group",
+        "weights",
+        "shrinkage",
+        "covariance",
+        "cells",
+        "class",
+    )
     return Call(run, check, names)
 
 
@@ -387,7 +404,9 @@ def _eraser(fit: Callable, argument: str, draw: Draw) -> Call:
         if group.max() == 0:
             return "answer"
         own = mass(w, len(group))
-        moved = host(found(jnp.asarray(x)) if fit is fit_leace else _by_group(found, x, group))
+        moved = host(
+            found(jnp.asarray(x)) if fit is fit_leace else _by_group(found, x, group)
+        )
         if not (np.abs(values).max() < 1e30):
             finite(moved)
             return "answer"
@@ -416,10 +435,17 @@ def reweigh(draw: Draw) -> Call:
     def check(found):
         truth, code = whole(label), whole(group)
         own = mass(w, len(truth))
-        given = host(found)
-        assert np.isfinite(given).all() and (given >= 0).all()
-        if w is not None:
-            given = given * own if given.max() < 1e10 else given
+        share = np.zeros((truth.max() + 1, code.max() + 1))
+        np.add.at(share, (truth, code), own / own.sum())
+        alone = share.sum(1, keepdims=True) * share.sum(0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            expected = (alone / share)[truth, code]
+        # Weights of the rows, with or without their own, up to one factor.
+        given, used = host(found), own > 0
+        ratio = given[used] / expected[used]
+        without = np.ptp(ratio) <= 1e-3 * np.abs(ratio).max()
+        ratio = ratio / own[used]
+        assert without or np.ptp(ratio) <= 1e-3 * np.abs(ratio).max(), f"{ratio}"
         return "answer"
 
     run = partial(reweighing, label, group, weights=w)

@@ -33,15 +33,16 @@ def unsafe(source: str) -> list[str]:
                 off = isinstance(value, ast.Constant) and value.value is False
                 if option.arg == "allow_pickle" and not off:
                     found.append("allow_pickle")
-        elif isinstance(node, ast.Attribute) and node.attr == "load":
-            if isinstance(node.value, ast.Name) and node.value.id == "torch":
-                found.append("torch.load")
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.load":
+            found.append("torch.load")
     return found
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: p.stem)
-def test_no_module_can_run_what_a_file_holds(path):
-    assert unsafe(path.read_text()) == []
+def test_no_module_can_run_what_a_file_holds():
+    paths = sorted(ROOT.rglob("*.py"))
+    assert len(paths) > 200
+    found = {str(path): unsafe(path.read_text()) for path in paths}
+    assert {path: names for path, names in found.items() if names} == {}
 
 
 @pytest.mark.parametrize(
