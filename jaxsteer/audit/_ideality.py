@@ -21,6 +21,7 @@ from jaxsteer.families import DiagonalNormal, MultivariateNormal, Normal
 from jaxsteer.ideal import nearest_ideal
 from jaxsteer.linalg import cholesky, einsum, roots_psd, whiten
 from jaxsteer.population import Population, check_population
+from jaxsteer.solvers import Status
 
 
 @register_dataclass
@@ -73,7 +74,7 @@ def is_ideal(pop: Population, atol: float | None = None) -> Bool[Array, ""]:
             square of that where it is more.
 
     Returns:
-        ``[]`` bool; False where a parameter is not finite.
+        ``[]`` bool; False where a parameter is not in its domain, or a prior not positive.
 
     Raises:
         ValueError: If the shapes disagree or there are fewer than two groups.
@@ -147,7 +148,11 @@ def _nearest_kl(pop: Population) -> tuple[Array, Array, Array]:
         allow_reflection=True,
         differentiate="none",
     )
-    return found.kl, found.prior_kl, found.feature_kl
+    # A formula may have a value where there is no law.
+    unusable = found.status == Status.BAD_INPUT
+    parts = (found.kl, found.prior_kl, found.feature_kl)
+    kl, prior_kl, feature_kl = (jnp.where(unusable, jnp.nan, part) for part in parts)
+    return kl, prior_kl, feature_kl
 
 
 @jax.jit

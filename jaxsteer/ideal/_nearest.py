@@ -32,6 +32,9 @@ from jaxsteer.solvers import Differentiate, Status, final_status
 from jaxsteer.steering import Steering
 
 
+WHOLE = 1e-2  # by which priors may miss a sum of 1: they may be rounded to 2 digits
+
+
 def nearest_ideal(
     pop: Population,
     *,
@@ -230,6 +233,7 @@ def _steering(
 
 def _status(pop, kl, status):
     priors = jnp.isfinite(pop.priors) & (pop.priors > 0)
-    usable = jnp.all(priors) & parameters_valid(pop.conditionals)
+    whole = jnp.abs(jnp.sum(pop.priors) - 1) < WHOLE
+    usable = jnp.all(priors) & whole & parameters_valid(pop.conditionals)
     status = jnp.where(jnp.isfinite(kl), status, Status.NONFINITE)
     return jnp.where(usable, status, Status.BAD_INPUT).astype(jnp.int32)

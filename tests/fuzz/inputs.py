@@ -45,7 +45,9 @@ class Draw:
         """The plain choice in three of four, else one of the others."""
         if self.choose([True, True, True, False]):
             return plain
-        return self.pick(what, list(others))
+        found = self.choose(list(others))
+        self.log.append(f"{what}={found!r}")
+        return found
 
 
 def codes(draw: Draw, name: str, n: int, size: int = 2) -> Any:

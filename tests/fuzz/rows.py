@@ -264,7 +264,7 @@ def multiclass_channel(draw: Draw) -> Call:
     bins = draw.often("bins", 4, [1, 8, 0, "a"])
 
     def check(found):
-        finite(found)
+        finite(found.kernels)
         assert len(whole(label)) == len(whole(group))
         finite(found.transport(score, group, key=inputs.key()))
         return "answer"
@@ -418,7 +418,8 @@ def _eraser(fit: Callable, argument: str, draw: Draw) -> Call:
         return "answer"
 
     run = partial(fit, x, code, weights=w)
-    return Call(run, check, ("x", argument, "weights", "class", "group", "concept"))
+    names = ("x", argument, "weights", "class", "group", "concept", "reference")
+    return Call(run, check, names)
 
 
 def _by_group(maps: Any, x: Any, group: np.ndarray) -> np.ndarray:
