@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-
 #: More codes than this are identifiers, years or cents.
 MOST_CODES = 2**24
 

@@ -40,7 +40,7 @@ def stationarity(
     for at, law in enumerate(exact.target):
         by_kind = _block(exact, at, reference)
         if not by_kind:
-            return f"nothing known of {law.kind}", None, 0.0
+            return f"{law.kind} within rounding of singular", None, 0.0
         kinds_of_maps = [k for k in by_kind if k != TEMPLATE]
         kind = min(kinds_of_maps, key=lambda k: by_kind[k])
         if by_kind[kind] > limit and by_kind.get(TEMPLATE, np.inf) <= limit:
@@ -54,6 +54,13 @@ def stationarity(
 
 
 def _block(numbers: Any, at: int, reference: int) -> dict[str, float]:
+    try:
+        return _slopes(numbers, at, reference)
+    except np.linalg.LinAlgError:  # within rounding of singular
+        return {}
+
+
+def _slopes(numbers: Any, at: int, reference: int) -> dict[str, float]:
     source, target = numbers.source[at], numbers.target[at]
     back = host.inverse(numbers.maps[at])  # from the template to each group
     stays = _stays(source, target, reference)

@@ -123,7 +123,7 @@ class ScoreMap:
         return jnp.interp(jnp.asarray(mapped, dtype), knots[:, 0], knots[:, 1])
 
     def _on_host(self, score: Any, group: Any) -> np.ndarray:
-        held, codes = held_scores("score", score), np.asarray(group)
+        held, codes = held_scores("score", score), np.asarray(group, int)
         mapped = np.empty(len(held))
         for code in np.unique(codes):
             mine = codes == code

@@ -31,7 +31,6 @@ from jaxsteer.population import (
 from jaxsteer.solvers import Differentiate, Status, final_status
 from jaxsteer.steering import Steering
 
-
 WHOLE = 1e-2  # by which priors may miss a sum of 1: they may be rounded to 2 digits
 
 
