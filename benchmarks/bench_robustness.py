@@ -1,12 +1,13 @@
 """A thousand random problems of mixed difficulty: what share is solved, in how many steps.
 
 Kinds: well-conditioned; condition numbers 1e4 and 1e8; cells fitted to fewer rows than
-features (shrunk); nearly equal classes. Each in float32 and float64, for every kind of
-maps that
-iterates, affirmative. "solved" means status CONVERGED at the default tolerance, the root
-of the rounding unit.
+features (shrunk); nearly equal classes; the well-conditioned ones again with an offset of
+1e5 deviations and in units of 1e-12 and 1e12. Each in float32 and float64, for every kind
+of maps that iterates, affirmative. "solved" means status CONVERGED at the default
+tolerance, the root of the rounding unit; every such answer is then verified in NumPy
+float64 (``Steering.verify``), which says where rounding leaves nothing to check.
 
-    python benchmarks/bench_robustness.py [--quick]
+    python benchmarks/bench_robustness.py [--quick] [--problems 200]
 """
 
 from __future__ import annotations
@@ -59,12 +60,25 @@ def nearly_equal(rng: np.random.Generator) -> tuple:
     return priors, mean, cov
 
 
+def moved(scale: float, offset: float):
+    """The well-conditioned problems in other units, or far from 0."""
+
+    def problem(rng: np.random.Generator) -> tuple:
+        priors, mean, cov = unrelated(rng, K, D)
+        return priors, scale * (mean + offset), scale**2 * cov
+
+    return problem
+
+
 KINDS = {
     "well-conditioned": lambda rng: unrelated(rng, K, D),
     "condition 1e4": lambda rng: conditioned(rng, 1e4),
     "condition 1e8": lambda rng: conditioned(rng, 1e8),
     "4 rows a cell (n < d)": few_rows,
     "nearly equal classes": nearly_equal,
+    "offset of 1e5 deviations": moved(1.0, 1e5),
+    "units of 1e-12": moved(1e-12, 0.0),
+    "units of 1e12": moved(1e12, 0.0),
 }
 
 
@@ -89,10 +103,23 @@ def measure(kind: str, maps: str, dtype: str, n: int) -> dict:
             js.Status(int(code)).name: int((codes == code).sum())
             for code in sorted(set(codes.tolist()) - {0})
         },
+        **verified(found, codes),
         "median_steps": float(np.median(steps)),
         "most_steps": int(steps.max()),
         "median_residual": float(np.median(np.asarray(found.residual))),
     }
+
+
+def verified(found: js.Steering, codes: np.ndarray) -> dict:
+    """How many of the solved problems NumPy confirms, and in how many it sees nothing."""
+    counts = {"verified": 0, "unchecked": 0, "refuted": 0}
+    found = jax.tree.map(np.asarray, found)
+    for row in np.flatnonzero(codes == 0):
+        report = jax.tree.map(lambda leaf, row=row: leaf[row], found).verify()
+        hidden = any("rounding alone" in reason for reason in report.unchecked)
+        kind = "refuted" if not report.ok else "unchecked" if hidden else "verified"
+        counts[kind] += 1
+    return counts
 
 
 def table(rows: list[dict], n: int) -> str:
@@ -100,14 +127,16 @@ def table(rows: list[dict], n: int) -> str:
     lines = [
         f"{n} problems a kind, K={K}, G=2, d={D}; see bench_robustness.py.",
         "",
-        "| problems | condition | maps | dtype | solved | otherwise | steps (most) |",
-        "|---|---|---|---|---|---|---|",
+        "| problems | condition | maps | dtype | solved | otherwise | verified | "
+        "partly hidden by rounding | refuted | steps (most) |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         other = ", ".join(f"{name} {count}" for name, count in row["other"].items())
         lines.append(
             f"| {row['kind']} | {row['median_condition']:.0e} | {row['maps']} | "
             f"{row['dtype']} | {row['solved']:.1%} | {other or '-'} | "
+            f"{row['verified']} | {row['unchecked']} | {row['refuted']} | "
             f"{row['median_steps']:.0f} ({row['most_steps']}) |"
         )
     return "\n".join(lines) + "\n"
@@ -117,6 +146,8 @@ def main() -> None:
     """Measure, print the table and save."""
     quick = "--quick" in sys.argv
     n = 8 if quick else 200
+    if "--problems" in sys.argv:
+        n = int(sys.argv[sys.argv.index("--problems") + 1])
     kinds = MAPS[:1] if quick else MAPS
     dtypes = ("float32",) if quick else ("float32", "float64")
     rows = [

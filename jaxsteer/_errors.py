@@ -15,6 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+#: More codes than this are identifiers, years or cents.
+MOST_CODES = 2**24
+
 
 def is_concrete(*arrays: Any) -> bool:
     """Tell whether every array has values now (none is a tracer)."""
@@ -36,6 +39,12 @@ def check_same_length(**arrays: Any) -> int:
         raise ValueError(
             f"{', '.join(scalars)}: expected one entry a row, got a scalar."
         )
+    for name in sorted({"group", "weights"} & set(arrays)):
+        if np.ndim(arrays[name]) > 1:
+            raise ValueError(
+                f"{name} has shape {np.shape(arrays[name])}, expected [n]: one entry a "
+                f"row; ravel a column."
+            )
     if len(set(lengths.values())) != 1:
         listed = ", ".join(f"{name} has {size}" for name, size in lengths.items())
         raise ValueError(f"Arguments must have one entry a row: {listed} rows.")
@@ -65,6 +74,11 @@ def check_codes(name: str, codes: Any, size: int | None = None) -> int:
             f"{name} must hold integer codes 0, 1, ..., got dtype {dtype}; encode names "
             f"or other values first: codes, names = jaxsteer.encode_labels({name})."
         )
+    if name in ("label", "z") and np.ndim(codes) > 1:
+        raise ValueError(
+            f"{name} has shape {np.shape(codes)}, expected [n]: one code a row; ravel a "
+            f"column."
+        )
     if not is_concrete(codes):
         if size is None:
             raise ValueError(
@@ -74,6 +88,11 @@ def check_codes(name: str, codes: Any, size: int | None = None) -> int:
         return size
     values = np.asarray(codes)
     lowest, highest = int(values.min()), int(values.max())
+    if size is None and highest >= MOST_CODES:
+        raise ValueError(
+            f"{name} has a code of {highest}: codes run 0, 1, ... without holes, and "
+            f"tables of them would not fit; codes, names = jaxsteer.encode_labels({name})."
+        )
     limit = highest + 1 if size is None else size
     if lowest < 0 or highest >= limit:
         raise ValueError(
@@ -89,6 +108,8 @@ def check_finite(name: str, values: Any) -> None:
     if not is_concrete(values):
         return
     array = np.asarray(values)
+    if array.dtype.kind not in "biufc" and not jnp.issubdtype(array.dtype, jnp.number):
+        raise ValueError(f"{name} must hold numbers, got dtype {array.dtype}.")
     bad = ~np.isfinite(array)
     if bad.any():
         where = np.argwhere(bad)[0].tolist()
@@ -99,15 +120,46 @@ def check_finite(name: str, values: Any) -> None:
         )
 
 
+def check_range(name: str, values: Any) -> None:
+    """Raise if numbers on the host are beyond what sums of squares hold in JAX.
+
+    Rows on a device are in its precision already, and are not waited for.
+    """
+    if isinstance(values, jax.Array) or not is_concrete(values):
+        return
+    array = np.asarray(values)
+    limit = float(jnp.finfo(jnp.result_type(float)).max) ** 0.5 / 1e3
+    if array.dtype.kind in "iuf" and array.size and np.max(np.abs(array)) > limit:
+        raise ValueError(
+            f"{name} has values above {limit:.0e}, the squares of which "
+            f"{jnp.result_type(float)} does not hold; standardize them first."
+        )
+
+
 def check_weights(weights: Any) -> None:
-    """Raise if concrete sample weights are negative, not finite or all zero."""
+    """Raise if concrete sample weights are negative, not finite, all zero or extreme.
+
+    Sums of their squares must be numbers in the precision of this session.
+    """
     check_finite("weights", weights)
+    if np.ndim(weights) > 1:
+        raise ValueError(
+            f"weights have shape {np.shape(weights)}, expected [n]: one a row; ravel a "
+            f"column."
+        )
     if is_concrete(weights):
         array = np.asarray(weights)
         if (array < 0).any() or array.sum() <= 0:
             raise ValueError(
                 "weights must be at least 0 with a positive sum, got a minimum of "
                 f"{array.min()} and a sum of {array.sum()}."
+            )
+        narrow = jnp.finfo(jnp.result_type(float)).bits < 64
+        limit, largest = (1e12 if narrow else 1e100), float(array.max())
+        if not 1 / limit <= largest <= limit:
+            raise ValueError(
+                f"weights have a largest entry of {largest:.1e}, of which sums of squares "
+                "are not precise; divide them by their mean."
             )
 
 

@@ -142,7 +142,18 @@ def check_population(pop: Any, name: str = "pop", *, batch: bool = False) -> Non
             f"{list(shape)}; stack populations for jaxsteer.nearest_ideal_batch and "
             f"pass one at a time to the others, or use jax.vmap."
         )
-    cells = jnp.shape(jax.tree.leaves(pop.conditionals)[0])[: 2 + batch]
+    if 0 in shape[-2:]:
+        raise ValueError(
+            f"{name}.priors has shape {list(shape)}: there is no class, or no group; a "
+            f"population has at least one of each."
+        )
+    own = jnp.shape(jax.tree.leaves(pop.conditionals)[0])
+    if 0 in own[2 + batch :]:
+        raise ValueError(
+            f"{name}.conditionals have no features: the shape of their first parameter "
+            f"is {list(own)}."
+        )
+    cells = own[: 2 + batch]
     if cells != shape:
         raise ValueError(
             f"{name}.conditionals must have batch shape {shape}, as {name}.priors has, "

@@ -111,3 +111,20 @@ def test_no_file_multiplies_codes_by_itself():
                     found.add(path.relative_to(ROOT).as_posix())
     # steering.py widens where it computes the cell of a row.
     assert found <= {"_labels.py", "steering.py"}
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int8])
+def test_fitted_scores_take_codes_of_any_type(dtype):
+    """A boolean group is no mask, and a code times the bins does not overflow."""
+    rng = np.random.default_rng(0)
+    label, group = np.arange(400) % 2, np.arange(400) // 2 % 2
+    score, key = rng.normal(size=400), jax.random.key(0)
+    roc = js.roc_channel(score, label, group, bins=150)
+    classes = js.multiclass_channel(np.stack([score, -score], 1), label, group, bins=4)
+    levels = js.balanced_quantiles(score, label, group)
+    for move in (
+        lambda codes: roc.transport(score, codes, key=key),
+        lambda codes: classes.transport(np.stack([score, -score], 1), codes, key=key),
+        lambda codes: levels.transport(score, codes),
+    ):
+        np.testing.assert_array_equal(move(group), move(group.astype(dtype)))

@@ -31,9 +31,13 @@ def cost_matrix(cost: Any, n_classes: int, dtype: Any) -> Float[Array, "K K"]:
 
 
 def log_priors(priors: Float[Array, "K G"]) -> Float[Array, "K G"]:
-    """Logarithms of the priors; ``-inf``, with gradient 0, for empty cells."""
+    """Logarithms of the priors; ``-inf``, with gradient 0, for empty cells.
+
+    NaN where a prior is no share.
+    """
     positive = priors > 0
-    return jnp.where(positive, jnp.log(jnp.where(positive, priors, 1.0)), -jnp.inf)
+    empty = jnp.where(priors == 0, -jnp.inf, jnp.nan).astype(priors.dtype)
+    return jnp.where(positive, jnp.log(jnp.where(positive, priors, 1.0)), empty)
 
 
 def expected_costs(

@@ -7,11 +7,12 @@ under invertible maps, with priors that are a product (the orbit condition).
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._compilation import broadcasting
+from jaxsteer._compilation import broadcasting, jit_for_few_calls
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Bool, Float
 from jaxsteer.audit._canonical import canonical_cells
@@ -20,6 +21,7 @@ from jaxsteer.families import DiagonalNormal, MultivariateNormal, Normal
 from jaxsteer.ideal import nearest_ideal
 from jaxsteer.linalg import cholesky, einsum, roots_psd, whiten
 from jaxsteer.population import Population, check_population
+from jaxsteer.solvers import Status
 
 
 @register_dataclass
@@ -73,7 +75,7 @@ def is_ideal(pop: Population, atol: float | None = None) -> Bool[Array, ""]:
             square of that where it is more.
 
     Returns:
-        ``[]`` bool; False where a parameter is not finite.
+        ``[]`` bool; False where a parameter is not in its domain, or a prior not positive.
 
     Raises:
         ValueError: If the shapes disagree or there are fewer than two groups.
@@ -137,7 +139,7 @@ def ideal_residual(pop: Population) -> IdealResidual:
     )
 
 
-@jax.jit
+@partial(jit_for_few_calls, static_argnames=())
 def _nearest_kl(pop: Population) -> tuple[Array, Array, Array]:
     law = base_cells(pop.conditionals).law
     if isinstance(law, MultivariateNormal):
@@ -148,7 +150,11 @@ def _nearest_kl(pop: Population) -> tuple[Array, Array, Array]:
         allow_reflection=True,
         differentiate="none",
     )
-    return found.kl, found.prior_kl, found.feature_kl
+    # A formula may have a value where there is no law.
+    unusable = found.status == Status.BAD_INPUT
+    parts = (found.kl, found.prior_kl, found.feature_kl)
+    kl, prior_kl, feature_kl = (jnp.where(unusable, jnp.nan, part) for part in parts)
+    return kl, prior_kl, feature_kl
 
 
 @jax.jit

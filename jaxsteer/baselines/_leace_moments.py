@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsteer._errors import check_finite
+from jaxsteer._errors import check_finite, check_range
 from jaxsteer._types import Array, Bool, Float
 from jaxsteer.baselines._host_gram import host_gram, origin_of, working_dtype
 from jaxsteer.linalg import matmul
@@ -95,6 +95,7 @@ def moments_on_host(
     gram, cross = host_gram(chunk, n, d, dtype, right)
     if not np.isfinite(gram).all():
         check_finite("x", x)
+        check_range("x", x)
         raise ValueError(
             f"x overflows {dtype} in its second moments; standardize the features first."
         )

@@ -16,6 +16,7 @@ from jaxsteer._errors import (
     check_choice,
     check_codes,
     check_finite,
+    check_range,
     check_same_length,
     check_weights,
     is_concrete,
@@ -30,6 +31,7 @@ def as_rows(name: str, values: Any) -> Float[Array, "n d"]:
     if np.ndim(values) != 2:
         raise ValueError(f"{name} must have shape [n, d], got {np.shape(values)}.")
     check_finite(name, values)
+    check_range(name, values)
     array = jnp.asarray(values)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         return array.astype(jnp.result_type(float))
@@ -70,7 +72,7 @@ def check_groups(
                 f"moments; leave it out: encode the groups that are present, "
                 f"jaxsteer.encode_labels({name})."
             )
-    return rows, jnp.asarray(group), mass, size
+    return rows, jnp.asarray(group).astype(jnp.int32), mass, size
 
 
 def group_means(

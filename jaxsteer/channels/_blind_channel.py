@@ -293,6 +293,8 @@ def blind_channel(
     if not (isinstance(atoms, int) and atoms >= 2):
         raise ValueError(f"atoms={atoms!r} must be a whole number of at least 2.")
     check_same_length(score=score, group_probability=group_probability)
+    if np.ndim(score) != 1:
+        raise ValueError(f"score has shape {np.shape(score)}, expected [rows].")
     rows = channel_rows(
         "blind_channel", score, label, group, weights,
         bins=sizes[0], n_classes=2, n_groups=n_groups,

@@ -120,7 +120,9 @@ def _solve(
     )
     kernel = kernel_of(dual, program)
     residual = jnp.max(jnp.abs(matmul(source, kernel) - goal))
-    limit = eps * jnp.minimum(100 + 0.01 / temperature, 2000.0)
+    # A class's law is rounded as the joint law is, over the class's share.
+    rare = jnp.maximum(1.0, 0.25 / jnp.min(mix))
+    limit = eps * jnp.minimum(100 + 0.01 / temperature, 2000.0) * rare
     status = _status(residual, limit, stalled, feasible, usable)
     return EntropicKernel(
         kernel=kernel,
@@ -161,7 +163,8 @@ def entropic_kernel(
     derivatives with respect to everything but `max_steps`, right only where the status
     is CONVERGED; they cost ``O(B T^2 + T^3)``. CONVERGED means a residual of at most
     ``100 + 0.01 / temperature`` roundings, 2000 at most: the logits, and their rounding,
-    grow as the temperature falls.
+    grow as the temperature falls. (More in proportion where a class has less than a
+    quarter of `mix`.)
 
     Args:
         source: ``[2, B]`` law of the bin given class 0 and 1, lowest scores first; bins

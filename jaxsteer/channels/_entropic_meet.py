@@ -56,6 +56,18 @@ class EntropicMeet:
         return self
 
 
+#: Least share of a class in the mixture by which ranks are taken.
+RAREST = 0.05
+
+
+def _posterior(law: Array, shares: Array) -> Array:
+    """``P(Y = 1 | atom)``; an atom without mass takes the share of class 1."""
+    joint = shares[:, None] * law
+    total = jnp.sum(joint, 0)
+    some = total > 0
+    return jnp.where(some, joint[1] / jnp.where(some, total, 1.0), shares[1])
+
+
 @partial(jax.jit, static_argnames=("atoms", "max_steps"))
 def _solve(
     counts: Array, temperature: Array, margin: Array, *, atoms: int, max_steps: int
@@ -65,7 +77,10 @@ def _solve(
     # Where a class is missing nothing is right; a law is put there so that all is finite.
     counts = jnp.where(usable, counts, 1.0)
     laws = counts / jnp.sum(counts, -1, keepdims=True)
-    mix = jnp.sum(counts, (0, 2)) / jnp.sum(counts)
+    shares = jnp.sum(counts, (0, 2)) / jnp.sum(counts)
+    # What is delivered to a class is known to rounding over its share of the mixture in
+    # which ranks and masses are taken: a rare class gets more of it than its rows.
+    mix = jnp.clip(shares, RAREST, 1 - RAREST)
     target = meet_atoms(laws, mix, atoms=atoms)
     found = jax.vmap(
         lambda law: entropic_kernel(
@@ -78,7 +93,7 @@ def _solve(
     return EntropicMeet(
         kernels=found.kernel,
         atoms=goal,
-        atom_scores=mix[1] * goal[1] * atoms,
+        atom_scores=_posterior(goal, shares),
         cost=found.cost,
         gap=jnp.max(jnp.max(rates, 0) - jnp.min(rates, 0)),
         residual=found.residual,

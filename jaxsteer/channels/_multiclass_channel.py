@@ -122,7 +122,7 @@ class MulticlassChannel:
 
     def _rows_on_host(self, score, group) -> np.ndarray:
         """Row of the flattened kernels that each sample uses."""
-        held, codes = held_scores("score", score), np.asarray(group)
+        held, codes = held_scores("score", score), np.asarray(group, int)
         thresholds = in_precision_of(score, self.thresholds)
         rows = np.empty(len(held), np.int32)
         for code in np.unique(codes):

@@ -123,7 +123,7 @@ class ScoreMap:
         return jnp.interp(jnp.asarray(mapped, dtype), knots[:, 0], knots[:, 1])
 
     def _on_host(self, score: Any, group: Any) -> np.ndarray:
-        held, codes = held_scores("score", score), np.asarray(group)
+        held, codes = held_scores("score", score), np.asarray(group, int)
         mapped = np.empty(len(held))
         for code in np.unique(codes):
             mine = codes == code
@@ -287,9 +287,10 @@ def _check_rows(
     n_groups = check_codes("group", group, n_groups)
     if n_groups < 2:
         raise ValueError("group has one value; there is nothing to make equal.")
-    if is_concrete(class_weight) and not 0 <= float(class_weight) <= 1:
+    number = not isinstance(class_weight, str) and np.ndim(class_weight) == 0
+    if is_concrete(class_weight) and not (number and 0 <= float(class_weight) <= 1):
         raise ValueError(
-            f"class_weight={class_weight} must lie in [0, 1]: 1/2 weighs both rates "
+            f"class_weight={class_weight!r} must lie in [0, 1]: 1/2 weighs both rates "
             f"alike, 1 makes true positive rates equal."
         )
     if is_concrete(score):

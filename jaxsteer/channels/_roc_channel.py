@@ -190,7 +190,7 @@ class RocChannel:
 
 
 def _rows_on_host(score, group, edges) -> np.ndarray:
-    held, codes = held_scores("score", score), np.asarray(group)
+    held, codes = held_scores("score", score), np.asarray(group, int)
     edges = in_precision_of(score, edges)
     rows = np.empty(held.shape, np.int32)
     for code in np.unique(codes):

@@ -16,6 +16,11 @@ from jaxsteer.ideal._options import Options, check_problem, choose
 from jaxsteer.ideal._orbit import Orbit
 from jaxsteer.ideal._priors import joint_priors
 from jaxsteer.ideal._programs import nearest_orbit
+from jaxsteer.ideal._units import (
+    law_in_own_units,
+    maps_in_own_units,
+    standard_units,
+)
 from jaxsteer.population import (
     Population,
     choose_reference,
@@ -25,6 +30,8 @@ from jaxsteer.population import (
 )
 from jaxsteer.solvers import Differentiate, Status, final_status
 from jaxsteer.steering import Steering
+
+WHOLE = 1e-2  # by which priors may miss a sum of 1: they may be rounded to 2 digits
 
 
 @broadcasting
@@ -140,23 +147,25 @@ def solve(
 ) -> Steering:
     """Solve one checked problem.
 
-    Programs see the reference group in front: which one it is does not change them.
+    Programs see the reference group in front, in units that it sets: which one it is, an
+    offset or a unit does not change them.
     """
     given, pop = pop, in_one_precision(pop)
     reference = choose_reference(pop.priors, reference)
     order, back = _reference_first(pop.n_groups, reference)
-    cells, old = take_groups(pop.conditionals, order), pop.priors[:, order]
+    own, old = take_groups(pop.conditionals, order), pop.priors[:, order]
+    cells, units = standard_units(own, options.maps)
     new = _weights(old, cells, pivot, tolerance, priors, options)
     orbit = nearest_orbit(cells, new.weights, pivot, tolerance, options)
     found = _steering(Population(old, cells), new, orbit, ideal=priors != "keep")
-    target = Population(
-        found.target.priors[:, back], take_groups(found.target.conditionals, back)
-    )
+    ideal = law_in_own_units(found.target.conditionals, cells, own, units)
+    target = Population(found.target.priors[:, back], take_groups(ideal, back))
+    maps = maps_in_own_units(found.group_maps, units)
     return dataclasses.replace(
         found,
         source=given,
         target=target,
-        group_maps=jax.tree.map(lambda leaf: leaf[back], found.group_maps),
+        group_maps=jax.tree.map(lambda leaf: leaf[back], maps),
         reference=reference,
     )
 
@@ -224,6 +233,7 @@ def _steering(
 
 def _status(pop, kl, status):
     priors = jnp.isfinite(pop.priors) & (pop.priors > 0)
-    usable = jnp.all(priors) & parameters_valid(pop.conditionals)
+    whole = jnp.abs(jnp.sum(pop.priors) - 1) < WHOLE
+    usable = jnp.all(priors) & whole & parameters_valid(pop.conditionals)
     status = jnp.where(jnp.isfinite(kl), status, Status.NONFINITE)
     return jnp.where(usable, status, Status.BAD_INPUT).astype(jnp.int32)

@@ -26,7 +26,7 @@ _NAMES = {
 def read_gguf(path: str | os.PathLike[str]) -> tuple[DecoderConfig, dict[str, Any]]:
     """Read a file, quantized or not; weights come back in float32."""
     gguf = need("gguf")
-    reader = gguf.GGUFReader(os.fspath(path))
+    reader = open_gguf(gguf, path)
     kind = field(reader, "general.architecture")
     if kind != "llama":
         raise ValueError(
@@ -55,6 +55,16 @@ def read_gguf(path: str | os.PathLike[str]) -> tuple[DecoderConfig, dict[str, An
             value = np.asarray(value, np.float32)
             weights[target] = value.T if target.endswith("kernel") else value
     return config, weights
+
+
+def open_gguf(gguf: Any, path: str | os.PathLike[str]) -> Any:
+    """Open a file; what the format's own package says of damage names the file."""
+    try:
+        return gguf.GGUFReader(os.fspath(path))
+    except (ValueError, IndexError, KeyError, OverflowError, UnicodeError) as error:
+        raise ValueError(
+            f"{path} is damaged or no GGUF file: {error}; fetch or write it again."
+        ) from error
 
 
 def field(reader: Any, name: str, default: Any = None) -> Any:

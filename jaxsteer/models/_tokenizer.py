@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from jaxsteer.models._extras import need
-from jaxsteer.models._gguf import field
+from jaxsteer.models._gguf import field, open_gguf
 from jaxsteer.models._sentence_pieces import PieceTokenizer
 
 _CONTROL = 3  # GGUF's type of tokens that no text makes
@@ -81,7 +81,11 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     if path.suffix == ".gguf":
         return _from_gguf(path)
     if path.suffix == ".json":
-        library = need("tokenizers").Tokenizer.from_file(os.fspath(path))
+        tokenizers = need("tokenizers")
+        try:
+            library = tokenizers.Tokenizer.from_file(os.fspath(path))
+        except Exception as error:  # the package raises nothing narrower
+            raise ValueError(f"{path} is no tokenizer.json: {error}") from error
         library.no_truncation()
         library.no_padding()
         return LibraryTokenizer(library)
@@ -135,7 +139,7 @@ def _cut(text: list[int], max_length: int | None) -> list[int]:
 def _from_gguf(path: Path) -> LibraryTokenizer:
     """Rebuild the byte-level tokenizer that a GGUF file describes."""
     gguf, tokenizers = need("gguf"), need("tokenizers")
-    reader = gguf.GGUFReader(os.fspath(path))
+    reader = open_gguf(gguf, path)
     kind = field(reader, "tokenizer.ggml.model")
     split = field(reader, "tokenizer.ggml.pre", "default")
     if kind != "gpt2" or split not in ("smollm", "gpt-2", "default"):

@@ -1,0 +1,148 @@
+"""Input of a kind that no function can use is refused by all of them, by name."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxsteer as js
+from jaxsteer.baselines import fit_leace, fit_mean_match, fit_mimic, reweighing
+
+N = 24
+LABEL, GROUP = np.arange(N) % 2, np.arange(N) // 2 % 2
+RNG = np.random.default_rng(0)
+X, SCORE = RNG.normal(size=(N, 2)), RNG.normal(size=N)
+
+DOORS = {
+    "fit_population": lambda **k: js.fit_population(X, LABEL, GROUP, **k),
+    "balanced_quantiles": lambda **k: js.balanced_quantiles(SCORE, LABEL, GROUP, **k),
+    "roc_channel": lambda **k: js.roc_channel(SCORE, LABEL, GROUP, bins=2, **k),
+    "accuracy": lambda **k: js.metrics.accuracy(LABEL, LABEL, GROUP, **k),
+    "auc": lambda **k: js.metrics.auc(LABEL, SCORE, GROUP, **k),
+    "sup_gap": lambda **k: js.metrics.sup_gap(LABEL, SCORE, GROUP, **k),
+    "mean_match": lambda **k: fit_mean_match(X, GROUP, **k),
+    "mimic": lambda **k: fit_mimic(X, GROUP, **k),
+    "leace": lambda **k: fit_leace(X, GROUP, **k),
+    "reweighing": lambda **k: reweighing(LABEL, GROUP, **k),
+}
+WEIGHTS = {
+    "vast": np.full(N, 1e300),
+    "tiny": np.full(N, 1e-300),
+    "a column": np.ones((N, 1)),
+    "text": np.ones(N).astype(str),
+    "infinite": np.full(N, np.inf),
+}
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("door", DOORS)
+def test_weights_that_have_no_sum(door, kind):
+    with pytest.raises(ValueError, match="weights"):
+        DOORS[door](weights=WEIGHTS[kind])
+
+
+CODES = {
+    "a column": GROUP[:, None],
+    "identifiers": GROUP + 2**40,
+    "text": GROUP.astype(str),
+    "negative": GROUP - 1,
+}
+BY_GROUP = {
+    "fit_population": lambda g: js.fit_population(X, LABEL, g),
+    "balanced_quantiles": lambda g: js.balanced_quantiles(SCORE, LABEL, g),
+    "roc_channel": lambda g: js.roc_channel(SCORE, LABEL, g, bins=2),
+    "blind_channel": lambda g: js.blind_channel(SCORE, GROUP * 0.5 + 0.2, LABEL, g),
+    "auc": lambda g: js.metrics.auc(LABEL, SCORE, g),
+    "mean_match": lambda g: fit_mean_match(X, g),
+    "reweighing": lambda g: reweighing(LABEL, g),
+}
+
+
+@pytest.mark.parametrize("kind", CODES)
+@pytest.mark.parametrize("door", BY_GROUP)
+def test_codes_that_are_none(door, kind):
+    with pytest.raises(ValueError, match=r"group|codes"):
+        BY_GROUP[door](CODES[kind])
+
+
+def test_boolean_codes_are_no_mask():
+    plain, masked = fit_mean_match(X, GROUP), fit_mean_match(X, GROUP.astype(bool))
+    np.testing.assert_array_equal(plain.bias, masked.bias)
+    np.testing.assert_array_equal(
+        fit_mimic(X, GROUP).weight, fit_mimic(X, GROUP.astype(bool)).weight
+    )
+
+
+@pytest.mark.parametrize("fit", [fit_mean_match, fit_mimic, fit_leace])
+def test_features_whose_squares_overflow(fit):
+    with pytest.raises(ValueError, match="x has values above"):
+        fit(X * 1e300, GROUP)
+
+
+def population(priors=None, loc=0.0):
+    """Four normal cells."""
+    priors = jnp.full((2, 2), 0.25) if priors is None else jnp.asarray(priors)
+    shape = priors.shape
+    means = jnp.broadcast_to(jnp.asarray([0.0, 1.0])[: shape[0], None] + loc, shape)
+    return js.Population(priors, js.Normal(means, jnp.ones(shape)))
+
+
+@pytest.mark.parametrize(
+    "door", [js.nearest_ideal, js.ideality_gap, js.is_ideal, js.bayes_rates]
+)
+def test_populations_without_classes_or_features(door):
+    with pytest.raises(ValueError, match="no class"):
+        door(population(jnp.zeros((0, 2))))
+    none = js.MultivariateNormal(jnp.zeros((2, 2, 0)), jnp.zeros((2, 2, 0, 0)))
+    with pytest.raises(ValueError, match="no features"):
+        door(js.Population(jnp.full((2, 2), 0.25), none))
+
+
+def test_priors_that_do_not_sum_to_one_are_bad_input():
+    found = js.nearest_ideal(population(jnp.full((2, 2), 0.5)))
+    assert int(found.status) == js.Status.BAD_INPUT
+    rounded = js.nearest_ideal(population([[0.25, 0.25], [0.25, 0.251]]))
+    assert int(rounded.status) == js.Status.CONVERGED
+
+
+@pytest.mark.parametrize("prior", [np.nan, 0.0, -0.25])
+def test_a_law_that_does_not_exist_is_not_ideal(prior):
+    assert not bool(js.is_ideal(population([[prior, 0.25], [0.25, 0.25]])))
+
+
+def test_rates_under_priors_that_are_none():
+    rates = js.bayes_rates(population([[np.nan, 0.25], [0.25, 0.25]]))
+    assert np.isnan(rates.error)
+
+
+def test_rows_that_leave_the_range_are_named():
+    steering = js.nearest_ideal(population())
+    x = np.where(np.arange(4) == 2, 1e300, 1.0)
+    if jax.config.read("jax_enable_x64"):
+        x = np.where(np.arange(4) == 2, np.finfo(float).max, 1.0)
+        steering = js.nearest_ideal(population(loc=1e300 * jnp.eye(2)))
+        assert int(steering.status) != js.Status.CONVERGED
+        return
+    with pytest.raises(ValueError, match="first in row 2"):
+        steering.transport(x, np.zeros(4, int))
+    # A value that was missing before is no fault of the steering.
+    moved = steering.transport(np.array([np.nan, 1.0]), np.zeros(2, int))
+    assert np.isnan(moved[0]) and np.isfinite(moved[1])
+
+
+@pytest.mark.parametrize("positives", [80, 20, 2])
+def test_entropic_kernels_of_a_rare_class(positives):
+    rng = np.random.default_rng(0)
+    group, label = np.arange(8000) % 2, (np.arange(8000) < positives).astype(int)
+    score = rng.normal(size=8000) + 2 * label
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the rarer, the fewer rows a bin
+        found = js.roc_channel(score, label, group, bins=20, method="entropic")
+    assert float(found.gap) < 1e-4
+    near = js.roc_channel(score, label, group, bins=20) if positives > 40 else None
+    if near is not None:
+        # One curve up to its smoothing: the areas under the two agree.
+        areas = [np.trapezoid(roc[:, 1], roc[:, 0]) for roc in (found.roc, near.roc)]
+        assert abs(areas[0] - areas[1]) < 0.03
