@@ -6,22 +6,16 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import ClassifierMixin
 
 from jaxsteer.baselines import reweighing
-from jaxsteer.estimators._rows import (
-    as_rows,
-    check_lengths,
-    fit_groups,
-    fit_labels,
-    pointing_at_encoder,
-    require_filled_cells,
-)
+from jaxsteer.estimators._base import GroupAware, Rows
+from jaxsteer.estimators._inner import InnerClassifier
+from jaxsteer.estimators._rows import pointing_at_encoder
 from jaxsteer.estimators._weighted import with_weights
 
 
-class Reweighing(ClassifierMixin, BaseEstimator):
+class Reweighing(InnerClassifier, ClassifierMixin, GroupAware):
     """Fit a classifier with weights that make label and group independent.
 
     The rows of class i in group a weigh ``q[i, .] q[., a] / q[i, a]``. Groups are
@@ -31,6 +25,7 @@ class Reweighing(ClassifierMixin, BaseEstimator):
     Args:
         estimator: A classifier that takes ``sample_weight``, or a pipeline that ends in
             one; None takes a logistic regression.
+        sensitive_columns: As in :class:`IdealSteering`.
 
     Attributes:
         classes_: The labels, ``[K]``.
@@ -49,59 +44,35 @@ class Reweighing(ClassifierMixin, BaseEstimator):
         Kamiran and Calders 2012, Knowledge and Information Systems 33, section 4.3.
     """
 
-    def __init__(self, estimator: Any = None):
+    _tables = True
+
+    def __init__(self, estimator: Any = None, *, sensitive_columns: Any = None):
         self.estimator = estimator
+        self.sensitive_columns = sensitive_columns
 
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        *,
-        sensitive_features: Any = None,
-        sample_weight: Any = None,
-    ) -> Reweighing:
-        """Weigh the rows and fit the classifier.
-
-        Args:
-            X: ``[n, d]`` rows, as the classifier takes them.
-            y: ``[n]`` labels of any kind.
-            sensitive_features: ``[n]`` groups, or ``[n, m]`` columns.
-            sample_weight: ``[n]`` weights that the rows have already, or None.
-
-        Raises:
-            ValueError: If an argument is unusable, or a class is absent in a group.
-        """
-        X = as_rows(X)
-        label, self.classes_ = fit_labels(y)
-        group, self.groups_ = fit_groups(sensitive_features)
-        check_lengths(
-            X=X, y=label, sensitive_features=group, sample_weight=sample_weight
-        )
-        require_filled_cells(label, group, self.classes_, self.groups_)
-        given = None if sample_weight is None else jnp.asarray(sample_weight)
-        weights = reweighing(jnp.asarray(label), jnp.asarray(group), weights=given)
-        self.sample_weight_ = np.asarray(weights, dtype=float)
+    def _fit(self, rows: Rows) -> None:
+        self.sample_weight_ = independent_weights(rows)
         estimator, options = with_weights(self.estimator, self.sample_weight_)
         with pointing_at_encoder():
-            self.estimator_ = estimator.fit(X, self.classes_[label], **options)
-        return self
+            self.estimator_ = estimator.fit(
+                rows.X, self.classes_[rows.label], **options
+            )
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the predicted labels, ``[n]``."""
-        check_is_fitted(self)
-        return self.estimator_.predict(as_rows(X))
+        rows = self._new_rows(X, needs_group=False)
+        return self.estimator_.predict(rows.X)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of every class, ``[n, K]``."""
-        check_is_fitted(self)
-        return self.estimator_.predict_proba(as_rows(X))
+        rows = self._new_rows(X, needs_group=False)
+        return self.estimator_.predict_proba(rows.X)
 
-    @property
-    def n_features_in_(self) -> int:
-        """Number of columns at fit time."""
-        return self.estimator_.n_features_in_
 
-    @property
-    def feature_names_in_(self) -> np.ndarray:
-        """Names of the columns at fit time, where they had names."""
-        return self.estimator_.feature_names_in_
+def independent_weights(rows: Rows) -> np.ndarray:
+    """Weights ``[n]`` float64 under which label and group are independent."""
+    given = None if rows.weight is None else jnp.asarray(rows.weight)
+    weights = reweighing(
+        jnp.asarray(rows.label), jnp.asarray(rows.group), weights=given
+    )
+    return np.asarray(weights, dtype=float)
