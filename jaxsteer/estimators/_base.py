@@ -147,7 +147,7 @@ class GroupAware(BaseEstimator):
             X=X, y=y, sensitive_features=sensitive_features, sample_weight=sample_weight
         )
         X = self._checked_columns(X, reset=True)
-        features, sensitive = self._parts(X, sensitive_features, reset=True)
+        features = self._features(X, reset=True)
         if not self._tables:
             features = finite_matrix(self, features, least=2)
         label = None
@@ -156,18 +156,19 @@ class GroupAware(BaseEstimator):
             self._check_classes()
         elif self._target == "numbers":
             label = fit_numbers(y)
+        sensitive = self._sensitive(X, sensitive_features)
         self.sensitive_names_ = named_columns(sensitive)
         if self._latent:
             group: Any = sensitive_table(sensitive)
         else:
             group, self.groups_ = fit_groups(sensitive)
-        lengths = {"y": label, "sensitive_features": group}
-        check_lengths(X=X, **lengths, sample_weight=sample_weight)
+        weight = check_sample_weight(sample_weight)
+        check_lengths(X=X, y=label, sensitive_features=group, sample_weight=weight)
         if label is not None and self._target == "classes" and not self._latent:
             require_filled_cells(
                 label, group, self.classes_, self.groups_, least=self._least_rows()
             )
-        return Rows(features, label, group, check_sample_weight(sample_weight))
+        return Rows(features, label, group, weight)
 
     def _new_rows(
         self, X: Any, sensitive_features: Any = None, *, needs_group: bool = True
@@ -176,11 +177,13 @@ class GroupAware(BaseEstimator):
         check_is_fitted(self)
         X, sensitive_features = align(X=X, sensitive_features=sensitive_features)
         X = self._checked_columns(X, reset=False)
-        features, sensitive = self._parts(X, sensitive_features)
-        group = self._group(sensitive) if needs_group else None
-        check_lengths(X=X, sensitive_features=group)
+        features = self._features(X)
         if not self._tables:
             features = finite_matrix(self, features)
+        group = None
+        if needs_group:
+            group = self._group(self._sensitive(X, sensitive_features))
+        check_lengths(X=X, sensitive_features=group)
         return Rows(features, group=group)
 
     def _group(self, sensitive: Any) -> Any:
@@ -200,18 +203,11 @@ class GroupAware(BaseEstimator):
             )
         return validate_data(self, X, reset=reset, skip_check_array=True)
 
-    def _parts(self, X: Any, sensitive_features: Any, *, reset: bool = False) -> Any:
-        """Split `X` into the columns that are learnt from and the sensitive ones."""
+    def _features(self, X: Any, *, reset: bool = False) -> Any:
+        """Return the columns of `X` that are learnt from."""
         chosen = self.sensitive_columns
-        if chosen is None:
-            return X, sensitive_features
-        if sensitive_features is not None:
-            raise ValueError(
-                "sensitive_features is given and sensitive_columns names columns of X; "
-                "give one of the two."
-            )
-        if callable(chosen):
-            return X, chosen(X)
+        if chosen is None or callable(chosen):
+            return X
         if reset:
             self._positions = positions_of(X, chosen)
         rest = np.setdiff1d(np.arange(X.shape[1]), self._positions)
@@ -220,8 +216,21 @@ class GroupAware(BaseEstimator):
                 f"X has {X.shape[1]} feature(s), all of them sensitive_columns; at "
                 "least one other is needed."
             )
-        take = X.iloc if isinstance(X, pd.DataFrame) else X
-        return take[:, rest], take[:, self._positions]
+        return (X.iloc if isinstance(X, pd.DataFrame) else X)[:, rest]
+
+    def _sensitive(self, X: Any, sensitive_features: Any) -> Any:
+        """Return what tells the groups, from `X` or from beside it."""
+        chosen = self.sensitive_columns
+        if chosen is None:
+            return sensitive_features
+        if sensitive_features is not None:
+            raise ValueError(
+                "sensitive_features is given and sensitive_columns names columns of X; "
+                "give one of the two."
+            )
+        if callable(chosen):
+            return chosen(X)
+        return (X.iloc if isinstance(X, pd.DataFrame) else X)[:, self._positions]
 
     def _in_order(self, sensitive: Any) -> Any:
         """Bring named sensitive columns into the order of the fit."""

@@ -66,7 +66,7 @@ class Reweighing(InnerClassifier, ClassifierMixin, GroupAware):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of every class, ``[n, K]``."""
         rows = self._new_rows(X, needs_group=False)
-        return self.estimator_.predict_proba(rows.X)
+        return np.asarray(self.estimator_.predict_proba(rows.X), float)
 
 
 def independent_weights(rows: Rows) -> np.ndarray:

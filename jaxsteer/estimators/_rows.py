@@ -45,6 +45,14 @@ def as_rows(X: Any) -> Any:
             f"[n, d], got {array.shape}. Reshape your data using X.reshape(-1, 1) if it "
             "has one feature, or X.reshape(1, -1) if it is one row."
         )
+    if np.iscomplexobj(array):
+        raise ValueError("Complex data not supported: X must hold real numbers.")
+    for size, what in zip(array.shape, ("sample", "feature"), strict=True):
+        if size == 0:
+            raise ValueError(
+                f"Found array with 0 {what}(s) (shape={array.shape}) while a minimum of "
+                "1 is required."
+            )
     return array
 
 
@@ -228,7 +236,7 @@ def check_sample_weight(weights: Any) -> np.ndarray | None:
             f"shape {array.shape}; leave it out to weigh all rows alike."
         )
     if array.sum() <= 0:
-        raise ValueError("sample_weight is 0 in every row; leave it out, or mend it.")
+        raise ValueError("sample_weight is zero in every row; leave it out.")
     return array
 
 

@@ -112,7 +112,8 @@ class SteeredClassifier(GroupClassifier):
             raise ValueError(
                 f"{type(self.estimator_).__name__} has no predict_proba; call predict."
             )
-        return self.estimator_.predict_proba(self._steered(rows))
+        # float64 whatever the encoder gives: fairlearn cannot use less.
+        return np.asarray(self.estimator_.predict_proba(self._steered(rows)), float)
 
     def predict(self, X: Any, *, sensitive_features: Any = None) -> np.ndarray:
         """Return the predicted labels, ``[n]``; arguments as for `predict_proba`."""
