@@ -13,7 +13,7 @@ from jaxsteer.estimators._latent_groups import LatentGroups
 from jaxsteer.estimators._matching import MeanMatching, MiMiC
 from jaxsteer.estimators._multiclass_score import MulticlassScore
 from jaxsteer.estimators._pareto import ParetoFair, ParetoFairRegressor
-from jaxsteer.estimators._reweighing import Reweighing
+from jaxsteer.estimators._reweighing import Reweighing, fair_weights
 from jaxsteer.estimators._scorers import FairScorer, make_fair_scorer
 from jaxsteer.estimators._steered_classifier import SteeredClassifier
 
@@ -40,6 +40,7 @@ __all__ = [
     "RomeRegressor",
     "SteeredClassifier",
     "TabularEncoder",
+    "fair_weights",
     "load_estimator",
     "make_fair_scorer",
 ]

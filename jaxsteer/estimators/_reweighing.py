@@ -9,9 +9,17 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 
 from jaxsteer.baselines import reweighing
+from jaxsteer.estimators._alignment import align
 from jaxsteer.estimators._base import GroupAware, Rows
 from jaxsteer.estimators._inner import InnerClassifier
-from jaxsteer.estimators._rows import pointing_at_encoder
+from jaxsteer.estimators._rows import (
+    check_lengths,
+    check_sample_weight,
+    fit_groups,
+    fit_labels,
+    pointing_at_encoder,
+    require_filled_cells,
+)
 from jaxsteer.estimators._weighted import with_weights
 
 
@@ -51,7 +59,7 @@ class Reweighing(InnerClassifier, ClassifierMixin, GroupAware):
         self.sensitive_columns = sensitive_columns
 
     def _fit(self, rows: Rows) -> None:
-        self.sample_weight_ = independent_weights(rows)
+        self.sample_weight_ = _independent(rows.label, rows.group, rows.weight)
         estimator, options = with_weights(self.estimator, self.sample_weight_)
         with pointing_at_encoder():
             self.estimator_ = estimator.fit(
@@ -69,10 +77,37 @@ class Reweighing(InnerClassifier, ClassifierMixin, GroupAware):
         return np.asarray(self.estimator_.predict_proba(rows.X), float)
 
 
-def independent_weights(rows: Rows) -> np.ndarray:
-    """Weights ``[n]`` float64 under which label and group are independent."""
-    given = None if rows.weight is None else jnp.asarray(rows.weight)
-    weights = reweighing(
-        jnp.asarray(rows.label), jnp.asarray(rows.group), weights=given
+def fair_weights(
+    y: Any, *, sensitive_features: Any, sample_weight: Any = None
+) -> np.ndarray:
+    """Return weights under which label and group are independent, ``[n]`` float64.
+
+    Args:
+        y: ``[n]`` labels of any kind.
+        sensitive_features: ``[n]`` groups, or ``[n, m]`` columns.
+        sample_weight: ``[n]`` weights that the rows have already, or None.
+
+    Raises:
+        ValueError: If an argument is unusable, or a class is absent in a group.
+
+    Example:
+        >>> fair_weights([0, 1, 0, 1], sensitive_features=list("ffmm")).tolist()
+        [1.0, 1.0, 1.0, 1.0]
+    """
+    y, sensitive_features, sample_weight = align(
+        y=y, sensitive_features=sensitive_features, sample_weight=sample_weight
     )
+    label, classes = fit_labels(y)
+    group, groups = fit_groups(sensitive_features)
+    weight = check_sample_weight(sample_weight)
+    check_lengths(y=label, sensitive_features=group, sample_weight=weight)
+    require_filled_cells(label, group, classes, groups)
+    return _independent(label, group, weight)
+
+
+def _independent(
+    label: np.ndarray, group: np.ndarray, weight: np.ndarray | None
+) -> np.ndarray:
+    given = None if weight is None else jnp.asarray(weight)
+    weights = reweighing(jnp.asarray(label), jnp.asarray(group), weights=given)
     return np.asarray(weights, dtype=float)
