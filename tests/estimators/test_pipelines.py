@@ -190,6 +190,6 @@ def test_unusable_scorers_and_groups():
     with pytest.raises(ValueError, match=r"sensitive_columns of its own"):
         steered(steering=MeanMatching(sensitive_columns="sex")).fit(TABLE, Y)
     with pytest.raises(
-        ValueError, match="must be a transformer of jaxsteer.estimators"
+        ValueError, match=r"must be a transformer of jaxsteer\.estimators"
     ):
         steered(steering=TabularEncoder()).fit(TABLE, Y)

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from jaxsteer.estimators import LEACE, IdealSteering, MeanMatching, Reweighing
-from jaxsteer.estimators._alignment import align
 
 from .helpers import make_frame, make_rows
 
@@ -87,7 +86,7 @@ def test_sensitive_columns_in_another_order_are_found_by_name():
     # What has other columns beside is read by name too, and what lacks one is refused.
     wide = other.assign(age=3)
     np.testing.assert_array_equal(model.transform(X, sensitive_features=wide), expected)
-    with pytest.raises(ValueError, match="no column 'sex'; .*'old', 'gender'"):
+    with pytest.raises(ValueError, match=r"no column 'sex'; .*'old', 'gender'"):
         model.transform(X, sensitive_features=other.rename(columns={"sex": "gender"}))
     np.testing.assert_array_equal(
         model.sample_weight(Y, other), model.sample_weight(Y, SENSITIVE)
