@@ -120,7 +120,6 @@ class GroupAware(BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = self._target is not None
-        tags.input_tags.string = tags.input_tags.categorical = self._tables
         return tags
 
     def _check_options(self) -> None:

@@ -10,15 +10,18 @@ from jaxsteer.estimators._base import GroupAware
 
 
 class InnerClassifier(GroupAware):
-    """Says of missing and sparse values what the inner ``estimator`` says."""
+    """Says of text, missing and sparse values what the inner ``estimator`` says."""
 
     estimator: Any
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        inner = None if self.estimator is None else get_tags(self.estimator)
-        tags.input_tags.sparse = self.sensitive_columns is None and (
-            inner is None or inner.input_tags.sparse
-        )
-        tags.input_tags.allow_nan = inner is not None and inner.input_tags.allow_nan
+        if self.estimator is not None:
+            inner = get_tags(self.estimator).input_tags
+            for name in ("allow_nan", "string", "categorical", "sparse"):
+                setattr(tags.input_tags, name, getattr(inner, name))
+        else:
+            tags.input_tags.sparse = True  # the logistic regression that None takes
+        if self.sensitive_columns is not None:
+            tags.input_tags.sparse = False
         return tags

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.utils import get_tags
 
 from jaxsteer.estimators._base import GroupAware, GroupClassifier, Rows
 from jaxsteer.estimators._ideal_steering import IdealSteering
@@ -71,7 +72,10 @@ class SteeredClassifier(GroupClassifier):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.string = tags.input_tags.categorical = self.encoder is not None
+        if self.encoder is not None:
+            inner = get_tags(self.encoder).input_tags
+            for name in ("allow_nan", "string", "categorical"):
+                setattr(tags.input_tags, name, getattr(inner, name))
         return tags
 
     def _check_options(self) -> None:
