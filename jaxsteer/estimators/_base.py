@@ -17,6 +17,7 @@ from sklearn.utils.validation import (
 )
 
 from jaxsteer._frames import missing_column_message
+from jaxsteer._repr import one_line, text_table
 from jaxsteer.estimators._alignment import align
 from jaxsteer.estimators._rows import (
     as_rows,
@@ -116,6 +117,16 @@ class GroupAware(BaseEstimator):
 
         check_is_fitted(self)
         return save_pipeline(path, self, trusted=trusted)
+
+    def __str__(self) -> str:
+        """One line of options and, once fitted, a table of what was found."""
+        names = sorted(n for n in vars(self) if n[-1] == "_" and n[0] != "_")
+        found = [
+            (name, _list(value) if name in ("classes_", "groups_") else one_line(value))
+            for name in names
+            if (value := getattr(self, name)) is not None
+        ]
+        return f"{self!r}\n{text_table(found)}" if found else repr(self)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -392,3 +403,7 @@ def load_estimator(
     from jaxsteer.storage import load_pipeline
 
     return load_pipeline(path, trusted=trusted, expect_hash=expect_hash)
+
+
+def _list(names: Any) -> str:
+    return ", ".join(map(str, names[:8])) + (", ..." if len(names) > 8 else "")

@@ -92,3 +92,13 @@ def test_options_and_references():
         plain, other = INLP(n_steps=2), INLP(n_steps=2, **options)
         moved = [m.fit_transform(X, **OF) for m in (plain, other)]
         assert np.abs(moved[0] - moved[1]).max() > 1e-4
+
+
+def test_fitted_estimators_are_a_line_and_a_table():
+    model = MeanMatching(reference="m")
+    assert str(model) == "MeanMatching(reference='m')"
+    lines = str(model.fit(X, **OF)).splitlines()
+    assert lines[0] == "MeanMatching(reference='m')"
+    table = dict(line.split(maxsplit=1) for line in lines[1:])
+    assert table["groups_"] == "f, m" and table["n_features_in_"] == "3"
+    assert table["maps_"].startswith("AffineMap(weight=f")
