@@ -48,7 +48,7 @@ def register_dataclass(cls: type[T]) -> type[T]:
 
     # The text that dataclasses make of themselves prints arrays, in full.
     if hasattr(vars(cls).get("__repr__"), "__wrapped__"):
-        cls.__repr__ = one_line
+        cls.__repr__ = one_line  # pyright: ignore[reportAttributeAccessIssue]
     if "_repr_html_" not in vars(cls):
         cls._repr_html_ = dataclass_html  # pyright: ignore[reportAttributeAccessIssue]
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)

@@ -160,7 +160,8 @@ class FairScore(FoldScorer):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
+        if tags.classifier_tags is not None:
+            tags.classifier_tags.multi_class = False
         return tags
 
     def _check_options(self) -> None:

@@ -59,7 +59,7 @@ class FoldModels:
                 mine = np.flatnonzero(fold == code)
                 if len(mine):
                     total[mine] += _log_probability(model, take_rows(X, mine))
-        return total / len(self.estimators)
+        return _rounded(total / len(self.estimators))
 
 
 def fit_fold_models(
@@ -111,7 +111,12 @@ def fit_fold_models(
             total[held_out] += _log_probability(model, take_rows(X, held_out))
             models.append(model)
         estimators.append(tuple(models))
-    return FoldModels(tuple(estimators), total / repeats, seed)
+    return FoldModels(tuple(estimators), _rounded(total / repeats), seed)
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    # A row's last digits depend on the rows beside it, and edges of bins are at rows.
+    return np.round(values, 9)
 
 
 def log_odds(log_probabilities: np.ndarray) -> np.ndarray:

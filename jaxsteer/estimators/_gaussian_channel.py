@@ -105,8 +105,9 @@ class GaussianChannel(CellWeights, GroupTransformer):
         if self.deterministic:
             return moved
         noise = _row_normal(random_key(self.random_state), X, moved.shape[1])
-        factors = self.steering_.noise
-        spread = AffineMap(factors, np.zeros(factors.shape[:2], factors.dtype))
+        factors: Any = self.steering_.noise
+        none: Any = np.zeros(factors.shape[:2], factors.dtype)
+        spread = AffineMap(factors, none)
         return moved + steer(spread, noise.astype(X.dtype), group)
 
     def _cell_weights(self) -> np.ndarray:

@@ -77,7 +77,7 @@ def finite_matrix(estimator: Any, X: Any, *, least: int = 1) -> np.ndarray:
     try:
         matrix: Any = check_array(
             X,
-            dtype=[np.float64, np.float32],
+            dtype=[np.float64, np.float32],  # pyright: ignore[reportArgumentType]
             ensure_all_finite=False,
             ensure_min_samples=least,
             estimator=estimator,
@@ -138,7 +138,8 @@ def fit_numbers(y: Any) -> np.ndarray:
         ValueError: If `y` is missing, or has values that are no finite numbers.
     """
     column = _column(y, "y")
-    target = pd.to_numeric(column, errors="coerce").to_numpy(float, na_value=np.nan)
+    numbers: Any = pd.to_numeric(column, errors="coerce")
+    target = numbers.to_numpy(float, na_value=np.nan)
     if not np.isfinite(target).all():
         raise ValueError(
             f"y must be finite numbers, but {int((~np.isfinite(target)).sum())} of "
@@ -288,7 +289,8 @@ def positions_of(X: Any, chosen: Any) -> np.ndarray:
             names = [str(name) for name in X.columns]
             raise ValueError(missing_column_message(str(column), names, "X"))
         else:
-            found.append(int(X.columns.get_loc(column)))
+            place: Any = X.columns.get_loc(column)
+            found.append(int(place))
     if not found or len(set(found)) < len(found):
         raise ValueError(
             f"sensitive_columns={chosen!r} must name at least one column, each once."

@@ -54,6 +54,9 @@ class SteeredClassifier(GroupClassifier):
     """
 
     _tables = True
+    encoder_: Any
+    steering_: Any
+    estimator_: Any
 
     def __init__(
         self,
@@ -97,10 +100,13 @@ class SteeredClassifier(GroupClassifier):
         X, label = rows.X, self.classes_[rows.label]
         self.encoder_ = None
         if self.encoder is not None:
-            self.encoder_ = clone(self.encoder)
-            X = self.encoder_.fit_transform(X, label)
+            encoder: Any = clone(self.encoder)
+            X = encoder.fit_transform(X, label)
+            self.encoder_ = encoder
         groups = self.groups_[rows.group]
-        steering = IdealSteering() if self.steering is None else clone(self.steering)
+        steering: Any = clone(
+            IdealSteering() if self.steering is None else self.steering
+        )
         X = steering.fit_transform(
             X, label, sensitive_features=groups, sample_weight=rows.weight
         )
