@@ -188,4 +188,5 @@ class ParetoFairRegressor(RegressorMixin, _ParetoFair):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the predictions, ``[n]``."""
-        return self.target_center_ + self.target_scale_ * self._score(X)
+        score = self._score(X)
+        return self.target_center_ + self.target_scale_ * score
