@@ -21,12 +21,12 @@ from jaxsteer.estimators._steered_classifier import SteeredClassifier
 PARTS = (FoldModels,)
 
 __all__ = [
-    "INLP",
-    "LEACE",
     "FairScore",
     "FairScorer",
     "GaussianChannel",
+    "INLP",
     "IdealSteering",
+    "LEACE",
     "LatentGroups",
     "MeanMatching",
     "MiMiC",
