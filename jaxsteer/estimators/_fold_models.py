@@ -34,12 +34,12 @@ class FoldModels:
         estimators: ``[R][K]`` fitted classifiers.
         held_out: ``[n, C]`` log probabilities of the training rows, each the mean over
             the repeats of models that have not seen the row.
-        key: Key by which new rows are assigned to folds.
+        seed: Seed by which new rows are assigned to folds.
     """
 
     estimators: tuple[tuple[Any, ...], ...]
     held_out: np.ndarray
-    key: jax.Array
+    seed: int
 
     def log_probabilities(self, X: Any, rows: np.ndarray) -> np.ndarray:
         """Score new rows, ``[n, C]``.
@@ -49,8 +49,9 @@ class FoldModels:
             rows: What :func:`row_values` returned for them.
         """
         total = np.zeros((len(rows), self.held_out.shape[1]))
+        key = jax.random.key(self.seed)
         for repeat, models in enumerate(self.estimators):
-            draw = row_uniform(jax.random.fold_in(self.key, repeat), rows)
+            draw = row_uniform(jax.random.fold_in(key, repeat), rows)
             fold = np.minimum(np.asarray(draw) * len(models), len(models) - 1).astype(
                 int
             )
@@ -58,7 +59,7 @@ class FoldModels:
                 mine = np.flatnonzero(fold == code)
                 if len(mine):
                     total[mine] += _log_probability(model, take_rows(X, mine))
-        return total / len(self.estimators)
+        return _rounded(total / len(self.estimators))
 
 
 def fit_fold_models(
@@ -110,7 +111,12 @@ def fit_fold_models(
             total[held_out] += _log_probability(model, take_rows(X, held_out))
             models.append(model)
         estimators.append(tuple(models))
-    return FoldModels(tuple(estimators), total / repeats, jax.random.key(seed))
+    return FoldModels(tuple(estimators), _rounded(total / repeats), seed)
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    # A row's last digits depend on the rows beside it, and edges of bins are at rows.
+    return np.round(values, 9)
 
 
 def log_odds(log_probabilities: np.ndarray) -> np.ndarray:

@@ -128,14 +128,23 @@ def test_reweighing_comes_back(tmp_path):
     assert again.groups_.tolist() == ["f", "m"]
 
 
-def test_results_inside_an_estimator_are_pointed_to_save(tmp_path):
+def test_results_inside_an_estimator_come_back(tmp_path):
     rng = np.random.default_rng(0)
     groups, label = np.arange(400) % 2, rng.integers(0, 2, 400)
-    steering = IdealSteering().fit(
-        rng.normal(size=(400, 2)), label, sensitive_features=groups
+    rows = rng.normal(size=(400, 2))
+    steering = IdealSteering().fit(rows, label, sensitive_features=groups)
+    save_pipeline(tmp_path / "p", steering)
+    again = load_pipeline(tmp_path / "p")
+    assert type(again.steering_) is type(steering.steering_)
+    np.testing.assert_array_equal(
+        again.transform(rows, sensitive_features=groups),
+        steering.transform(rows, sensitive_features=groups),
     )
+
+
+def test_results_alone_are_pointed_to_save(tmp_path):
     with pytest.raises(ValueError, match=r"not trusted.*by jaxsteer\.storage\.save"):
-        save_pipeline(tmp_path / "p", steering)
+        save_pipeline(tmp_path / "p", make_pipeline(Stranger(1).fit(np.eye(3))))
 
 
 def test_functions_are_refused(tmp_path):
