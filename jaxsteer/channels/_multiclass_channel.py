@@ -31,7 +31,7 @@ from jaxsteer.channels._held_scores import (
     in_precision_of,
     traced_precision,
 )
-from jaxsteer.channels._row_draws import draw_uniform
+from jaxsteer.channels._row_draws import Draw, draw_for
 from jaxsteer.channels._score_tree import (
     ScoreTree,
     find_bins,
@@ -112,13 +112,13 @@ class MulticlassChannel:
         n_classes = self.atoms.shape[0]
         _check_columns(score, n_classes)
         check_codes("group", group, self.kernels.shape[0])
-        uniform = draw_uniform(key, draw, rows, score, group)
+        numbers = draw_for(key, draw, rows, score, group)
         if is_concrete(score, group, self.thresholds):
-            return _pick(self.kernels, self._rows_on_host(score, group), uniform)
+            return _pick(self.kernels, self._rows_on_host(score, group), numbers)
         check_finite("score", score)
         score = jnp.asarray(score, traced_precision(score, self.kernels.dtype))
         found = self._rows(score, jnp.asarray(group))
-        return _pick(self.kernels, found, uniform)
+        return _pick(self.kernels, found, numbers)
 
     def _rows_on_host(self, score, group) -> np.ndarray:
         """Row of the flattened kernels that each sample uses."""
@@ -157,9 +157,10 @@ class MulticlassChannel:
 
 
 @jax.jit
-def _pick(kernels: Array, rows: Array, uniform: Array) -> Array:
+def _pick(kernels: Array, rows: Array, numbers: Draw) -> Array:
     """Draw an atom for each row by inverting its kernel row's distribution."""
     steps = jnp.cumsum(kernels, -1).reshape(-1, kernels.shape[-1])[rows]
+    uniform = numbers.uniform(rows.shape[0])
     atom = jnp.sum(steps <= (uniform * steps[:, -1])[:, None], -1)
     atom = jnp.minimum(atom, steps.shape[-1] - 1).astype(jnp.int32)
     return jnp.where(rows >= 0, atom, -1)
