@@ -4,7 +4,7 @@ A difference between two groups' score laws that chance alone would make is nois
 map or channel that undoes it adds that noise to new rows a second time. So each group's
 laws may be drawn to those of all groups,
 
-    F'_ka = (1 - l_a) F_ka + l_a F_k,
+    F'_ka = (1 - l_ka) F_ka + l_ka F_k,
 
 which is a weighting of rows: group ``a`` gets every row of class ``k`` with its share of
 the weight. The laws of a large group that differ stay as they are.
@@ -13,8 +13,6 @@ the weight. The laws of a large group that differ stay as they are.
 from __future__ import annotations
 
 from typing import Any
-
-import numpy as np
 
 from jaxsteer._errors import is_concrete
 
@@ -39,83 +37,70 @@ def check_shrinkage(shrinkage: Any) -> None:
         )
 
 
-def pooled_weights(
-    xp: Any,
-    score: Any,
-    label: Any,
-    group: Any,
-    weights: Any,
-    shrinkage: Any,
-    n_groups: int,
-) -> tuple[Any, Any]:
+def class_weights(xp: Any, label: Any, weights: Any, n_classes: int) -> Any:
+    """Weights ``[K, n]`` of the rows of each class, 0 for the others'."""
+    return xp.stack([xp.where(label == cls, weights, 0.0) for cls in range(n_classes)])
+
+
+def pooled_weights(xp: Any, classes: Any, group: Any, how_far: Any) -> Any:
     """Weigh all rows for each group.
 
     Args:
         xp: NumPy or JAX's.
-        score: ``[n]``.
-        label: ``[n]`` codes 0 and 1.
+        classes: ``[K, n]`` weights of the rows of each class.
         group: ``[n]`` codes 0..G-1.
-        weights: ``[n]``.
-        shrinkage: ``l`` for all groups, ``[G]`` or ``[]``, or "auto"
-            (:func:`chance_shrinkage`).
-        n_groups: ``G``.
+        how_far: ``[K, G]`` the shares ``l_ka``.
 
     Returns:
-        ``[G, n]`` weights, of the same sum over each class and group as its own rows',
-        and ``[G]`` what ``l_a`` is.
+        ``[G, n]`` weights, of the same sum over each class and group as its own rows'.
     """
-    classes = xp.stack([xp.where(label == cls, weights, 0.0) for cls in (0, 1)])
-    own = xp.stack([xp.where(group == code, weights, 0.0) for code in range(n_groups)])
-    if isinstance(shrinkage, str):
-        how_far = chance_shrinkage(xp, score, classes, group, n_groups)
-    else:
-        how_far = xp.zeros(n_groups, classes.dtype) + shrinkage
-        if xp is np and not how_far.any():
-            return own, how_far
-    borrowed = xp.zeros(own.shape, own.dtype)
-    for mass in classes:
-        inside = xp.stack(
-            [xp.where(group == code, mass, 0.0) for code in range(n_groups)]
-        )
-        borrowed = borrowed + inside.sum(1)[:, None] * mass / mass.sum()
-    how_far = how_far[:, None]
-    return (1 - how_far) * own + how_far * borrowed, how_far[:, 0]
+    rows = []
+    for code in range(how_far.shape[1]):
+        inside = xp.where(group == code, classes, 0.0)
+        share = how_far[:, code, None]
+        mass, all_mass = inside.sum(1)[:, None], classes.sum(1)[:, None]
+        lent = classes * (mass / xp.where(all_mass > 0, all_mass, 1.0))
+        rows.append(((1 - share) * inside + share * lent).sum(0))
+    return xp.stack(rows)
 
 
-def chance_shrinkage(
-    xp: Any, score: Any, classes: Any, group: Any, n_groups: int
-) -> Any:
-    """How much of a group's distance to the pooled laws is what chance would make.
+def chance_distances(
+    xp: Any, columns: Any, classes: Any, group: Any, n_groups: int
+) -> tuple[Any, Any]:
+    """How far the groups' laws lie from the pooled ones, by chance and as measured.
 
-        l_a = min(1, sum_k E_k |F_ka - F_k|^2 by chance / sum_k E_k |F_ka - F_k|^2)
+    The distance is ``E_k |F_ka - F_k|^2``, the mean over the rows of class ``k`` (Cramer
+    and von Mises's), summed over the columns. By chance it is
 
-    with the mean over the rows of class ``k`` (Cramer and von Mises's distance), and by
-    chance ``(1 - s)^2 (1 / n_ka + 1 / n_k,others) E_k F_k (1 - F_k)``, ``s`` the group's
-    share of class ``k``: what it would be if the group's rows were drawn from the same
-    law as the others'. Nearly 0 where groups differ and are large, and for groups of
-    one law 1 in most samples. Weights count by their effective sample size.
+        (1 - s)^2 (1 / n_ka + 1 / n_k,others) E_k F_k (1 - F_k)
+
+    with ``s`` the group's share of class ``k``: what it would be if the group's rows were
+    drawn from the same law as the others'. Weights count by their effective sample size.
 
     Args:
         xp: NumPy or JAX's.
-        score: ``[n]``.
-        classes: ``[2, n]`` weights of the rows of each class, 0 for the other's.
+        columns: ``[m, n]`` scores.
+        classes: ``[K, n]`` weights of the rows of each class.
         group: ``[n]`` codes.
         n_groups: ``G``.
 
     Returns:
-        ``[G]`` in [0, 1].
-
-    References:
-        Efron and Morris 1973 (shrinkage by the ratio of the two variances).
+        Two arrays ``[K, G]``; the ratio of the first to the second is the share of the
+        distance that is noise (Efron and Morris 1973: shrink by it).
     """
-    order = xp.argsort(score)
-    held = score[order]
-    first = xp.searchsorted(held, held, side="left")
-    after = xp.searchsorted(held, held, side="right")
+    order = [xp.argsort(column) for column in columns]
+    held = [column[o] for column, o in zip(columns, order, strict=True)]
+    ends = [
+        (xp.searchsorted(v, v, side="left"), xp.searchsorted(v, v, side="right"))
+        for v in held
+    ]
 
-    def law(mass: Any) -> Any:
-        below = xp.concatenate([xp.zeros(1, mass.dtype), xp.cumsum(mass[order])])
-        return (below[first] + below[after]) / 2 / below[-1]
+    def laws(mass: Any) -> list:
+        found = []
+        for place, (first, after) in zip(order, ends, strict=True):
+            below = xp.concatenate([xp.zeros(1, mass.dtype), xp.cumsum(mass[place])])
+            found.append((below[first] + below[after]) / 2 / below[-1])
+        return found
 
     def effective(mass: Any) -> Any:
         # Of no rows the size counts as one: their share is 0 or 1 and cancels it.
@@ -124,17 +109,45 @@ def chance_shrinkage(
             squares > 0, total**2 / xp.where(squares > 0, squares, 1.0), 1.0
         )
 
-    found = []
-    for code in range(n_groups):
-        by_chance, measured = 0.0, 0.0
-        for mass in classes:
-            pooled, share = law(mass), mass[order] / mass.sum()
+    by_chance, measured = [], []
+    for mass in classes:
+        pooled, shares = laws(mass), [mass[o] / mass.sum() for o in order]
+        pairs = list(zip(pooled, shares, strict=True))
+        spread = sum((share * law * (1 - law)).sum() for law, share in pairs)
+        for code in range(n_groups):
             inside = xp.where(group == code, mass, 0.0)
             others = 1 - inside.sum() / mass.sum()
-            spread = (share * pooled * (1 - pooled)).sum()
             sizes = 1 / effective(inside) + 1 / effective(mass - inside)
-            by_chance = by_chance + others**2 * sizes * spread
-            measured = measured + (share * (law(inside) - pooled) ** 2).sum()
-        ratio = by_chance / xp.maximum(measured, _LEAST)
-        found.append(xp.minimum(ratio, xp.ones_like(ratio)))
-    return xp.stack(found)
+            by_chance.append(others**2 * sizes * spread)
+            away = zip(laws(inside), pairs, strict=True)
+            measured.append(
+                sum((share * (law - other) ** 2).sum() for law, (other, share) in away)
+            )
+    shape = (len(classes), n_groups)
+    return xp.stack(by_chance).reshape(shape), xp.stack(measured).reshape(shape)
+
+
+def chance_share(xp: Any, by_chance: Any, measured: Any) -> Any:
+    """The share of a distance that chance makes, in [0, 1]; NaN stays."""
+    ratio = by_chance / xp.maximum(measured, _LEAST)
+    return xp.minimum(ratio, xp.ones_like(ratio))
+
+
+def group_shrinkage(
+    xp: Any, score: Any, classes: Any, group: Any, shrinkage: Any, n_groups: int
+) -> Any:
+    """The share ``[G]`` for each group, one for all its classes.
+
+    Args:
+        xp: NumPy or JAX's.
+        score: ``[n]``.
+        classes: ``[K, n]`` weights of the rows of each class.
+        group: ``[n]`` codes.
+        shrinkage: "auto" (:func:`chance_distances`, summed over the classes), or the
+            share itself.
+        n_groups: ``G``.
+    """
+    if not isinstance(shrinkage, str):
+        return xp.zeros(n_groups, classes.dtype) + shrinkage
+    by_chance, measured = chance_distances(xp, score[None], classes, group, n_groups)
+    return chance_share(xp, by_chance.sum(0), measured.sum(0))

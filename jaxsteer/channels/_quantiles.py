@@ -28,7 +28,12 @@ from jaxsteer.channels._held_scores import (
     traced_precision,
 )
 from jaxsteer.channels._isotonic import isotonic_knots, isotonic_knots_traced
-from jaxsteer.channels._pooling import check_shrinkage, pooled_weights
+from jaxsteer.channels._pooling import (
+    check_shrinkage,
+    class_weights,
+    group_shrinkage,
+    pooled_weights,
+)
 from jaxsteer.channels._quantile_curves import (
     frechet_gap,
     group_curve,
@@ -373,7 +378,9 @@ def _fit(
     n_groups: int, shrinkage: Any,
 ) -> ScoreMap:  # fmt: skip
     """Fit with NumPy or JAX, at fixed shapes."""
-    own, shrunk = pooled_weights(xp, score, label, group, weights, shrinkage, n_groups)
+    classes = class_weights(xp, label, weights, 2)
+    shrunk = group_shrinkage(xp, score, classes, group, shrinkage, n_groups)
+    own = pooled_weights(xp, classes, group, xp.stack([shrunk, shrunk]))
     curves = [group_curve(xp, score, label, mass, class_weight) for mass in own]
     knots = xp.stack([curve.score for curve in curves])
     levels = xp.stack([curve.level for curve in curves])

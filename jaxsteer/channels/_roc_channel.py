@@ -35,7 +35,11 @@ from jaxsteer.channels._held_scores import (
 )
 from jaxsteer.channels._isotonic import isotonic_knots
 from jaxsteer.channels._kernel import degrading_kernel
-from jaxsteer.channels._pooling import check_shrinkage, pooled_weights
+from jaxsteer.channels._pooling import (
+    check_shrinkage,
+    class_weights,
+    pooled_weights,
+)
 from jaxsteer.channels._quantiles import ScoreMap, balanced_quantiles
 from jaxsteer.channels._roc import (
     concave_hull,
@@ -399,7 +403,9 @@ def roc_channel(
         rows.score, rows.label, rows.group,
         weights=rows.weights, n_groups=n_groups, shrinkage=shrinkage,
     )  # fmt: skip
-    lent, _ = pooled_weights(np, *rows[:4], np.asarray(fair.shrinkage, float), n_groups)
+    classes = class_weights(np, rows.label, rows.weights, 2)
+    how_far = np.tile(np.asarray(fair.shrinkage, float), (2, 1))
+    lent = pooled_weights(np, classes, rows.group, how_far)
     edges = np.full((n_groups, bins - 1), np.inf)
     masses, own = np.zeros((2, n_groups, 2, bins))
     for code in range(n_groups):

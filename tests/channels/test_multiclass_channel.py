@@ -393,3 +393,20 @@ def test_soft_counts_do_not_fit_noise():
     assert gaps[1] < gaps[0] and accuracies[1] > accuracies[0]
     with pytest.raises(ValueError, match="counts='few' is not known"):
         multiclass_channel(*data[0], bins=32, counts="few")
+
+
+def test_shrinkage_draws_the_laws_of_small_cells_together():
+    score, label, group = simulate(2000, 3, 2, seed=3)
+    plain = multiclass_channel(score, label, group, bins=12)
+    assert float(plain.gap) < 1e-6 and not np.asarray(plain.shrinkage).any()
+    auto = multiclass_channel(score, label, group, bins=12, shrinkage="auto")
+    amount = np.asarray(auto.shrinkage)
+    assert amount.shape == (3, 2) and (amount > 0).all() and amount.max() <= 1
+    # Two groups lie on two sides of the pooled law: one share of noise for both.
+    np.testing.assert_allclose(amount[:, 0], amount[:, 1], rtol=1e-3)
+    assert 1e-4 < float(auto.gap) < 0.2
+    every = multiclass_channel(score, label, group, bins=12, shrinkage=1.0)
+    np.testing.assert_allclose(every.kernels[0], every.kernels[1], atol=1e-6)
+    assert float(every.utility_value) > float(auto.utility_value)
+    with pytest.raises(ValueError, match="shrinkage=2"):
+        multiclass_channel(score, label, group, bins=12, shrinkage=2.0)
