@@ -202,7 +202,7 @@ def _rows_on_host(score, group, edges) -> np.ndarray:
     held, codes = held_scores("score", score), np.asarray(group)
     edges = in_precision_of(score, edges)
     rows = np.empty(held.shape, np.int32)
-    for code in np.unique(codes):
+    for code in set(codes.tolist()):
         mine = codes == code
         found = np.searchsorted(edges[code], held[mine], side="right")
         rows[mine] = code * (edges.shape[1] + 1) + found

@@ -99,7 +99,7 @@ def _through_bijection(
         orbit,
         template=cells.with_base(orbit.template),
         to_group=ConjugatedMap.alike(
-            orbit.to_group, cells.bijection, weights.shape[1:]
+            orbit.to_group, cells.bijection, weights.shape[1:], cells.limits
         ),
         reference_stays=False,  # a shared bijection has no groups to leave out
     )
