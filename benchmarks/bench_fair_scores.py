@@ -23,6 +23,7 @@ import dataclasses
 import pathlib
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -72,17 +73,21 @@ def expit(value: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(value / 2))
 
 
-def measure(score: np.ndarray, split: Split) -> dict[str, Any]:
+def measure(
+    score: np.ndarray, split: Split, chance: dict[str, float] | None = None
+) -> dict[str, Any]:
     """Gaps, their chance levels, area, and risks with the score as a probability."""
     label, group = np.asarray(split.label_test), np.asarray(split.group_test)
-    chance = metrics.chance_level(
-        GAPS, label, None, group, score=score, key=jax.random.key(0), n_groups=2
-    )
+    if chance is None:
+        levels = metrics.chance_level(
+            GAPS, label, None, group, score=score, key=jax.random.key(0), n_groups=2
+        )
+        chance = {f"chance_{name[4:7]}": float(levels[name].mean) for name in GAPS}
     found = {
         rate: float(metrics.sup_gap(label, score, group, rate=rate))
         for rate in ("tpr", "fpr")
     }
-    found |= {f"chance_{name[4:7]}": float(chance[name].mean) for name in GAPS}
+    found |= chance
     found["ratio"] = max(found["tpr"], found["fpr"]) / max(
         found["chance_tpr"], found["chance_fpr"]
     )
@@ -104,8 +109,14 @@ def of_decisions(
     }
 
 
-def mean_of(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over the keys of one channel."""
+def measure_draws(draw: Callable[[int], Any], split: Split) -> dict[str, Any]:
+    """Means over the keys of one channel; the chance level is that of the first."""
+    found: list[dict[str, Any]] = []
+    for key in range(KEYS):
+        chance = None
+        if found:
+            chance = {name: found[0][name] for name in ("chance_tpr", "chance_fpr")}
+        found.append(measure(np.asarray(draw(key), float), split, chance))
     mean: dict[str, Any] = {
         key: float(np.mean([one[key] for one in found]))
         for key in found[0]
@@ -149,10 +160,10 @@ def study(
             moved = fair.calibrate(fair.transport(test, split.group_test))
             out[name] = measure(np.asarray(moved, float), split)
         else:
-            out[name] = mean_of([
-                measure(np.asarray(drawn(fair, test, split.group_test, key, rows)), split)
-                for key in range(KEYS)
-            ])  # fmt: skip
+            out[name] = measure_draws(
+                lambda key, fair=fair: drawn(fair, test, split.group_test, key, rows),
+                split,
+            )
         for key in ("frechet_gap", "random_share"):
             if hasattr(fair, key):
                 out[name][key] = float(getattr(fair, key))
@@ -187,10 +198,7 @@ def blind(
     probe = folds(estimator, split, group, seed)
     reads = log_odds(probe.log_probabilities(split.x_test, rows))
     channel = js.blind_channel(score, log_odds(probe.held_out), label, group, bins=bins)
-    found = mean_of([
-        measure(np.asarray(drawn(channel, test, reads, key, rows)), split)
-        for key in range(KEYS)
-    ])  # fmt: skip
+    found = measure_draws(lambda key: drawn(channel, test, reads, key, rows), split)
     for key in ("slack", "random_share", "aware_auc"):
         found[key] = float(getattr(channel, key))
     found["auc_in_sample"] = float(channel.auc)
@@ -392,15 +400,6 @@ def main() -> None:
         ]
         if options.quick:
             return
-        split = split_table(load_adult())
-        figures["one_at_a_time"] = one_at_a_time(split, 0)
-        print(figures["one_at_a_time"], flush=True)
-        figures["adult"] = []
-        for seed in range(5):
-            print(f"census income, fold seed {seed}", flush=True)
-            sizes = Options(60, (24, 5) if seed == 0 else None)
-            found = study(boosted, split, seed, sizes, peers=seed == 0)
-            figures["adult"].append(found)
         if options.data is not None:
             two = read(options.data, "two")
             x = sentence_embeddings(two, options.data, "two", None, None)
@@ -418,6 +417,21 @@ def main() -> None:
                     for seed in range(5)
                 ]
             figures["six_occupations"] = six_occupations(options.data, 10)
+            write(figures, start)
+        split = split_table(load_adult())
+        figures["one_at_a_time"] = one_at_a_time(split, 0)
+        print(figures["one_at_a_time"], flush=True)
+        figures["adult"] = []
+        for seed in range(5):
+            print(f"census income, fold seed {seed}", flush=True)
+            sizes = Options(60, (24, 5) if seed == 0 else None)
+            found = study(boosted, split, seed, sizes, peers=seed == 0)
+            figures["adult"].append(found)
+            write(figures, start)
+
+
+def write(figures: dict[str, Any], start: float) -> None:
+    """Keep what there is so far."""
     figures["processor_s"] = round(time.process_time() - start)
     peers = ["fairlearn", *(["error-parity"] if has_error_parity() else [])]
     save("fair_scores", {**describe("scikit-learn", "scipy", *peers), **figures})
