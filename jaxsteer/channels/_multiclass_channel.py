@@ -211,6 +211,14 @@ def _expected_labels(
     return soft_labels(columns, rows.label[used], weights[used], n_classes)
 
 
+def _row_numbers(rows: ChannelRows, n_classes: int, n_groups: int) -> np.ndarray:
+    """Effective sample size ``[G, K]`` of each group and class."""
+    total, squares = np.zeros((2, n_groups, n_classes))
+    np.add.at(total, (rows.group, rows.label), rows.weights)
+    np.add.at(squares, (rows.group, rows.label), rows.weights**2)
+    return total**2 / squares
+
+
 def multiclass_channel(
     score: Float[ArrayLike, "n K"],
     label: Int[ArrayLike, " n"],
@@ -221,6 +229,7 @@ def multiclass_channel(
     *,
     n_groups: int | None = None,
     counts: str = "hard",
+    tolerance: float = 0.0,
     shrinkage: float | str = 0.0,
 ) -> MulticlassChannel:
     """Fit the channel whose atoms are exactly fair for every cost, for ``K`` classes.
@@ -262,6 +271,12 @@ def multiclass_channel(
             in sample, where `gap` says by how much, but free of the noise that the
             program exploits; in simulations of 3 and 6 classes the gaps on new rows
             were the smaller ones, at a higher accuracy.
+        tolerance: How far two groups may lie apart in the probability of an atom given a
+            class, in units of ``sqrt(1 / n_ia + 1 / n_ib)`` (twice the largest standard
+            error of that difference), ``n`` being the rows of the class in the groups:
+            groups with few rows then need not be matched more closely than they are
+            known, which costs less of the utility. 0 is exact. With it the utility is
+            that of the mean of the groups.
         shrinkage: How far each group's laws are drawn to those of all groups, in [0, 1],
             the trees then being grown on all rows; "auto" takes for each class and
             group the part of its distance to the pooled law that chance alone would
@@ -294,6 +309,11 @@ def multiclass_channel(
     """
     check_choice("counts", counts, ("hard", "soft"))
     check_shrinkage(shrinkage)
+    if not 0 <= tolerance < np.inf:
+        raise ValueError(
+            f"tolerance={tolerance} must be at least 0, in units of "
+            f"sqrt(1 / n_ia + 1 / n_ib)."
+        )
     n_classes = _check_columns(score)
     table = _utility(utility, n_classes)
     rows = channel_rows(
@@ -327,9 +347,14 @@ def multiclass_channel(
     mix = class_law(rows.label, rows.weights, n_classes)
     held = masses if counts == "hard" else soft
     held = held / held.sum(-1, keepdims=True)
-    kernels, atoms = common_experiment(held, mix[:, None] * table)
+    away = None
+    if tolerance > 0:
+        # Half of sqrt(2) each: two groups' distances from the target add up to at most
+        # the square root of the sum of their squares.
+        away = tolerance / np.sqrt(2 * _row_numbers(rows, n_classes, n_groups))
+    kernels, atoms = common_experiment(held, mix[:, None] * table, away)
     delivered = laws @ kernels
-    away = np.abs(delivered[:, None] - delivered).sum(-1) / 2
+    apart = np.abs(delivered[:, None] - delivered).sum(-1) / 2
     joint = mix[:, None] * atoms
     mass = joint.sum(0)
     posteriors = np.where(mass > 1e-12, joint / np.maximum(mass, 1e-12), mix[:, None])
@@ -342,7 +367,7 @@ def multiclass_channel(
         atoms=jnp.asarray(atoms),
         posteriors=jnp.asarray(posteriors.T),
         utility_value=jnp.asarray(np.sum(joint * table)),
-        gap=jnp.asarray(away.max()),
+        gap=jnp.asarray(apart.max()),
         cell_counts=jnp.asarray(rows.counts),
         shrinkage=jnp.asarray(how_far),
     )
