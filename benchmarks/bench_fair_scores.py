@@ -24,7 +24,7 @@ import pathlib
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -60,13 +60,6 @@ from jaxsteer.estimators._fold_models import fit_fold_models, log_odds, row_valu
 
 GAPS = ("sup_tpr_gap", "sup_fpr_gap")
 KEYS = 3  # of a channel's randomness, over which its figures are means
-
-
-class Options(NamedTuple):
-    """Sizes of the channels: bins of the score, and of the blind channel."""
-
-    bins: int
-    blind: tuple[int, int] | None = None
 
 
 def expit(value: np.ndarray) -> np.ndarray:
@@ -136,16 +129,21 @@ def folds(estimator: Any, split: Split, target: np.ndarray, seed: int, **more: A
 
 
 def study(
-    estimator: Any, split: Split, seed: int, options: Options, *, peers: bool
+    estimator: Any,
+    split: Split,
+    seed: int,
+    *,
+    peers: bool,
+    blind_bins: tuple[int, int] | None = None,
 ) -> dict[str, dict]:
-    """Every answer on one split or fold seed."""
+    """Every answer on one split or fold seed; bins go by the rows of the cells."""
     label, group = np.asarray(split.label_train), np.asarray(split.group_train)
     rows = row_values(split.x_test)
     models = folds(estimator, split, label, seed)
     score = log_odds(models.held_out)
     test = log_odds(models.log_probabilities(split.x_test, rows))
     out = {"raw": measure(expit(test), split)}
-    given, bins = (score, label, group), options.bins
+    given, bins = (score, label, group), "auto"
     fits = {
         "quantiles": lambda: js.balanced_quantiles(*given),
         "quantiles, shrunk": lambda: js.balanced_quantiles(*given, shrinkage="auto"),
@@ -169,8 +167,8 @@ def study(
                 out[name][key] = float(getattr(fair, key))
         out[name]["gap_in_sample"] = float(np.max(getattr(fair, "gaps", 0)))
         out[name]["shrinkage"] = np.asarray(fair.shrinkage).tolist()
-    if options.blind is not None:
-        out |= blind(estimator, split, seed, options.blind, score, test, rows)
+    if blind_bins is not None:
+        out |= blind(estimator, split, seed, blind_bins, score, test, rows)
     if peers:
         scored = Scored(expit(score), label, group, expit(test), split.group_test)
         out |= decisions_of_peers(scored, split, seed)
@@ -395,7 +393,7 @@ def main() -> None:
     start, boosted = time.process_time(), LEARNERS["boosted"].build()
     with threadpool_limits(1):
         figures["german"] = [
-            study(boosted, split, seed, Options(15), peers=True)
+            study(boosted, split, seed, peers=True)
             for seed, split in enumerate(german_splits(1 if options.quick else 5))
         ]
         if options.quick:
@@ -411,9 +409,8 @@ def main() -> None:
                 model = reduced(64)
                 if name == "politicians":
                     model = LogisticRegression(C=10, max_iter=300)
-                sizes = Options(40 if name == "surgeons" else 20)
                 figures[name] = [
-                    study(model, random_split(*arrays, seed), seed, sizes, peers=True)
+                    study(model, random_split(*arrays, seed), seed, peers=True)
                     for seed in range(5)
                 ]
             figures["six_occupations"] = six_occupations(options.data, 10)
@@ -424,8 +421,9 @@ def main() -> None:
         figures["adult"] = []
         for seed in range(5):
             print(f"census income, fold seed {seed}", flush=True)
-            sizes = Options(60, (24, 5) if seed == 0 else None)
-            found = study(boosted, split, seed, sizes, peers=seed == 0)
+            first = seed == 0
+            cells = (24, 5) if first else None
+            found = study(boosted, split, seed, peers=first, blind_bins=cells)
             figures["adult"].append(found)
             write(figures, start)
 

@@ -223,7 +223,7 @@ def multiclass_channel(
     score: Float[ArrayLike, "n K"],
     label: Int[ArrayLike, " n"],
     group: Int[ArrayLike, " n"],
-    bins: int = 64,
+    bins: int | str = 64,
     utility: Float[ArrayLike, "K T"] | None = None,
     weights: Float[ArrayLike, " n"] | None = None,
     *,
@@ -258,7 +258,8 @@ def multiclass_channel(
             posterior probabilities.
         label: ``[n]`` class codes 0..K-1.
         group: ``[n]`` group codes 0..G-1, any number of groups.
-        bins: Bins of each group, at least ``K``.
+        bins: Bins of each group, at least ``K``; "auto" takes twice the root of the rows
+            of the smallest cell, between 8 and 60.
         utility: ``[K, T]`` what an atom is worth in each class; ``T`` need not be ``K``
             (as an example, a column of constant worth is the choice to abstain). None
             takes the identity.
@@ -320,6 +321,7 @@ def multiclass_channel(
         "multiclass_channel", score, label, group, weights,
         bins=bins, n_classes=n_classes, n_groups=n_groups,
     )  # fmt: skip
+    bins = rows.bins
     if bins < n_classes:
         raise ValueError(f"bins={bins} must be at least the {n_classes} classes.")
     n_groups = int(rows.counts.shape[1])

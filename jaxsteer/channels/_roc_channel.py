@@ -317,7 +317,7 @@ def roc_channel(
     label: Int[ArrayLike, " n"],
     group: Int[ArrayLike, " n"],
     *,
-    bins: int = 60,
+    bins: int | str = 60,
     tolerance: float = 0.0,
     weights: Float[ArrayLike, " n"] | None = None,
     shrinkage: float | str = 0.0,
@@ -338,6 +338,8 @@ def roc_channel(
         label: ``[n]`` class codes 0 and 1.
         group: ``[n]`` group codes 0..G-1, any number of groups.
         bins: Bins of each group's scores, of equal mass when both classes weigh 1/2.
+            Few blur the score, many fit the noise of small cells: "auto" takes twice
+            the root of the rows of the smallest cell, between 8 and 60.
         tolerance: Largest gap that is allowed, in sample: each group then keeps the most
             of its own curve that any channel within the gap can give it, and fewer
             answers are random. 0 is exact; from `frechet_gap` on the answer is that of
@@ -397,7 +399,7 @@ def roc_channel(
         "roc_channel", score, label, group, weights,
         bins=bins, n_classes=2, n_groups=n_groups,
     )  # fmt: skip
-    n_groups = int(rows.counts.shape[1])
+    n_groups, bins = int(rows.counts.shape[1]), rows.bins
     mix = class_law(rows.label, rows.weights, 2)
     fair = balanced_quantiles(
         rows.score, rows.label, rows.group,

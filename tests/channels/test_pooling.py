@@ -111,6 +111,19 @@ def test_under_jit_it_is_the_same():
     np.testing.assert_allclose(moved, host.transport(score, group), atol=1e-5)
 
 
+def test_bins_go_by_the_smallest_cell():
+    score, label, group = SMALL
+    smallest = np.unique(label * 3 + group, return_counts=True)[1].min()
+    bins = int(2 * np.sqrt(smallest))
+    assert 8 < bins < 60
+    auto = js.roc_channel(score, label, group, bins="auto")
+    given = js.roc_channel(score, label, group, bins=bins)
+    np.testing.assert_array_equal(auto.edges, given.edges)
+    assert auto.kernels.shape == given.kernels.shape
+    with pytest.raises(ValueError, match="bins='many'"):
+        js.roc_channel(score, label, group, bins="many")
+
+
 @pytest.mark.parametrize("shrinkage", [-0.1, 1.5, "much", float("nan")])
 def test_bad_amounts_are_named(shrinkage):
     for fit in (js.balanced_quantiles, js.roc_channel):
