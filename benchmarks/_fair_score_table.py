@@ -110,5 +110,5 @@ def _alone(found: dict[str, Any]) -> str:
         f"{found['gaps_one_at_a_time'][1]:.3f} FPR); "
         f"{found['milliseconds_a_call_by_score_and_group']:.3f} ms a call by score and "
         f"group, {found['milliseconds_a_call_by_features']:.3f} ms by "
-        f"{found['columns']} features (processor time, the least of ten blocks)."
+        f"{found['columns']} features (processor time, the least of fifty blocks)."
     )

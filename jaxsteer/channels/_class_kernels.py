@@ -42,19 +42,19 @@ def common_experiment(
     rows = sparse.kron(sparse.eye(n_groups * n_bins), np.ones((1, n_atoms)))
     deliver: Any = sparse.block_diag([sparse.kron(law, eye) for law in laws])
     target = sparse.kron(np.ones((n_groups, 1)), sparse.eye(n_classes * n_atoms))
-    nothing = sparse.csr_matrix((n_groups * n_bins, n_classes * n_atoms))
+    nothing: Any = sparse.csr_matrix((n_groups * n_bins, n_classes * n_atoms))
     n_kernel = n_groups * n_bins * n_atoms
-    blocks = [[rows, nothing], [deliver, -target]]
+    blocks: list[list[Any]] = [[rows, nothing], [deliver, -target]]
     cost = np.concatenate([np.zeros(n_kernel), -utility.ravel()])
     sides, most = np.zeros(deliver.shape[0]), None
     if away is not None:
         # delivered - target + slack = away with 0 <= slack <= 2 away.
         sides = np.repeat(away.ravel(), n_atoms)
-        empty = sparse.csr_matrix((rows.shape[0], len(sides)))
-        blocks = [[*blocks[0], empty], [*blocks[1], sparse.eye(len(sides))]]
+        none: Any = sparse.csr_matrix((n_groups * n_bins, len(sides)))
+        blocks = [[*blocks[0], none], [*blocks[1], sparse.eye(len(sides))]]
         worth = np.einsum("gkb,kt->gbt", laws, utility).ravel() / n_groups
-        cost = np.concatenate([-worth, np.zeros(target.shape[1] + len(sides))])
-        free = np.full(n_kernel + target.shape[1], np.inf)
+        cost = np.concatenate([-worth, np.zeros(n_classes * n_atoms + len(sides))])
+        free = np.full(n_kernel + n_classes * n_atoms, np.inf)
         most = np.concatenate([free, 2 * sides])
     found = least_cost(
         cost,

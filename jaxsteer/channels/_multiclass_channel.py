@@ -335,16 +335,16 @@ def multiclass_channel(
     trees = []
     masses, soft, own = np.zeros((3, n_groups, n_classes, bins))
     for code in range(n_groups):
-        mine, weights = rows.group == code, lent[code]
-        used = weights > 0
+        mine, mass = rows.group == code, np.asarray(lent[code])
+        used = mass > 0
         tree, _ = fit_score_tree(rows.score[used], bins)
         bin_of = find_bins_on_host(tree, rows.score)
         trees.append(tree)
         np.add.at(own[code], (rows.label, bin_of), rows.weights * mine)
-        np.add.at(masses[code], (rows.label, bin_of), weights)
+        np.add.at(masses[code], (rows.label, bin_of), mass)
         if counts == "soft":
-            expected = _expected_labels(rows, used, weights, n_classes)
-            np.add.at(soft[code].T, bin_of[used], expected * weights[used, None])
+            expected = _expected_labels(rows, used, mass, n_classes)
+            np.add.at(soft[code].T, bin_of[used], expected * mass[used, None])
     laws = own / own.sum(-1, keepdims=True)
     mix = class_law(rows.label, rows.weights, n_classes)
     held = masses if counts == "hard" else soft
