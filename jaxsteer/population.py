@@ -191,8 +191,9 @@ def fixed_priors(
 
     Args:
         priors: ``[K, G]`` source priors ``q``.
-        mode: "reweigh": ``q_i. q_.a`` (Kamiran and Calders); "reference": every group
-            gets the reference group's class shares, group sizes stay; "keep": `priors`.
+        mode: "reweigh": ``q_i. q_.a`` (Kamiran and Calders); "balanced": all classes
+            weigh alike, ``q_.a / K``; "reference": every group gets the reference
+            group's class shares, group sizes stay; "keep": `priors`.
         reference: The reference group.
 
     Returns:
@@ -204,4 +205,6 @@ def fixed_priors(
     if mode == "reference":
         column = priors[:, reference]
         return column[:, None] / jnp.sum(column) * sizes
+    if mode == "balanced":
+        return jnp.broadcast_to(sizes / priors.shape[0], priors.shape)
     return jnp.sum(priors, 1, keepdims=True) * sizes

@@ -27,7 +27,7 @@ from jaxsteer.channels._held_scores import (
 )
 from jaxsteer.channels._roc import concave_hull, lower_envelope, roc_points
 from jaxsteer.channels._roc_channel import CERTAIN, draw_atoms
-from jaxsteer.channels._row_draws import draw_uniform
+from jaxsteer.channels._row_draws import draw_for
 from jaxsteer.channels._soft_labels import normal_scores, soft_labels
 
 #: Score bins of each group behind the group-aware curve that is reported beside.
@@ -114,9 +114,9 @@ class BlindChannel:
                 f"{len(self.edges) - 1} as at fit time: [rows] for two groups, or "
                 f"[rows, groups]."
             )
-        uniform = draw_uniform(key, draw, rows, score, group_probability)
+        numbers = draw_for(key, draw, rows, score, group_probability)
         cells = self._cells([score, *columns])
-        return draw_atoms(self.kernel, self.atom_scores, cells, uniform)
+        return draw_atoms(self.kernel, self.atom_scores, cells, numbers)
 
     def _cells(self, values: list) -> Array | np.ndarray:
         """Cell of each row; -1 where a value is not finite."""

@@ -25,6 +25,7 @@ class ChannelRows(NamedTuple):
         group: ``[m]`` group codes.
         weights: ``[m]`` positive weights.
         counts: ``[K, G]`` rows of each class and group.
+        bins: Bins of each group.
     """
 
     score: np.ndarray
@@ -32,6 +33,11 @@ class ChannelRows(NamedTuple):
     group: np.ndarray
     weights: np.ndarray
     counts: np.ndarray
+    bins: int
+
+
+#: Fewest and most bins that are chosen by the rows.
+_FEWEST, _MOST = 8, 60
 
 
 def channel_rows(
@@ -41,7 +47,7 @@ def channel_rows(
     group: Any,
     weights: Any,
     *,
-    bins: int,
+    bins: int | str,
     n_classes: int,
     n_groups: int | None,
 ) -> ChannelRows:
@@ -53,7 +59,8 @@ def channel_rows(
         label: ``[n]`` class codes.
         group: ``[n]`` group codes.
         weights: ``[n]`` or None.
-        bins: Bins of each group.
+        bins: Bins of each group, or "auto": twice the root of the rows of the smallest
+            cell, between 8 and 60.
         n_classes: ``K``.
         n_groups: ``G``, or None to take the largest code plus one.
 
@@ -71,7 +78,7 @@ def channel_rows(
     n_groups = check_codes("group", group, n_groups)
     if n_groups < 2:
         raise ValueError("group has one value; there is nothing to make equal.")
-    if not (isinstance(bins, int) and bins >= 2):
+    if bins != "auto" and not (isinstance(bins, int) and bins >= 2):
         raise ValueError(f"bins={bins!r} must be a whole number of at least 2.")
     label, group = np.asarray(label, int), np.asarray(group, int)
     if weights is None:
@@ -87,6 +94,8 @@ def channel_rows(
             f"no rows of class {cls} in group {code}: its error rates are unknown. Merge "
             f"that group with another, or leave it out."
         )
+    if isinstance(bins, str):
+        bins = int(np.clip(2 * np.sqrt(counts.min()), _FEWEST, _MOST))
     if counts.min() < bins:
         cls, code = np.unravel_index(counts.argmin(), counts.shape)
         warnings.warn(
@@ -97,7 +106,9 @@ def channel_rows(
         )
     # A bin without mass would have an arbitrary kernel row.
     some = weights > 0
-    return ChannelRows(held[some], label[some], group[some], weights[some], counts)
+    return ChannelRows(
+        held[some], label[some], group[some], weights[some], counts, bins
+    )
 
 
 def class_law(label: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:

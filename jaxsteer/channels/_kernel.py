@@ -60,7 +60,12 @@ def degrading_kernel(
 
 
 def least_cost(
-    cost: np.ndarray, equations: Any, sides: np.ndarray, *, failure: str
+    cost: np.ndarray,
+    equations: Any,
+    sides: np.ndarray,
+    *,
+    failure: str,
+    most: np.ndarray | None = None,
 ) -> np.ndarray:
     """Minimize ``cost @ x`` over ``x >= 0`` with ``equations @ x = sides``, by HiGHS.
 
@@ -69,6 +74,7 @@ def least_cost(
         equations: ``[c, m]`` sparse matrix.
         sides: ``[c]``.
         failure: What to say where HiGHS gives up.
+        most: ``[m]`` upper bounds of ``x``, or None.
 
     Returns:
         ``[m]``, at least 0.
@@ -82,7 +88,7 @@ def least_cost(
         cost,
         A_eq=equations,
         b_eq=sides,
-        bounds=(0, None),
+        bounds=(0, None) if most is None else np.stack([np.zeros_like(most), most], 1),
         method="highs",
         options={"primal_feasibility_tolerance": 1e-10},
     )

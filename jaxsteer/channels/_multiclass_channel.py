@@ -31,7 +31,14 @@ from jaxsteer.channels._held_scores import (
     in_precision_of,
     traced_precision,
 )
-from jaxsteer.channels._row_draws import draw_uniform
+from jaxsteer.channels._pooling import (
+    chance_distances,
+    chance_share,
+    check_shrinkage,
+    class_weights,
+    pooled_weights,
+)
+from jaxsteer.channels._row_draws import Draw, draw_for
 from jaxsteer.channels._score_tree import (
     ScoreTree,
     find_bins,
@@ -61,6 +68,8 @@ class MulticlassChannel:
             of atoms given a class (total variation), in sample and in expectation over
             the randomness: no rule built on the atom has a larger one.
         cell_counts: ``[K, G]`` rows of each class and group behind the laws.
+        shrinkage: ``[K, G]`` how far each law was drawn to that of all groups; None for
+            files without it.
     """
 
     columns: Int[ArrayLike, "G N"]
@@ -72,6 +81,7 @@ class MulticlassChannel:
     utility_value: Float[Array, ""]
     gap: Float[Array, ""]
     cell_counts: Int[Array, "K G"]
+    shrinkage: Float[Array, "K G"] | None = None
 
     def transport(
         self,
@@ -112,13 +122,13 @@ class MulticlassChannel:
         n_classes = self.atoms.shape[0]
         _check_columns(score, n_classes)
         check_codes("group", group, self.kernels.shape[0])
-        uniform = draw_uniform(key, draw, rows, score, group)
+        numbers = draw_for(key, draw, rows, score, group)
         if is_concrete(score, group, self.thresholds):
-            return _pick(self.kernels, self._rows_on_host(score, group), uniform)
+            return _pick(self.kernels, self._rows_on_host(score, group), numbers)
         check_finite("score", score)
         score = jnp.asarray(score, traced_precision(score, self.kernels.dtype))
         found = self._rows(score, jnp.asarray(group))
-        return _pick(self.kernels, found, uniform)
+        return _pick(self.kernels, found, numbers)
 
     def _rows_on_host(self, score, group) -> np.ndarray:
         """Row of the flattened kernels that each sample uses."""
@@ -157,9 +167,10 @@ class MulticlassChannel:
 
 
 @jax.jit
-def _pick(kernels: Array, rows: Array, uniform: Array) -> Array:
+def _pick(kernels: Array, rows: Array, numbers: Draw) -> Array:
     """Draw an atom for each row by inverting its kernel row's distribution."""
     steps = jnp.cumsum(kernels, -1).reshape(-1, kernels.shape[-1])[rows]
+    uniform = numbers.uniform(rows.shape[0])
     atom = jnp.sum(steps <= (uniform * steps[:, -1])[:, None], -1)
     atom = jnp.minimum(atom, steps.shape[-1] - 1).astype(jnp.int32)
     return jnp.where(rows >= 0, atom, -1)
@@ -191,23 +202,35 @@ def _utility(utility: ArrayLike | None, n_classes: int) -> np.ndarray:
     return table
 
 
-def _expected_labels(rows: ChannelRows, mine: np.ndarray, n_classes: int) -> np.ndarray:
+def _expected_labels(
+    rows: ChannelRows, used: np.ndarray, weights: np.ndarray, n_classes: int
+) -> np.ndarray:
     """Labels ``[m, K]`` of a group's rows as a regression on their scores expects them."""
-    score = rows.score[mine]
+    score = rows.score[used]
     columns = np.log(score) if (rows.score > 0).all() else score
-    return soft_labels(columns, rows.label[mine], rows.weights[mine], n_classes)
+    return soft_labels(columns, rows.label[used], weights[used], n_classes)
+
+
+def _row_numbers(rows: ChannelRows, n_classes: int, n_groups: int) -> np.ndarray:
+    """Effective sample size ``[G, K]`` of each group and class."""
+    total, squares = np.zeros((2, n_groups, n_classes))
+    np.add.at(total, (rows.group, rows.label), rows.weights)
+    np.add.at(squares, (rows.group, rows.label), rows.weights**2)
+    return total**2 / squares
 
 
 def multiclass_channel(
     score: Float[ArrayLike, "n K"],
     label: Int[ArrayLike, " n"],
     group: Int[ArrayLike, " n"],
-    bins: int = 64,
+    bins: int | str = 64,
     utility: Float[ArrayLike, "K T"] | None = None,
     weights: Float[ArrayLike, " n"] | None = None,
     *,
     n_groups: int | None = None,
     counts: str = "hard",
+    tolerance: float = 0.0,
+    shrinkage: float | str = 0.0,
 ) -> MulticlassChannel:
     """Fit the channel whose atoms are exactly fair for every cost, for ``K`` classes.
 
@@ -225,16 +248,18 @@ def multiclass_channel(
 
     Exact in sample, in expectation over the randomness; on new rows up to sampling
     error, which grows with the bins: give it out-of-fold scores, and few bins for small
-    cells, or ``counts="soft"``. Cost: ``O(n K log B)`` for the trees and one sparse
-    program of ``G B T`` variables (seconds at ``B = 64, K = 28``). Not differentiable.
-    Where several experiments have the highest utility, the solver's choice stands.
+    cells, or ``shrinkage="auto"``, or ``counts="soft"``. Cost: ``O(n K log B)`` for the
+    trees and one sparse program of ``G B T`` variables (seconds at ``B = 64, K = 28``).
+    Not differentiable. Where several experiments have the highest utility, the solver's
+    choice stands.
 
     Args:
         score: ``[n, K]`` finite scores of any base learner, one column a class, such as
             posterior probabilities.
         label: ``[n]`` class codes 0..K-1.
         group: ``[n]`` group codes 0..G-1, any number of groups.
-        bins: Bins of each group, at least ``K``.
+        bins: Bins of each group, at least ``K``; "auto" takes twice the root of the rows
+            of the smallest cell, between 8 and 60.
         utility: ``[K, T]`` what an atom is worth in each class; ``T`` need not be ``K``
             (as an example, a column of constant worth is the choice to abstain). None
             takes the identity.
@@ -247,6 +272,17 @@ def multiclass_channel(
             in sample, where `gap` says by how much, but free of the noise that the
             program exploits; in simulations of 3 and 6 classes the gaps on new rows
             were the smaller ones, at a higher accuracy.
+        tolerance: How far two groups may lie apart in the probability of an atom given a
+            class, in units of ``sqrt(1 / n_ia + 1 / n_ib)`` (twice the largest standard
+            error of that difference), ``n`` being the rows of the class in the groups:
+            groups with few rows then need not be matched more closely than they are
+            known, which costs less of the utility. 0 is exact. With it the utility is
+            that of the mean of the groups.
+        shrinkage: How far each group's laws are drawn to those of all groups, in [0, 1],
+            the trees then being grown on all rows; "auto" takes for each class and
+            group the part of its distance to the pooled law that chance alone would
+            make (:func:`jaxsteer.balanced_quantiles` says more). Above 0 no longer
+            exact in sample; for classes with few rows in a group fairer on new ones.
 
     Returns:
         The channel.
@@ -273,31 +309,54 @@ def multiclass_channel(
         lattice. Heckbert 1982 (median cut) for the bins.
     """
     check_choice("counts", counts, ("hard", "soft"))
+    check_shrinkage(shrinkage)
+    if not 0 <= tolerance < np.inf:
+        raise ValueError(
+            f"tolerance={tolerance} must be at least 0, in units of "
+            f"sqrt(1 / n_ia + 1 / n_ib)."
+        )
     n_classes = _check_columns(score)
     table = _utility(utility, n_classes)
     rows = channel_rows(
         "multiclass_channel", score, label, group, weights,
         bins=bins, n_classes=n_classes, n_groups=n_groups,
     )  # fmt: skip
+    bins = rows.bins
     if bins < n_classes:
         raise ValueError(f"bins={bins} must be at least the {n_classes} classes.")
     n_groups = int(rows.counts.shape[1])
+    classes = class_weights(np, rows.label, rows.weights, n_classes)
+    if isinstance(shrinkage, str):
+        distances = chance_distances(np, rows.score.T, classes, rows.group, n_groups)
+        how_far = chance_share(np, *distances)
+    else:
+        how_far = np.full((n_classes, n_groups), float(shrinkage))
+    lent = pooled_weights(np, classes, rows.group, how_far)
     trees = []
-    masses, soft = np.zeros((2, n_groups, n_classes, bins))
+    masses, soft, own = np.zeros((3, n_groups, n_classes, bins))
     for code in range(n_groups):
-        mine = rows.group == code
-        tree, bin_of = fit_score_tree(rows.score[mine], bins)
+        mine, mass = rows.group == code, np.asarray(lent[code])
+        used = mass > 0
+        tree, _ = fit_score_tree(rows.score[used], bins)
+        bin_of = find_bins_on_host(tree, rows.score)
         trees.append(tree)
-        np.add.at(masses[code], (rows.label[mine], bin_of), rows.weights[mine])
+        np.add.at(own[code], (rows.label, bin_of), rows.weights * mine)
+        np.add.at(masses[code], (rows.label, bin_of), mass)
         if counts == "soft":
-            expected = _expected_labels(rows, mine, n_classes)
-            np.add.at(soft[code].T, bin_of, expected * rows.weights[mine, None])
-    laws = masses / masses.sum(-1, keepdims=True)
+            expected = _expected_labels(rows, used, mass, n_classes)
+            np.add.at(soft[code].T, bin_of[used], expected * mass[used, None])
+    laws = own / own.sum(-1, keepdims=True)
     mix = class_law(rows.label, rows.weights, n_classes)
-    held = laws if counts == "hard" else soft / soft.sum(-1, keepdims=True)
-    kernels, atoms = common_experiment(held, mix[:, None] * table)
+    held = masses if counts == "hard" else soft
+    held = held / held.sum(-1, keepdims=True)
+    away = None
+    if tolerance > 0:
+        # Half of sqrt(2) each: two groups' distances from the target add up to at most
+        # the square root of the sum of their squares.
+        away = tolerance / np.sqrt(2 * _row_numbers(rows, n_classes, n_groups))
+    kernels, atoms = common_experiment(held, mix[:, None] * table, away)
     delivered = laws @ kernels
-    away = np.abs(delivered[:, None] - delivered).sum(-1) / 2
+    apart = np.abs(delivered[:, None] - delivered).sum(-1) / 2
     joint = mix[:, None] * atoms
     mass = joint.sum(0)
     posteriors = np.where(mass > 1e-12, joint / np.maximum(mass, 1e-12), mix[:, None])
@@ -310,6 +369,7 @@ def multiclass_channel(
         atoms=jnp.asarray(atoms),
         posteriors=jnp.asarray(posteriors.T),
         utility_value=jnp.asarray(np.sum(joint * table)),
-        gap=jnp.asarray(away.max()),
+        gap=jnp.asarray(apart.max()),
         cell_counts=jnp.asarray(rows.counts),
+        shrinkage=jnp.asarray(how_far),
     )

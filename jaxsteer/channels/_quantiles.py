@@ -28,6 +28,12 @@ from jaxsteer.channels._held_scores import (
     traced_precision,
 )
 from jaxsteer.channels._isotonic import isotonic_knots, isotonic_knots_traced
+from jaxsteer.channels._pooling import (
+    check_shrinkage,
+    class_weights,
+    group_shrinkage,
+    pooled_weights,
+)
 from jaxsteer.channels._quantile_curves import (
     frechet_gap,
     group_curve,
@@ -58,6 +64,9 @@ class ScoreMap:
             rates over all thresholds, in sample.
         class_weight: ``[]`` share of class 1 in the mixture.
         cell_counts: ``[2, G]`` rows of each class and group.
+        shrinkage: ``[G]`` how far each group's laws were drawn to those of all groups;
+            None for files without it. `roc` and `frechet_gap` are of the laws so drawn,
+            `gaps` of the rows.
     """
 
     knots: Float[ArrayLike, "G M"]
@@ -68,6 +77,7 @@ class ScoreMap:
     gaps: Float[Array, "2"]
     class_weight: Float[Array, ""]
     cell_counts: Int[Array, "2 G"]
+    shrinkage: Float[Array, " G"] | None = None
 
     def transport(
         self, score: Float[ArrayLike, " n"], group: Int[ArrayLike, " n"]
@@ -140,6 +150,7 @@ def balanced_quantiles(
     *,
     class_weight: float | Float[ArrayLike, ""] = 0.5,
     weights: Float[ArrayLike, " n"] | None = None,
+    shrinkage: float | Float[ArrayLike, ""] | str = 0.0,
     n_groups: int | None = None,
 ) -> ScoreMap:
     """Fit the deterministic score map with the smallest largest gap.
@@ -168,6 +179,12 @@ def balanced_quantiles(
         group: ``[n]`` group codes 0..G-1, any number of groups.
         class_weight: Share of class 1, in [0, 1].
         weights: ``[n]`` non-negative sample weights, or None.
+        shrinkage: How far each group's laws are drawn to those of all groups, in [0, 1]:
+            at 0 each group is fitted to its own rows, which is minimax in sample; at 1
+            all get one map. "auto" takes for each group the part of its distance to the
+            pooled laws that chance alone would make: next to nothing for large groups
+            that differ. For small cells: what chance made of a group is noise, and
+            undoing it in sample adds as much to the gap on new rows.
         n_groups: ``G``; None takes the largest code plus one.
 
     Returns:
@@ -175,8 +192,8 @@ def balanced_quantiles(
 
     Raises:
         ValueError: On scores that are not finite, labels that are not 0 and 1, a class
-            weight out of range, fewer than two groups, or a group without one of the
-            classes.
+            weight or shrinkage out of range, fewer than two groups, or a group without
+            one of the classes.
 
     Example:
         >>> import numpy as np, jaxsteer as js
@@ -193,17 +210,20 @@ def balanced_quantiles(
         The Frechet distance of two curves in the maximum norm, in coordinates turned by
         45 degrees; Ayer et al. 1955 for the calibration.
     """
+    check_shrinkage(shrinkage)
     n_groups = _check_rows(score, label, group, class_weight, weights, n_groups)
     if weights is None:
         weights = np.ones(np.shape(label)[0])
-    if is_concrete(score, label, group, class_weight, weights):
-        return _fit_on_host(score, label, group, class_weight, weights, n_groups)
+    if is_concrete(score, label, group, class_weight, weights, shrinkage):
+        return _fit_on_host(
+            score, label, group, class_weight, weights, n_groups, shrinkage
+        )
     dtype = jnp.result_type(score, jnp.float32)
     score, weights, share = (
         jnp.asarray(v, dtype) for v in (score, weights, class_weight)
     )
     return _fit(jnp, score, jnp.asarray(label), jnp.asarray(group), share, weights,
-                n_groups)  # fmt: skip
+                n_groups, shrinkage)  # fmt: skip
 
 
 def smooth_balanced_quantiles(
@@ -316,8 +336,9 @@ def _counts(label: Any, group: Any, weights: Any, n_groups: int) -> np.ndarray:
 
 
 def _fit_on_host(
-    score: Any, label: Any, group: Any, class_weight: Any, weights: Any, n_groups: int
-) -> ScoreMap:
+    score: Any, label: Any, group: Any, class_weight: Any, weights: Any, n_groups: int,
+    shrinkage: Any,
+) -> ScoreMap:  # fmt: skip
     weights = np.asarray(weights, float)
     some = weights > 0
     rows = (np.asarray(label, int), np.asarray(group, int), weights)
@@ -329,6 +350,7 @@ def _fit_on_host(
         float(class_weight),
         weights[some],
         n_groups,
+        shrinkage,
     )
     # Each distinct score once; a group with fewer repeats its last.
     kept = [np.unique(row, return_index=True)[1] for row in found.knots]
@@ -340,22 +362,27 @@ def _fit_on_host(
         levels=np.take_along_axis(found.levels, place, 1),
         **{
             name: jnp.asarray(getattr(found, name))
-            for name in ("roc", "frechet_gap", "gaps", "class_weight", "cell_counts")
+            for name in (
+                "roc",
+                "frechet_gap",
+                "gaps",
+                "class_weight",
+                "cell_counts",
+                "shrinkage",
+            )
         },
     )
 
 
 def _fit(
     xp: Any, score: Any, label: Any, group: Any, class_weight: Any, weights: Any,
-    n_groups: int,
+    n_groups: int, shrinkage: Any,
 ) -> ScoreMap:  # fmt: skip
     """Fit with NumPy or JAX, at fixed shapes."""
-    curves = [
-        group_curve(
-            xp, score, label, xp.where(group == code, weights, 0.0), class_weight
-        )
-        for code in range(n_groups)
-    ]
+    classes = class_weights(xp, label, weights, 2)
+    shrunk = group_shrinkage(xp, score, classes, group, shrinkage, n_groups)
+    own = pooled_weights(xp, classes, group, xp.stack([shrunk, shrunk]))
+    curves = [group_curve(xp, score, label, mass, class_weight) for mass in own]
     knots = xp.stack([curve.score for curve in curves])
     levels = xp.stack([curve.level for curve in curves])
     mapped = score
@@ -378,4 +405,5 @@ def _fit(
         gaps=largest_gaps(xp, mapped, label, group, weights, n_groups),
         class_weight=xp.asarray(class_weight, dtype=levels.dtype),
         cell_counts=xp.stack([xp.stack(row) for row in counts]),
+        shrinkage=shrunk,
     )

@@ -35,6 +35,11 @@ from jaxsteer.channels._held_scores import (
 )
 from jaxsteer.channels._isotonic import isotonic_knots
 from jaxsteer.channels._kernel import degrading_kernel
+from jaxsteer.channels._pooling import (
+    check_shrinkage,
+    class_weights,
+    pooled_weights,
+)
 from jaxsteer.channels._quantiles import ScoreMap, balanced_quantiles
 from jaxsteer.channels._roc import (
     concave_hull,
@@ -42,7 +47,7 @@ from jaxsteer.channels._roc import (
     lower_envelope,
     roc_points,
 )
-from jaxsteer.channels._row_draws import draw_uniform
+from jaxsteer.channels._row_draws import Draw, draw_for
 from jaxsteer.solvers import Status
 
 METHODS = ("linear_program", "entropic")
@@ -81,6 +86,9 @@ class RocChannel:
         random_share: ``[]`` share of the rows (by weight) whose answer is random.
         score_map: Where the tolerance needs no randomness, the
             :class:`ScoreMap` that `transport` uses instead of the kernels; else None.
+        shrinkage: ``[G]`` how far each group's laws were drawn to those of all groups,
+            None for files without it. `hulls`, `slack` and `frechet_gap` are of the
+            laws so drawn, `gap` of the rows.
     """
 
     edges: Float[ArrayLike, "G B-1"]
@@ -95,6 +103,7 @@ class RocChannel:
     frechet_gap: Float[Array, ""] | None = None
     random_share: Float[Array, ""] | None = None
     score_map: ScoreMap | None = None
+    shrinkage: Float[Array, " G"] | None = None
 
     def transport(
         self,
@@ -140,9 +149,9 @@ class RocChannel:
                 "is deterministic and only approximately fair. "
                 "jaxsteer.balanced_quantiles is the best that needs no key."
             )
+        numbers = draw_for(key, draw, rows, score, group)
         found = self._rows(score, group)
-        uniform = draw_uniform(key, draw, rows, score, group)
-        return draw_atoms(self.kernels, self.atom_scores, found, uniform)
+        return draw_atoms(self.kernels, self.atom_scores, found, numbers)
 
     def expected_score(
         self, score: Float[ArrayLike, " n"], group: Int[ArrayLike, " n"]
@@ -193,7 +202,7 @@ def _rows_on_host(score, group, edges) -> np.ndarray:
     held, codes = held_scores("score", score), np.asarray(group, int)
     edges = in_precision_of(score, edges)
     rows = np.empty(held.shape, np.int32)
-    for code in np.unique(codes):
+    for code in set(codes.tolist()):
         mine = codes == code
         found = np.searchsorted(edges[code], held[mine], side="right")
         rows[mine] = code * (edges.shape[1] + 1) + found
@@ -201,9 +210,7 @@ def _rows_on_host(score, group, edges) -> np.ndarray:
 
 
 @jax.jit
-def draw_atoms(
-    kernels: Array, atom_scores: Array, rows: Array, uniform: Array
-) -> Array:
+def draw_atoms(kernels: Array, atom_scores: Array, rows: Array, numbers: Draw) -> Array:
     """Draw an atom for each row by inverting its kernel row's distribution."""
     table = kernels.reshape(-1, kernels.shape[-1])
 
@@ -213,7 +220,7 @@ def draw_atoms(
         atom = jnp.sum(steps <= u * steps[-1])
         return atom_scores[jnp.minimum(atom, steps.shape[0] - 1)]
 
-    items = rows, uniform.astype(kernels.dtype)
+    items = rows, numbers.uniform(len(rows)).astype(kernels.dtype)
     if len(rows) <= CHUNK:
         drawn = jax.vmap(pick)(items)
     else:
@@ -310,9 +317,10 @@ def roc_channel(
     label: Int[ArrayLike, " n"],
     group: Int[ArrayLike, " n"],
     *,
-    bins: int = 60,
+    bins: int | str = 60,
     tolerance: float = 0.0,
     weights: Float[ArrayLike, " n"] | None = None,
+    shrinkage: float | str = 0.0,
     n_groups: int | None = None,
     method: str = "linear_program",
     temperature: float | None = None,
@@ -330,12 +338,19 @@ def roc_channel(
         label: ``[n]`` class codes 0 and 1.
         group: ``[n]`` group codes 0..G-1, any number of groups.
         bins: Bins of each group's scores, of equal mass when both classes weigh 1/2.
+            Few blur the score, many fit the noise of small cells: "auto" takes twice
+            the root of the rows of the smallest cell, between 8 and 60.
         tolerance: Largest gap that is allowed, in sample: each group then keeps the most
             of its own curve that any channel within the gap can give it, and fewer
             answers are random. 0 is exact; from `frechet_gap` on the answer is that of
             :func:`jaxsteer.balanced_quantiles` (calibrated) and `transport` needs no
             key. Only with method="linear_program".
         weights: ``[n]`` non-negative sample weights, or None.
+        shrinkage: How far each group's laws are drawn to those of all groups before the
+            kernels are fitted to them, in [0, 1], or "auto" for what chance alone would
+            make of their distance (:func:`jaxsteer.balanced_quantiles` says more): for
+            small cells, whose noise would be carried to new rows. Above 0 no longer
+            exact in sample; `gap` says by how much.
         n_groups: ``G``; None takes the largest code plus one.
         method: "linear_program" reaches the meet itself, with as many atoms as it has
             corners, by the kernels that move ranks the least (HiGHS, float64).
@@ -369,6 +384,7 @@ def roc_channel(
         hulls, and form a lattice.
     """
     check_choice("method", method, METHODS)
+    check_shrinkage(shrinkage)
     if temperature is not None and method != "entropic":
         raise ValueError(
             f"temperature={temperature} has no meaning for method={method!r}; pass "
@@ -383,20 +399,25 @@ def roc_channel(
         "roc_channel", score, label, group, weights,
         bins=bins, n_classes=2, n_groups=n_groups,
     )  # fmt: skip
-    n_groups = int(rows.counts.shape[1])
+    n_groups, bins = int(rows.counts.shape[1]), rows.bins
     mix = class_law(rows.label, rows.weights, 2)
     fair = balanced_quantiles(
-        rows.score, rows.label, rows.group, weights=rows.weights, n_groups=n_groups
-    )
+        rows.score, rows.label, rows.group,
+        weights=rows.weights, n_groups=n_groups, shrinkage=shrinkage,
+    )  # fmt: skip
+    classes = class_weights(np, rows.label, rows.weights, 2)
+    how_far = np.tile(np.asarray(fair.shrinkage, float), (2, 1))
+    lent = pooled_weights(np, classes, rows.group, how_far)
     edges = np.full((n_groups, bins - 1), np.inf)
-    masses = np.zeros((n_groups, 2, bins))
+    masses, own = np.zeros((2, n_groups, 2, bins))
     for code in range(n_groups):
         mine = rows.group == code
         knots, levels = np.asarray(fair.knots[code]), np.asarray(fair.levels[code])
         inner = _edges(knots, levels, bins)
         edges[code, : len(inner)] = inner
-        bin_of = np.searchsorted(inner, rows.score[mine], side="right")
-        np.add.at(masses[code], (rows.label[mine], bin_of), rows.weights[mine])
+        bin_of = np.searchsorted(inner, rows.score, side="right")
+        np.add.at(masses[code], (rows.label, bin_of), lent[code])
+        np.add.at(own[code], (rows.label, bin_of), rows.weights * mine)
     laws = masses / masses.sum(-1, keepdims=True)
     hulls = [concave_hull(roc_points(*law)) for law in laws]
     needs_no_key = tolerance > 0 and tolerance >= float(fair.frechet_gap)
@@ -421,7 +442,8 @@ def roc_channel(
         scores = np.interp(middle, *knots.T)
     elif scores is None:
         scores = joint[1] / joint.sum(0)
-    rates = np.cumsum(delivered, -1)
+    of_rows = own / own.sum(-1, keepdims=True) @ kernels
+    rates = np.cumsum(of_rows, -1)
     gap = fair.gaps.max() if needs_no_key else np.max(rates.max(0) - rates.min(0))
     certain = kernels.max(-1) > 1 - CERTAIN
     mass = masses.sum(1)
@@ -438,4 +460,5 @@ def roc_channel(
         frechet_gap=fair.frechet_gap,
         random_share=jnp.asarray(mass[~certain].sum() / mass.sum()),
         score_map=fair if needs_no_key else None,
+        shrinkage=fair.shrinkage,
     )

@@ -9,8 +9,8 @@ draw. Nothing depends on the other rows of a call or on their order.
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache, partial
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,17 +40,37 @@ def row_uniform(key: Key[Array, ""], *parts: ArrayLike) -> Float[Array, " n"]:
         (True, False)
     """
     check_same_length(**{f"part {i}": part for i, part in enumerate(parts)})
-    if is_concrete(*parts):
-        words = np.concatenate([_host_words(part) for part in parts], 1)
-        return _uniform(key, _hash(np, words))
-    words = jnp.concatenate([_traced_words(jnp.asarray(part)) for part in parts], 1)
-    return _uniform(key, _hash(jnp, words))
+    return _uniform(Draw(key, _words(parts)))
 
 
-def draw_uniform(
-    key: Key[Array, ""], draw: str, rows: Any, *parts: ArrayLike
-) -> Float[Array, " n"]:
-    """Draw what a channel's `transport` needs, by place or by row.
+class Draw(NamedTuple):
+    """What a number for each row is drawn from, to be read inside a jitted function.
+
+    One dispatch then does for a whole `transport`, which counts where rows come one by
+    one.
+
+    Attributes:
+        key: The randomness.
+        words: ``[n, W]`` what tells rows apart, or None to draw by place.
+    """
+
+    key: Key[Array, ""]
+    words: Int[ArrayLike, "n W"] | None
+
+    def uniform(self, n: int) -> Float[Array, " n"]:
+        """Return ``[n]`` numbers in [0, 1)."""
+        if self.words is None:
+            return jax.random.uniform(self.key, (n,))
+
+        def one(pair):
+            mine = jax.random.fold_in(jax.random.fold_in(self.key, pair[0]), pair[1])
+            return jax.random.uniform(mine)
+
+        return jax.vmap(one)(_hash(jnp.asarray(self.words)))
+
+
+def draw_for(key: Key[Array, ""], draw: str, rows: Any, *parts: ArrayLike) -> Draw:
+    """Prepare the numbers that a channel's `transport` needs, by place or by row.
 
     Args:
         key: The randomness.
@@ -62,31 +82,27 @@ def draw_uniform(
         ValueError: On another `draw`, or `rows` without draw="row".
     """
     check_choice("draw", draw, ("key", "row"))
-    n = np.shape(parts[0])[0]
     if draw == "row":
         if rows is None:
-            return row_uniform(key, *parts)
+            return Draw(key, _words(parts))
         check_same_length(score=parts[0], rows=rows)
-        return row_uniform(key, rows)
+        return Draw(key, _words((rows,)))
     if rows is not None:
         raise ValueError(
             "rows are given, but draw='key' does not read them; pass draw='row'."
         )
-    return _by_place(key, n)
-
-
-@partial(jax.jit, static_argnums=1)
-def _by_place(key: Array, n: int) -> Float[Array, " n"]:
-    return jax.random.uniform(key, (n,))
+    return Draw(key, None)
 
 
 @jax.jit
-def _uniform(key: Array, hashes: Int[Array, "n 2"]) -> Float[Array, " n"]:
-    def one(pair):
-        mine = jax.random.fold_in(jax.random.fold_in(key, pair[0]), pair[1])
-        return jax.random.uniform(mine)
+def _uniform(draw: Draw) -> Float[Array, " n"]:
+    return draw.uniform(0)
 
-    return jax.vmap(one)(hashes)
+
+def _words(parts: Any) -> Any:
+    if is_concrete(*parts):
+        return np.concatenate([_host_words(part) for part in parts], 1)
+    return jnp.concatenate([_traced_words(jnp.asarray(part)) for part in parts], 1)
 
 
 def _host_words(part: Any) -> np.ndarray:
@@ -140,10 +156,10 @@ def _traced_words(part: Array) -> Int[Array, "n w"]:
     )
 
 
-def _hash(xp: Any, words: Any) -> Any:
+def _hash(words: Array) -> Array:
     """Two 32-bit sums ``[n, 2]`` of words scrambled by their places."""
     mixed = _scramble(words[:, None, :] ^ _salts(words.shape[1]))
-    total = xp.sum(mixed, -1, dtype=np.uint32)
+    total = jnp.sum(mixed, -1, dtype=np.uint32)
     return _scramble(total + np.array(_LANES, np.uint32))
 
 

@@ -23,11 +23,13 @@ from jaxsteer.maps import ConjugatedMap, Exp
 class SharedBijection:
     """What a family ``x = bijection(z)``, ``z ~ base``, does through its base.
 
-    A class that uses it gives ``base``, ``bijection`` and ``with_base``.
+    A class that uses it gives ``base``, ``bijection`` and ``with_base``, and may give
+    ``limits``.
     """
 
     base: Any
     bijection: Any
+    limits: tuple[Array, Array] | None = None
 
     def with_base(self, base: Any) -> Self:
         """Return the member of this family with another base."""
@@ -62,7 +64,7 @@ class SharedBijection:
         """Optimal-transport map in base coordinates, conjugated."""
         batch = jax.eval_shape(lambda: self.base.kl(other.base)).shape
         base = self.base.transport_to(other.base)
-        return ConjugatedMap.alike(base, self.bijection, batch)
+        return ConjugatedMap.alike(base, self.bijection, batch, self.limits)
 
 
 def kl_shared_bijection(p: SharedBijection, q: SharedBijection) -> Float[Array, "..."]:
@@ -93,14 +95,18 @@ class TransformedNormal(SharedBijection):
     Attributes:
         base: A :class:`Normal`, :class:`DiagonalNormal` or :class:`MultivariateNormal`.
         bijection: A :class:`jaxsteer.maps.Bijection`, the same for every cell.
+        limits: Lowest and highest target of maps between members, in base coordinates
+            (:class:`jaxsteer.ConjugatedMap`); None does not cut. They do not enter the
+            law.
     """
 
     base: Any
     bijection: Any
+    limits: tuple[Array, Array] | None = None
 
     def with_base(self, base: Any) -> TransformedNormal:
         """Return the member with another base."""
-        return TransformedNormal(base, self.bijection)
+        return dataclasses.replace(self, base=base)
 
 
 @family(maps="bijection")

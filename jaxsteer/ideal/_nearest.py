@@ -75,8 +75,10 @@ def nearest_ideal(
             when affirmative, and end, but for "diagonal", as a full
             :class:`jaxsteer.MultivariateNormal`; with "all_groups" the best template is
             dense, and every kind of maps but "diagonal" solves them through ``to_dense``.
-        priors: "reweigh", "reference", "joint" (minimized over as well) or "keep" (then
-            the result is not ideal: equalized odds of prior-free rules only).
+        priors: "reweigh", "balanced" (classes weigh alike in the divergence that is
+            minimized, group sizes stay), "reference", "joint" (minimized over as well)
+            or "keep" (then the result is not ideal: equalized odds of prior-free rules
+            only).
         allow_reflection: Allow maps that turn the orientation.
         solver: A :class:`jaxsteer.solvers.MatrixNewton` with its limits, for maps that
             are searched for; None takes it with its defaults.

@@ -12,7 +12,7 @@ from jaxsteer._types import Array, Float
 from jaxsteer.linalg import log_or_zero
 from jaxsteer.solvers import Differentiate, FixedPoint, fixed_point
 
-PRIORS = ("reweigh", "reference", "joint", "keep")
+PRIORS = ("reweigh", "balanced", "reference", "joint", "keep")
 TILT = 6.0  # in nats: a factor of 400 for the class or group that is favored
 UNROLLED_STEPS = 100  # from the end of the search, so that derivatives have settled
 

@@ -106,7 +106,7 @@ def _through_bijection(cells: SharedBijection, how: _How) -> Orbit:
         orbit,
         template=cells.with_base(orbit.template),
         to_group=ConjugatedMap.alike(
-            orbit.to_group, cells.bijection, how.weights.shape[1:]
+            orbit.to_group, cells.bijection, how.weights.shape[1:], cells.limits
         ),
         reference_stays=False,  # a shared bijection has no groups to leave out
     )

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array, Bool, Float
 
 
 class Bijection(Protocol):
@@ -109,38 +109,67 @@ class Chain:
 class ConjugatedMap:
     """The map ``bijection.forward . base . bijection.inverse``.
 
+    A bijection may reach only part of the base's line, or race to infinity on it. With
+    `limits` targets beyond them are cut off there, unless the row itself lies further
+    out: then at the row. Finite rows so have finite images.
+
     Attributes:
         base: The map in base coordinates.
         bijection: The shared bijection.
+        limits: Lowest and highest target, in base coordinates, each ``[]`` or ``[d]``;
+            None does not cut.
     """
 
     base: Any
     bijection: Any
+    limits: tuple[Array, Array] | None = None
 
     @classmethod
-    def alike(cls, base: Any, bijection: Any, batch: tuple[int, ...]) -> ConjugatedMap:
+    def alike(
+        cls,
+        base: Any,
+        bijection: Any,
+        batch: tuple[int, ...],
+        limits: tuple[Array, Array] | None = None,
+    ) -> ConjugatedMap:
         """Maps with leading axes `batch` that share one bijection's parameters."""
 
         def repeat(leaf):
             return jnp.broadcast_to(leaf, batch + jnp.shape(leaf))
 
-        return cls(base, jax.tree.map(repeat, bijection))
+        return cls(base, *jax.tree.map(repeat, (bijection, limits)))
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """Apply one map to data."""
-        return self.bijection.forward(self.base(self.bijection.inverse(x)))
+        z, target = self._targets(x)
+        if self.limits is not None:
+            low, high = self.limits
+            target = jnp.clip(target, jnp.minimum(low, z), jnp.maximum(high, z))
+        return self.bijection.forward(target)
+
+    def is_cut(self, x: Float[Array, "..."]) -> Bool[Array, "..."]:
+        """Tell which values of `x` one map would carry beyond its limits."""
+        z, target = self._targets(x)
+        if self.limits is None:
+            return jnp.zeros(target.shape, bool)
+        low, high = self.limits
+        return (target < jnp.minimum(low, z)) | (target > jnp.maximum(high, z))
+
+    def _targets(self, x: Array) -> tuple[Array, Array]:
+        z = self.bijection.inverse(x)
+        return z, self.base(z)
 
     def compose(self, first: ConjugatedMap) -> ConjugatedMap:
-        """Return ``x -> self(first(x))``; both must share the bijection."""
-        return ConjugatedMap(self.base.compose(first.base), self.bijection)
+        """Return ``x -> self(first(x))``; both must share the bijection and limits."""
+        return dataclasses.replace(self, base=self.base.compose(first.base))
 
     def inverse(self) -> ConjugatedMap:
-        """Return the inverse map."""
-        return ConjugatedMap(self.base.inverse(), self.bijection)
+        """Return the inverse map (of what is not cut off)."""
+        return dataclasses.replace(self, base=self.base.inverse())
 
     def interpolate(self, strength: Float[Array, ""] | float) -> ConjugatedMap:
         """Interpolate in base coordinates, where the geometry is Gaussian."""
-        return ConjugatedMap(self.base.interpolate(strength), self.bijection)
+        return dataclasses.replace(self, base=self.base.interpolate(strength))
 
     def n_features(self, batch: int) -> int | None:
         """Length of a vector that a map takes, None for scalars."""

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._errors import is_concrete
 from jaxsteer._types import Array, Float
 from jaxsteer.maps import (
     BoxCox,
@@ -20,6 +21,9 @@ SCALARS = (BoxCox, SinhArcsinh, YeoJohnson)
 FITTED = (*SCALARS, RationalQuadraticSpline)
 # Scalars that are searched on a logarithmic scale.
 POSITIVE = ("tailweight",)
+# Scalars that stay between two values: beyond them a power serves a few rows, and its
+# range ends close to the data.
+BETWEEN = {"power": (-2.0, 4.0)}
 
 
 def free_numbers(bijection: Any, dtype: Any) -> Float[Array, " m"]:
@@ -68,7 +72,22 @@ def _scalar(name: str, value: Any, dtype: Any) -> Float[Array, ""]:
             f"bijection must have scalar parameters, {name} has shape {value.shape}; "
             f"every feature's own are what is fitted."
         )
+    if name in BETWEEN:
+        low, high = BETWEEN[name]
+        if is_concrete(value) and not low < float(value) < high:
+            raise ValueError(
+                f"bijection starts at {name}={value}, which must lie between {low} and "
+                f"{high}; start at 1, the identity."
+            )
+        return jnp.arctanh((2 * value - low - high) / (high - low))
     return jnp.log(value) if name in POSITIVE else value
+
+
+def _scalar_of(name: str, free: Array) -> Array:
+    if name in BETWEEN:
+        low, high = BETWEEN[name]
+        return (low + high + (high - low) * jnp.tanh(free)) / 2
+    return jnp.exp(free) if name in POSITIVE else free
 
 
 def _spline_numbers(spline: RationalQuadraticSpline, dtype: Any) -> list[Array]:
@@ -109,7 +128,7 @@ def _take(free: Array, like: Any) -> tuple[Any, Array]:
     if isinstance(like, SCALARS):
         names = list(vars(like))
         leaves = [
-            jnp.exp(value) if name in POSITIVE else value
+            _scalar_of(name, value)
             for name, value in zip(names, free[: len(names)], strict=True)
         ]
         return type(like)(*leaves), free[len(names) :]

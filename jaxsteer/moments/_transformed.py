@@ -33,7 +33,10 @@ def fit_transformed_population(
 
     Every feature gets its own parameters of the bijection, by maximum likelihood of the
     feature alone with a normal law in each cell. Divergences and ideal programs do not
-    see the bijection; the maps become ``forward . T . inverse``.
+    see the bijection; the maps become ``forward . T . inverse``. Powers are kept between
+    -2 and 4, and maps carry no row further out than half the data's range beyond the
+    data (or than the row itself), where a power may end or race to infinity:
+    :func:`jaxsteer.audit.cut_rows` counts the rows that were held back.
 
     Args:
         x: ``[n]`` or ``[n, d]`` features in the bijection's range.
@@ -56,7 +59,8 @@ def fit_transformed_population(
 
     Raises:
         ValueError: If values lie outside the bijection's range, the bijection has no
-            rule to be fitted by, or as :func:`jaxsteer.fit_population`.
+            rule to be fitted by or a power out of range, or as
+            :func:`jaxsteer.fit_population`.
 
     Example:
         >>> import numpy as np
@@ -102,7 +106,26 @@ def fit_transformed_population(
         n_groups=n_groups,
         **options,
     )
-    return Population(pop.priors, TransformedNormal(pop.conditionals, fitted))
+    limits = _limits(x, z, mass, fitted)
+    return Population(pop.priors, TransformedNormal(pop.conditionals, fitted, limits))
+
+
+def _limits(x: Array, z: Array, weights: Array, bijection: Any) -> tuple[Array, Array]:
+    """Base coordinates of half the range beyond the data, or of the data's ends."""
+    used = (weights > 0).reshape(-1, *[1] * (x.ndim - 1))
+
+    def ends(values):
+        low = jnp.min(jnp.where(used, values, jnp.inf), 0)
+        return low, jnp.max(jnp.where(used, values, -jnp.inf), 0)
+
+    low, high = ends(x)
+    margin = (high - low) / 2
+    wide = bijection.inverse(low - margin), bijection.inverse(high + margin)
+    # Where the margin leaves the data's domain, as at 0, the data end.
+    return tuple(
+        jnp.where(jnp.isfinite(far), far, own)
+        for far, own in zip(wide, ends(z), strict=True)
+    )  # pyright: ignore[reportReturnType]
 
 
 def _fit_feature(

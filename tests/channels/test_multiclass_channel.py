@@ -393,3 +393,45 @@ def test_soft_counts_do_not_fit_noise():
     assert gaps[1] < gaps[0] and accuracies[1] > accuracies[0]
     with pytest.raises(ValueError, match="counts='few' is not known"):
         multiclass_channel(*data[0], bins=32, counts="few")
+
+
+def test_shrinkage_draws_the_laws_of_small_cells_together():
+    score, label, group = simulate(2000, 3, 2, seed=3)
+    plain = multiclass_channel(score, label, group, bins=12)
+    assert float(plain.gap) < 1e-6 and not np.asarray(plain.shrinkage).any()
+    auto = multiclass_channel(score, label, group, bins=12, shrinkage="auto")
+    amount = np.asarray(auto.shrinkage)
+    assert amount.shape == (3, 2) and (amount > 0).all() and amount.max() <= 1
+    # Two groups lie on two sides of the pooled law: one share of noise for both.
+    np.testing.assert_allclose(amount[:, 0], amount[:, 1], rtol=1e-3)
+    assert 1e-4 < float(auto.gap) < 0.2
+    every = multiclass_channel(score, label, group, bins=12, shrinkage=1.0)
+    np.testing.assert_allclose(every.kernels[0], every.kernels[1], atol=1e-6)
+    assert float(every.utility_value) > float(auto.utility_value)
+    with pytest.raises(ValueError, match="shrinkage=2"):
+        multiclass_channel(score, label, group, bins=12, shrinkage=2.0)
+
+
+def test_a_tolerance_is_kept_for_every_pair_and_buys_utility():
+    score, label, group = simulate(900, 3, 3, seed=5)
+    found = [
+        multiclass_channel(score, label, group, bins=9, tolerance=tolerance)
+        for tolerance in (0.0, 0.3, 1.0)
+    ]
+    assert float(found[0].gap) < 1e-6
+    values = [float(channel.utility_value) for channel in found]
+    assert values[0] < values[1] - 1e-3 < values[2] - 2e-3
+    counts = np.asarray(found[0].cell_counts)
+    for channel, tolerance in zip(found, (0.0, 0.3, 1.0), strict=True):
+        delivered = np.zeros((3, 3, 3))
+        bins = np.asarray(channel._rows_on_host(score, group)) % 9
+        for a in range(3):
+            for i in range(3):
+                mine = (group == a) & (label == i)
+                delivered[a, i] = np.asarray(channel.kernels)[a, bins[mine]].mean(0)
+        for a, b in ((0, 1), (0, 2), (1, 2)):
+            limit = tolerance * np.sqrt(1 / counts[:, a] + 1 / counts[:, b])
+            away = np.abs(delivered[a] - delivered[b]).max(-1)
+            assert (away <= limit + 1e-5).all()
+    with pytest.raises(ValueError, match="tolerance=-1"):
+        multiclass_channel(score, label, group, bins=9, tolerance=-1.0)

@@ -159,3 +159,24 @@ def test_a_spline_needs_one_row_of_knots():
         js.fit_transformed_population(
             np.zeros(4), np.arange(4) % 2, np.arange(4) // 2, start
         )
+
+
+def test_powers_stay_bounded_and_maps_finite():
+    rng = np.random.default_rng(0)
+    n = 4000
+    label, group = rng.integers(0, 2, (2, n))
+    # A few rows far out, and lower tails: free powers go to -11 and beyond 4.
+    first = -0.1 * np.expm1(-rng.gamma(1.0, 1.0, n)) + 5 * (rng.uniform(size=n) < 0.02)
+    second = label - rng.exponential(1, n) ** 2 * (1 + group)
+    x = np.stack([first + 0.05 * label * group, second], 1)
+    x = (x - x.mean(0)) / x.std(0)
+    pop = js.fit_transformed_population(x, label, group, YeoJohnson(1.0))
+    powers = np.asarray(pop.conditionals.bijection.power)
+    assert -2 <= powers[0] < -1.9 and 3.9 < powers[1] <= 4
+    found = js.nearest_ideal(pop, maps="diagonal").require()
+    for moved in (found.transport(x, group), found.transport(x, group, label)):
+        assert bool(jnp.isfinite(moved).all())
+        assert np.abs(moved).max() < 2 * np.abs(x).max()
+    assert 0 < int(js.audit.cut_rows(found, x, group).sum()) < 0.02 * n
+    with pytest.raises(ValueError, match="power=5"):
+        js.fit_transformed_population(x, label, group, YeoJohnson(5.0))
