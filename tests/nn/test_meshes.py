@@ -92,7 +92,8 @@ for n_rows in (1, T):  # many rows a text gather maps, few apply them all
 
 # In a scan's carry, whose type may not change, with gradients, and under strict
 # promotion of types in bfloat16.
-narrow = texts.astype(jnp.bfloat16)
+# (On the CPU JAX 0.7 has no product of sharded bfloat16.)
+narrow = texts.astype(jnp.bfloat16 if jax.__version_info__ >= (0, 8) else jnp.float32)
 with jax.set_mesh(explicit), jax.numpy_dtype_promotion("strict"):
     x, codes = place(narrow, "data", None, "model"), place(group, "data")
     steps = GroupSteer(maps, sharding=(None, "model")), SoftGroupSteer(low)
