@@ -14,7 +14,10 @@ step of 1. is 12 million multiply-adds a row, the work of a transformer's block 
 at one token; a language model's step has hundreds of times the work for the same gap.
 
     python benchmarks/bench_training_step.py            # prints and writes the results
+    python benchmarks/bench_training_step.py --part small   # or wide, all, long
     python benchmarks/bench_training_step.py --quick    # small, prints only
+
+Writes results/training_step_{wide,all,small,long}.json.
 """
 
 from __future__ import annotations
@@ -161,13 +164,10 @@ def long_run(d, n, n_blocks, steps, gap):
     }
 
 
-def main() -> None:
-    """Measure, print and save."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small, prints only")
-    quick = parser.parse_args().quick
+def parts(quick):
+    """Return what each part measures, by name."""
     d, n, blocks, repeats, steps = (
-        (16, 64, 2, 3, 20) if quick else (256, 256, 8, 15, 1000)
+        (16, 64, 2, 3, 20) if quick else (256, 256, 8, 5, 1000)
     )
     view = jnp.asarray(
         np.linalg.qr(np.random.default_rng(2).normal(size=(d, d // 8)))[0], jnp.float32
@@ -177,29 +177,42 @@ def main() -> None:
         "moments only": lambda *rows: jnp.mean(
             js.fit_population(*rows, **CELLS).conditionals.cov
         ),
-        "gap of all features": gap_of(),
-        "gap, shared covariance": gap_of(maps="shared_covariance"),
         "gap of an eighth of the features": gap_of(view),
+        "gap, shared covariance": gap_of(maps="shared_covariance"),
     }
+    every = {"plain": None, "gap of all features": gap_of()}
     small = {
         "plain": None,
         "gap, general": gap_of(),
         "gap, positive definite": gap_of(maps="positive_definite"),
     }
-    figures = {
-        "blocks": blocks,
-        "wide": {"features": d, "rows": n, **compare(d, n, blocks, wide, repeats)},
-        "small": {
-            "features": d // 8,
-            "rows": 2 * n,
-            **compare(d // 8, 2 * n, blocks, small, repeats),
+    sizes = {"blocks": blocks, "features": d, "rows": n}
+    fewer = {"blocks": blocks, "features": d // 8, "rows": 2 * n}
+    return {
+        "wide": lambda: {**sizes, **compare(d, n, blocks, wide, 3 * repeats)},
+        "all": lambda: {**sizes, **compare(d, n, blocks, every, 1)},
+        "small": lambda: {
+            **fewer,
+            **compare(d // 8, 2 * n, blocks, small, 8 * repeats),
         },
-        "long_run": long_run(d // 8, n, blocks, steps, gap_of()),
+        "long": lambda: long_run(d // 8, n, blocks, steps, gap_of()),
     }
-    if quick:
-        print(figures)
-    else:
-        save("training_step", {**describe("flax", "optax"), **figures})
+
+
+def main() -> None:
+    """Measure, print and save."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small, prints only")
+    parser.add_argument("--part", choices=parts(True), action="append")
+    options = parser.parse_args()
+    for name, measure in parts(options.quick).items():
+        if options.part and name not in options.part:
+            continue
+        figures = measure()
+        if options.quick:
+            print(name, figures)
+        else:
+            save(f"training_step_{name}", {**describe("flax", "optax"), **figures})
 
 
 if __name__ == "__main__":

@@ -172,7 +172,8 @@ def _sharded_like_input(
     if not features:
         spec = jax.sharding.PartitionSpec(*sharding.spec[: x.ndim - 1], None)
         sharding = sharding.update(spec=spec)
-    return jax.sharding.auto_axes(run, axes=axes, out_sharding=sharding)(x, *others)
+    free: Any = jax.sharding.auto_axes(run, axes=axes, out_sharding=sharding)
+    return free(x, *others)
 
 
 def _zeros(rows: Array) -> Array:

@@ -44,11 +44,11 @@ def layer_choice(choice: Any) -> Figure:
         panels.append(ax)
     if choice.strengths:
         ax = axes.pop(0)
-        both = [
+        seen, others = (
             np.array([_best(one, train) for one in choice.strengths])
             for train in (True, False)
-        ]
-        _pair(ax, place, *both)
+        )
+        _pair(ax, place, seen, others)
         ax.set_title("effect at the strength chosen")
         panels.append(ax)
     for ax in panels:
