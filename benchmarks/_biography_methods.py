@@ -59,12 +59,14 @@ class Move(NamedTuple):
         weights: ``[n]`` weights of the training rows for the learner, or None.
         soft: Whether a test row goes by both maps, weighted by its predicted gender.
         channel: A channel, which moves and adds noise, instead of maps.
+        transport: A function that moves the women's rows, instead of maps.
     """
 
     maps: Any = None
     weights: np.ndarray | None = None
     soft: bool = False
     channel: Any = None
+    transport: Any = None
 
 
 def raw(rows: Rows) -> Move:
@@ -113,6 +115,27 @@ def inlp(rows: Rows) -> Move:
     return Move(_for_both(js.baselines.fit_inlp(rows.x, rows.group)))
 
 
+def splince(rows: Rows) -> Move:
+    """Gender linearly erased, what the classes covary with kept."""
+    return Move(_for_both(js.baselines.fit_splince(rows.x, rows.group, rows.label)))
+
+
+def switch(rows: Rows) -> Move:
+    """Women by the least affine movement that switches the genders' means."""
+    found = js.baselines.fit_switch(rows.x, rows.group)
+    stay = js.AffineMap.identity(rows.x.shape[1])
+    return Move(jax.tree.map(lambda *parts: jnp.stack(parts), found, stay))
+
+
+def mixture_transport(rows: Rows) -> Move:
+    """Women by a Gaussian map for each of four clusters, softly chosen."""
+    women = rows.group != REFERENCE
+    found = js.baselines.fit_mixture_transport(
+        rows.x[women], rows.x[~women], n_components=4, key=jax.random.key(rows.seed)
+    )
+    return Move(transport=found)
+
+
 def _for_both(one: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), one)
 
@@ -151,6 +174,9 @@ METHODS: dict[str, Callable[[Rows], Move]] = {
     "LEACE": leace,
     "LEACE, reweighed": leace_reweighed,
     "INLP": inlp,
+    "SPLINCE": splince,
+    "MidSteer switch": switch,
+    "mixture transport": mixture_transport,
     "affirmative, tied": steering(maps="shared_covariance"),
     "affirmative, full": steering(maps="general"),
     "all groups": steering(intervention="all_groups", maps="shared_covariance"),
@@ -167,6 +193,12 @@ def prepare(move: Move, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         moved = [
             np.asarray(move.channel.transport(jnp.asarray(x), group, key=key))
             for (x, group), key in zip(parts, keys, strict=True)
+        ]
+        return moved[0], moved[1]
+    if move.transport is not None:
+        moved = [
+            np.where((group == REFERENCE)[:, None], x, np.asarray(move.transport(x)))
+            for x, group in ((rows.x, rows.group), (rows.x_test, rows.group_test))
         ]
         return moved[0], moved[1]
     if move.maps is None:

@@ -68,9 +68,14 @@ from jaxsteer.moments import (  # noqa: E402
 
 COMPONENTS = {"two": 64, "six": 32, "wiki": 32}
 LANGUAGE_MODEL_ROWS = 2000
-# A layer is deterministic, so that the channel's noise has no place in it; the others
-# would take ten passes more.
-NOT_INSIDE = ("Gaussian channel", "MiMiC, reweighed", "LEACE, reweighed")
+# A layer is deterministic, so that the channel's noise has no place in it, and it holds
+# affine maps, which a mixture's is not; the others would take ten passes more.
+NOT_INSIDE = (
+    "Gaussian channel",
+    "mixture transport",
+    "MiMiC, reweighed",
+    "LEACE, reweighed",
+)
 
 
 class Split(NamedTuple):

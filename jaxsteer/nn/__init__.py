@@ -14,13 +14,16 @@ layer                 map
 
 ``insert_steering`` and ``steer_model`` put them into a model by path; ``set_groups``,
 ``set_positions`` and ``set_strength`` say to whom, where and how much, call by call;
-``capture_activations`` and ``capture_moments`` read what passes at any place.
+``capture_activations`` and ``capture_moments`` read what passes at any place;
+``choose_layer`` and ``choose_strength`` compare places and strengths on rows kept apart.
 """
 
 from jaxsteer.nn import linen
 from jaxsteer.nn._affine_steer import AffineSteer
 from jaxsteer.nn._capture import Activations, capture_activations
 from jaxsteer.nn._capture_moments import capture_moments
+from jaxsteer.nn._choose_layer import LayerChoice, choose_layer
+from jaxsteer.nn._choose_strength import StrengthChoice, choose_strength
 from jaxsteer.nn._group_steer import GroupSteer, set_groups
 from jaxsteer.nn._insert import (
     Insertion,
@@ -41,14 +44,18 @@ __all__ = [
     "GroupSteer",
     "Insertion",
     "Insertions",
+    "LayerChoice",
     "SoftGroupSteer",
     "StackMask",
     "Steered",
     "SteeringConstant",
     "SteeringParam",
+    "StrengthChoice",
     "TokenPositions",
     "capture_activations",
     "capture_moments",
+    "choose_layer",
+    "choose_strength",
     "insert_steering",
     "linen",
     "remove_steering",

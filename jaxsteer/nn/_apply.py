@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -49,7 +50,12 @@ def steer(
 ) -> Array:
     """Apply one map to activations ``[..., d]``."""
     check_features(residual, x)
-    return add_residual(x, residual(x.astype(dtype or x.dtype), precision), strength)
+
+    def run(x: Array, residual: Residual, strength: Any) -> Array:
+        change = residual(x.astype(dtype or x.dtype), precision)
+        return add_residual(x, change, strength)
+
+    return _sharded_like_input(run, x, residual, strength)
 
 
 def steer_groups(
@@ -75,14 +81,16 @@ def steer_groups(
     leading = check_leading("group", group.shape, x)
     n_examples = math.prod(leading)
     n_rows = math.prod(x.shape[len(leading) : -1])
-    rows = x.astype(dtype or x.dtype).reshape(n_examples, n_rows, x.shape[-1])
-    # Wide enough to count the groups in, whatever type the codes come in.
-    codes = group.reshape(n_examples).astype(jnp.int32)
-    if n_examples <= n_groups or (n_groups - 1) * n_rows >= _GATHER_ROWS:
-        change = _gathered(residuals, rows, codes, precision)
-    else:
-        change = _selected(residuals, rows, codes, precision)
-    return add_residual(x, change.reshape(x.shape), strength)
+    few = n_examples <= n_groups or (n_groups - 1) * n_rows >= _GATHER_ROWS
+
+    def run(x: Array, residuals: Residual, group: Array, strength: Any) -> Array:
+        rows = x.astype(dtype or x.dtype).reshape(n_examples, n_rows, x.shape[-1])
+        # Wide enough to count the groups in, whatever type the codes come in.
+        codes = group.reshape(n_examples).astype(jnp.int32)
+        change = (_gathered if few else _selected)(residuals, rows, codes, precision)
+        return add_residual(x, change.reshape(x.shape), strength)
+
+    return _sharded_like_input(run, x, residuals, group, strength)
 
 
 def steer_mixture(
@@ -105,16 +113,24 @@ def steer_mixture(
         )
     leading = check_leading("posterior", posterior.shape[:-1], x)
     n_examples = math.prod(leading)
-    rows = x.astype(dtype or x.dtype).reshape(n_examples, -1, x.shape[-1])
-    shares = posterior.reshape(n_examples, n_groups).T
-    change = _averaged(residuals, rows, shares, precision)
-    return add_residual(x, change.reshape(x.shape), strength)
+
+    def run(x: Array, residuals: Residual, posterior: Array, strength: Any) -> Array:
+        rows = x.astype(dtype or x.dtype).reshape(n_examples, -1, x.shape[-1])
+        shares = posterior.reshape(n_examples, n_groups).T
+        change = _averaged(residuals, rows, shares, precision)
+        return add_residual(x, change.reshape(x.shape), strength)
+
+    return _sharded_like_input(run, x, residuals, posterior, strength)
 
 
 def posterior_of(kernel: Array, bias: Array, x: Array) -> Float[Array, "... G"]:
     """Return ``softmax(x @ kernel + bias)`` in float32 at least."""
-    logits = product(x, kernel)
-    return jax.nn.softmax(logits + bias.astype(logits.dtype), axis=-1)
+
+    def run(x: Array, kernel: Array, bias: Array) -> Array:
+        logits = product(x, kernel)
+        return jax.nn.softmax(logits + bias.astype(logits.dtype), axis=-1)
+
+    return _sharded_like_input(run, x, kernel, bias, features=False)
 
 
 def check_features(residual: Residual, x: Array) -> None:
@@ -130,6 +146,34 @@ def check_features(residual: Residual, x: Array) -> None:
             f"x has dtype {x.dtype}, expected floating-point activations; steer hidden "
             f"states, not token codes."
         )
+
+
+def _sharded_like_input(
+    run: Callable[..., Array], x: Array, *others: Any, features: bool = True
+) -> Array:
+    """Return ``run(x, *others)``, sharded as `x` where the types of arrays say how.
+
+    On a mesh with explicit axes products, reshapes and gathers of sharded arrays are
+    refused unless each says where its result goes. Here the compiler is free inside, and
+    the result goes where `x` was, whatever the maps' own sharding: a loop's carry, or
+    the rest of a model, sees the type that it gave.
+
+    Args:
+        run: The function.
+        x: Activations ``[..., d]``.
+        *others: What else `run` takes.
+        features: Whether the last axis of the result is that of `x`; else the last axis
+            is on every device.
+    """
+    sharding = jax.typeof(x).sharding
+    axes = sharding.mesh.explicit_axes
+    if not axes:
+        return run(x, *others)
+    if not features:
+        spec = jax.sharding.PartitionSpec(*sharding.spec[: x.ndim - 1], None)
+        sharding = sharding.update(spec=spec)
+    free: Any = jax.sharding.auto_axes(run, axes=axes, out_sharding=sharding)
+    return free(x, *others)
 
 
 def _zeros(rows: Array) -> Array:

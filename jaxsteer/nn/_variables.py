@@ -63,8 +63,17 @@ def variable(
     kind = SteeringParam if trainable else SteeringConstant
     if names is None:
         return kind(value)
-    # The copy is made on the mesh of the context; the value itself may be from elsewhere.
-    return kind(nnx.with_partitioning(lambda: jnp.copy(value), names)())
+
+    def make() -> jax.Array:
+        # On the mesh of the context; the value itself may be from elsewhere.
+        copy = jnp.copy(value)
+        axes = jax.sharding.get_abstract_mesh().explicit_axes
+        if axes and all(name is None or name in axes for name in names):
+            # Older releases of JAX do not move there what says where it belongs.
+            return jax.sharding.reshard(copy, jax.sharding.PartitionSpec(*names))
+        return copy
+
+    return kind(nnx.with_partitioning(make, names)())
 
 
 def _names(

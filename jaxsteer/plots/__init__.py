@@ -7,6 +7,7 @@ from jaxsteer.plots._gaps import gap_curve, gap_curves
 from jaxsteer.plots._pareto import pareto_front, simplex_map
 from jaxsteer.plots._populations import population_densities, price_curves
 from jaxsteer.plots._roc import roc_meet, roc_points
+from jaxsteer.plots._steering_choices import layer_choice, strength_choice
 from jaxsteer.plots._style import figure_bytes, figure_uri
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "gap_curve",
     "gap_curves",
     "group_differences",
+    "layer_choice",
     "pareto_front",
     "population_densities",
     "price_curves",
@@ -24,4 +26,5 @@ __all__ = [
     "score_densities",
     "simplex_map",
     "standardized_differences",
+    "strength_choice",
 ]

@@ -160,3 +160,25 @@ class Scanned(nnx.Module):
             return block(x)
 
         return run(x, self.blocks)
+
+
+class ScannedDecoder(nnx.Module):
+    """A causal model whose blocks are one stack, and its cache too: ``[L, B, ...]``."""
+
+    def __init__(self, rngs, n=2):
+        @nnx.split_rngs(splits=n)
+        @nnx.vmap(in_axes=(0,))
+        def make(rngs):
+            return CacheFirst(rngs)
+
+        self.embed = nnx.Embed(VOCAB, D, rngs=rngs)
+        self.blocks = make(rngs)
+
+    def __call__(self, tokens, segment_pos, cache=None):
+        @nnx.scan(in_axes=(nnx.Carry, 0, None, 0), out_axes=(nnx.Carry, 0))
+        def run(x, block, positions, memory):
+            memory, x = block(x, positions, memory)
+            return x, memory
+
+        x, cache = run(self.embed(tokens), self.blocks, segment_pos, cache)
+        return self.embed.attend(x), cache

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -220,60 +216,3 @@ def test_orbax_restores_a_steered_model(tmp_path):
     nnx.update(other, restored)
     set_groups(other, GROUP)
     np.testing.assert_array_equal(other(jnp.asarray(X)), model(jnp.asarray(X)))
-
-
-@pytest.mark.slow
-def test_sharding_names_place_the_maps_on_a_mesh():
-    code = """
-    import jax, jax.numpy as jnp, numpy as np
-    from flax import nnx
-    from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-    from jaxsteer.maps import AffineMap, LowRankMap
-    from jaxsteer.nn import AffineSteer, GroupSteer, SoftGroupSteer, insert_steering
-
-    rng = np.random.default_rng(0)
-    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
-    mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
-    maps, x, group = AffineMap(draw(3, 8, 8), draw(3, 8)), draw(6, 8), jnp.arange(6) % 3
-    low = LowRankMap(draw(8, 2), draw(8, 2), draw(8))
-    plain = GroupSteer(maps)(x, group), AffineSteer(low)(x), SoftGroupSteer(maps)(x)
-    with jax.set_mesh(mesh):
-        names = dict(sharding=(None, "model"))
-        layers = GroupSteer(maps, **names), AffineSteer(low, **names)
-        layers += (SoftGroupSteer(maps, **names),)
-        assert layers[0].kernel[...].sharding.spec == P(None, None, "model")
-        assert layers[0].bias[...].sharding.spec == P(None, "model")
-        assert layers[1].up[...].sharding.spec == P(None, "model")
-        assert len(layers[1].up[...].sharding.device_set) == 4
-        rows = jax.device_put(x, NamedSharding(mesh, P("data", None)))
-        run = nnx.jit(lambda layers, x: (
-            layers[0](x, group), layers[1](x), layers[2](x)))
-        for found, expected in zip(run(layers, rows), plain):
-            np.testing.assert_allclose(found, expected, atol=1e-4)
-
-    class Model(nnx.Module):
-        def __init__(self):
-            self.block = nnx.Linear(8, 8, rngs=nnx.Rngs(0))
-
-        def __call__(self, x):
-            return self.block(x)
-
-    model, x = Model(), draw(4, 3, 8)
-    insert_steering(model, "block", AffineSteer(low), positions="last")
-    expected = model(x)
-    mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
-    with jax.set_mesh(mesh):
-        rows = jax.device_put(x, NamedSharding(mesh, P("data", None, None)))
-        found = nnx.jit(lambda model, x: model(x))(model, rows)
-        assert jax.typeof(found).sharding.spec == P("data", None, None)
-        np.testing.assert_allclose(found, expected, atol=1e-4)
-    """
-    flags = "--xla_force_host_platform_device_count=4"
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        env={"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PATH": "/usr/bin:/bin"},
-    )
-    assert done.returncode == 0, done.stderr
