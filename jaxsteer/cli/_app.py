@@ -29,13 +29,31 @@ Label = Annotated[str, typer.Option(help="Column of the label.")]
 Group = Annotated[
     str, typer.Option(help="Sensitive column, or several joined by commas.")
 ]
-Rows = Annotated[pathlib.Path, typer.Argument(help="Rows: CSV or Parquet.")]
+Rows = Annotated[pathlib.Path, typer.Argument(help="Rows: CSV or Parquet; - is input.")]
 Positive = Annotated[
     str | None, typer.Option(help="Favorable label; the last one if none.")
 ]
 Encoding = Annotated[
-    str, typer.Option(help="Encoding of a text file, such as latin-1 or utf-16.")
+    str | None,
+    typer.Option(help="Encoding of a text file, such as latin-1; found if none."),
 ]
+Decimal = Annotated[
+    str | None, typer.Option(help="Decimal mark, . or , ; found in the numbers if none.")
+]
+Id = Annotated[
+    str | None,
+    typer.Option("--id", help="Column that names a person: it draws what is random."),
+]
+Weights = Annotated[
+    str | None, typer.Option(help="Column of sampling weights, which is no feature.")
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse rows whose group is unknown.")
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print what was done as JSON, and no words.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Separator = Annotated[
     str | None, typer.Option(help="What parts the fields; found in the header if none.")
 ]
@@ -83,7 +101,8 @@ def steer(
     label: Label,
     group: Group,
     out: Annotated[
-        pathlib.Path, typer.Option(help="Where to write the rows (CSV or Parquet).")
+        pathlib.Path,
+        typer.Option(help="Where to write the rows (CSV or Parquet); - is output."),
     ],
     positive: Positive = None,
     reference: Annotated[
@@ -98,8 +117,8 @@ def steer(
     features: Annotated[
         bool, typer.Option("--features", help="Write steered features only.")
     ] = False,
-    weights: Annotated[
-        bool, typer.Option("--weights", help="Write sample weights only.")
+    sample_weights: Annotated[
+        bool, typer.Option("--sample-weights", help="Write sample weights only.")
     ] = False,
     score: Annotated[
         bool, typer.Option("--score", help="Write the fair score only.")
@@ -108,6 +127,12 @@ def steer(
         list[str] | None, typer.Option(help="Column that is no feature; repeatable.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    row_id: Id = None,
+    weights: Weights = None,
+    maps: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Folder of what was fitted; beside OUT if none."),
+    ] = None,
     report: Annotated[
         pathlib.Path | None,
         typer.Option(help="Where to write the page; beside OUT if none."),
@@ -116,34 +141,51 @@ def steer(
         bool, typer.Option(help="Measure on held-out rows, for the page.")
     ] = True,
     force: Force = False,
-    encoding: Encoding = "utf-8",
+    strict: Strict = False,
+    encoding: Encoding = None,
     separator: Separator = None,
+    decimal: Decimal = None,
     missing: Missing = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write a file's rows with steered features, sample weights and a fair score."""
     with loading():
         from jaxsteer.cli import _steer
-        from jaxsteer.cli._files import Reading
+        from jaxsteer.cli._console import print_json, speaking
+        from jaxsteer.cli._rows import STREAM, Reading
 
-    _steer.steer(
-        file,
-        label=label,
-        group=group,
-        out=out,
-        positive=positive,
-        reference=reference,
-        method=method,
-        learner=learner,
-        features=features,
-        weights=weights,
-        score=score,
-        drop=drop or (),
-        seed=seed,
-        report=report,
-        check=check,
-        force=force,
-        reading=Reading(encoding=encoding, separator=separator, missing=missing),
-    )
+    with speaking(quiet=quiet, as_json=as_json, rows_out=out == STREAM):
+        done = _steer.steer(
+            file,
+            label=label,
+            group=group,
+            out=out,
+            positive=positive,
+            reference=reference,
+            method=method,
+            learner=learner,
+            features=features,
+            sample_weights=sample_weights,
+            score=score,
+            drop=drop or (),
+            row_id=row_id,
+            weights=weights,
+            seed=seed,
+            maps=maps,
+            report=report,
+            check=check,
+            force=force,
+            strict=strict,
+            reading=Reading(
+                encoding=encoding,
+                separator=separator,
+                decimal=decimal,
+                missing=missing,
+            ),
+        )
+    if as_json:
+        print_json(done)
 
 
 @app.command()
@@ -152,36 +194,54 @@ def apply(
     maps: Annotated[
         pathlib.Path, typer.Argument(help="The folder that jaxsteer steer wrote.")
     ],
-    file: Annotated[pathlib.Path, typer.Argument(help="New rows: CSV or Parquet.")],
-    out: Annotated[pathlib.Path, typer.Option(help="Where to write the rows.")],
+    file: Rows,
+    out: Annotated[
+        pathlib.Path, typer.Option(help="Where to write the rows; - is output.")
+    ],
+    row_id: Id = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of the randomness; that of steer if none.")
     ] = None,
     deterministic: Annotated[
         bool,
         typer.Option(
-            help="Write the expected fair score: repeatable, only approximately fair."
+            help="Write the score that nothing random enters: only approximately fair."
         ),
     ] = False,
     force: Force = False,
-    encoding: Encoding = "utf-8",
+    strict: Strict = False,
+    encoding: Encoding = None,
     separator: Separator = None,
+    decimal: Decimal = None,
     missing: Missing = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Steer new rows without labels: features and fair score by the fitted maps."""
     with loading():
         from jaxsteer.cli import _apply
-        from jaxsteer.cli._files import Reading
+        from jaxsteer.cli._console import print_json, speaking
+        from jaxsteer.cli._rows import STREAM, Reading
 
-    _apply.apply(
-        maps,
-        file,
-        out=out,
-        seed=seed,
-        deterministic=deterministic,
-        force=force,
-        reading=Reading(encoding=encoding, separator=separator, missing=missing),
-    )
+    with speaking(quiet=quiet, as_json=as_json, rows_out=out == STREAM):
+        done = _apply.apply(
+            maps,
+            file,
+            out=out,
+            row_id=row_id,
+            seed=seed,
+            deterministic=deterministic,
+            force=force,
+            strict=strict,
+            reading=Reading(
+                encoding=encoding,
+                separator=separator,
+                decimal=decimal,
+                missing=missing,
+            ),
+        )
+    if as_json:
+        print_json(done)
 
 
 @app.command()
@@ -215,14 +275,14 @@ def audit(
         ),
     ] = None,
     force: Force = False,
-    encoding: Encoding = "utf-8",
+    encoding: Encoding = None,
     separator: Separator = None,
     missing: Missing = None,
 ) -> None:
     """Measure accuracy and gaps between groups, with intervals."""
     with loading():
         from jaxsteer.cli import _audit
-        from jaxsteer.cli._files import Reading
+        from jaxsteer.cli._rows import Reading
 
     _audit.audit(
         file,

@@ -23,7 +23,8 @@ from jaxsteer.cli._console import (
     simple_table,
 )
 from jaxsteer.cli._errors import GateError, UsageError
-from jaxsteer.cli._files import Reading, check_outputs, write_text
+from jaxsteer.cli._files import check_outputs
+from jaxsteer.cli._rows import Reading, write_text
 from jaxsteer.compare import interval_record
 from jaxsteer.datasets import Table, table_from_frame
 

@@ -17,7 +17,7 @@ from jaxsteer.cli._console import (
     simple_table,
 )
 from jaxsteer.cli._figures import comparison_figures, maps_figure, solve_facts
-from jaxsteer.cli._files import write_text
+from jaxsteer.cli._rows import write_text
 from jaxsteer.compare import (
     COLUMNS,
     DEFAULT_METHODS,

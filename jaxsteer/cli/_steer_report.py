@@ -18,9 +18,7 @@ _LISTED = 12
 
 def steer_report(
     table: Table,
-    fitted: Fitted,
-    columns: dict[str, np.ndarray],
-    x: np.ndarray,
+    made: Any,
     *,
     source: str,
     files: list[tuple[str, str]],
@@ -28,6 +26,8 @@ def steer_report(
     check: bool,
 ) -> pages.Report:
     """Return the page: choices, warnings, a held-out check, pictures and promises."""
+    fitted: Fitted = made.fitted
+    columns = made.columns
     names = fitted.metadata
     counts = table.counts()
     warnings = list(notes)
@@ -37,11 +37,10 @@ def steer_report(
     figures: list[tuple[str, Any]] = []
     if held_out is not None:
         figures += comparison_figures(held_out, names["learner"])
-    steered = [column for column in columns if column.startswith("steered_")]
-    if steered:
+    if made.steered is not None:
         figure = maps_figure(
-            x,
-            np.stack([columns[name] for name in steered], axis=1),
+            made.x,
+            made.steered,
             table.group,
             reference=names["reference"],
             feature_names=names["feature_names"],
@@ -62,7 +61,9 @@ def steer_report(
         warnings=warnings,
         comparisons=[("Measured on held-out rows", held_out)] if held_out else [],
         figures=figures,
-        solve=solve_facts(fitted.steering, fitted.channel),
+        solve=solve_facts(
+            fitted.steering, None if fitted.score is None else fitted.score.channel_
+        ),
         counts=counts,
         label_names=table.label_names,
         group_names=table.group_names,
@@ -114,7 +115,7 @@ def _held_out(
     methods = ["raw", "reweighing"]
     if fitted.steering is not None:
         methods.append(COMPARED_AS[names["method"]])
-    if fitted.channel is not None:
+    if fitted.score is not None:
         logistic = names["learner"] == "logistic"
         methods.append("roc_channel_logistic" if logistic else "roc_channel")
     try:

@@ -149,6 +149,66 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             warnings.filterwarnings("ignore", "Found unknown categories")
             return _float32(self.transformer_.transform(_blocks(values)))
 
+    def in_units(self, encoded: Any) -> np.ndarray:
+        """Return encoded columns in the units of the table.
+
+        Args:
+            encoded: ``[n, d]`` encoded rows, also ones that were steered.
+
+        Returns:
+            ``[n, d]`` float64: numbers as they were before scaling, dates and durations
+            in days, 0/1 columns unchanged.
+
+        Raises:
+            ValueError: If the number of columns is not that of :meth:`transform`.
+        """
+        check_is_fitted(self)
+        values = np.array(encoded, np.float64)
+        if values.ndim != 2 or values.shape[1] != len(self._names):
+            raise ValueError(
+                f"encoded must have shape [n, {len(self._names)}], as transform returns "
+                f"it, got {list(values.shape)}."
+            )
+        numbers = self.transformer_.transformers_[0][2]
+        if numbers:
+            scaler = self.transformer_.named_transformers_["number"][-1]
+            values[:, : len(numbers)] *= scaler.scale_
+            values[:, : len(numbers)] += scaler.mean_
+        return values
+
+    def inverse_transform(self, encoded: Any) -> pd.DataFrame:
+        """Return the table that :meth:`transform` would encode so.
+
+        Args:
+            encoded: ``[n, d]`` encoded rows. Between categories, as after steering, the
+                nearest one is taken.
+
+        Returns:
+            ``[n]`` rows with the columns seen at fit time, those left out excepted:
+            numbers (missing ones NaN), days for dates and durations, text for
+            categories (``"rare"`` for those that share a column).
+
+        Raises:
+            ValueError: If the number of columns is not that of :meth:`transform`.
+        """
+        values = self.in_units(encoded)
+        place = {name: i for i, name in enumerate(self._names)}
+        table: dict[str, np.ndarray] = {}
+        for column in self.columns_:
+            name, outputs = column["column"], [place[o] for o in column["outputs"]]
+            if column["kind"] == "category":
+                names = [self._names[i][len(name) + 1 :] for i in outputs]
+                share = values[:, outputs]
+                if self.drop:
+                    names.append(self._most_frequent[name])
+                    share = np.column_stack([share, 1 - share.sum(axis=1)])
+                table[name] = np.array(names, object)[share.argmax(axis=1)]
+            elif column["kind"] != "dropped":
+                table[name] = values[:, outputs[0]]
+                if len(outputs) > 1:
+                    table[name][values[:, outputs[1]] > 0.5] = np.nan
+        return pd.DataFrame(table)
+
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the output columns, ``[d]``."""
         check_is_fitted(self)
@@ -224,6 +284,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         self._known = {
             name: sorted(set(kept[name].values.tolist())) for name in categories
         }
+        self._most_frequent = {name: kept[name].most_frequent for name in categories}
         self._record(plans, numbers, flagged, categories)
         self.near_discrete_ = [
             name

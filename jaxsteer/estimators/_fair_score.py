@@ -124,6 +124,7 @@ class FairScore(ClassifierMixin, BaseEstimator):
         *,
         sensitive_features: Any = None,
         sample_weight: Any = None,
+        row_ids: Any = None,
     ) -> FairScore:
         """Fit the classifiers and the channel.
 
@@ -133,6 +134,10 @@ class FairScore(ClassifierMixin, BaseEstimator):
             sensitive_features: ``[n]`` groups of any kind, or ``[n, m]`` columns, each
                 combination of which is a group.
             sample_weight: ``[n]`` weights of the rows, or None.
+            row_ids: ``[n]`` or ``[n, m]`` what tells people apart, numbers or text, such
+                as their number of customer. Folds and draws then follow it, not the
+                features: prediction with the same ids answers training rows by the
+                models that have not seen them, so as `fair_training_score_` does.
 
         Raises:
             ValueError: If an argument is unusable, there are not two classes, or a
@@ -148,7 +153,11 @@ class FairScore(ClassifierMixin, BaseEstimator):
             )
         group, self.groups_ = fit_groups(sensitive_features)
         check_lengths(
-            X=X, y=label, sensitive_features=group, sample_weight=sample_weight
+            X=X,
+            y=label,
+            sensitive_features=group,
+            sample_weight=sample_weight,
+            row_ids=row_ids,
         )
         require_filled_cells(label, group, self.classes_, self.groups_, least=self.cv)
         weights = None if sample_weight is None else np.asarray(sample_weight, float)
@@ -158,7 +167,8 @@ class FairScore(ClassifierMixin, BaseEstimator):
             if is_seed
             else int(check_random_state(self.random_state).randint(2**31 - 1))
         )
-        self._rows = row_values(X)
+        self._hashed = row_ids is not None
+        self._rows = row_values(X) if row_ids is None else np.asarray(row_ids)
         self._training = X, label, group, weights
         self._label_models = self._fit_folds(self.estimator, label)
         self._group_models = None
@@ -189,31 +199,35 @@ class FairScore(ClassifierMixin, BaseEstimator):
         other: Any = clone(self)
         other.set_params(**options)
         other._check_options()
-        names = ("classes_", "groups_", "_seed", "_rows", "_training", "_label_models")
-        for name in names:
+        names = ("classes_", "groups_", "_seed", "_training", "_label_models")
+        for name in (*names, "_rows", "_hashed"):
             setattr(other, name, getattr(self, name))
         same_probe = "group_estimator" not in options
         other._group_models = self._group_models if same_probe else None
         return other._fit_channel()
 
-    def predict_proba(self, X: Any, *, sensitive_features: Any = None) -> np.ndarray:
+    def predict_proba(
+        self, X: Any, *, sensitive_features: Any = None, row_ids: Any = None
+    ) -> np.ndarray:
         """Return the fair probability of both classes, ``[n, 2]``.
 
         Args:
             X: ``[n, d]`` rows, as the classifier takes them.
             sensitive_features: ``[n]`` groups, or ``[n, m]`` columns, as at fit time;
                 not read by method="blind".
+            row_ids: What tells people apart, as at fit time; None takes the features.
 
         Raises:
             ValueError: If a group was not there at fit time.
         """
         check_is_fitted(self)
         X = as_rows(X)
+        check_lengths(X=X, row_ids=row_ids)
         group = None
         if self.method != "blind":
             group = group_codes(sensitive_features, self.groups_)
             check_lengths(X=X, sensitive_features=group)
-        rows = row_values(X)
+        rows = row_values(X) if row_ids is None else np.asarray(row_ids)
         score = log_odds(self._label_models.log_probabilities(X, rows))
         probe = None
         if self._group_models is not None and self.method == "blind":
@@ -221,13 +235,17 @@ class FairScore(ClassifierMixin, BaseEstimator):
         fair = self._transport(score, group, probe, rows)
         return np.stack([1 - fair, fair], axis=1)
 
-    def predict(self, X: Any, *, sensitive_features: Any = None) -> np.ndarray:
+    def predict(
+        self, X: Any, *, sensitive_features: Any = None, row_ids: Any = None
+    ) -> np.ndarray:
         """Return the likelier class by the fair score, ``[n]``.
 
         The decision is as random as the score: the second class where the score drawn
         is above one half.
         """
-        fair = self.predict_proba(X, sensitive_features=sensitive_features)[:, 1]
+        fair = self.predict_proba(
+            X, sensitive_features=sensitive_features, row_ids=row_ids
+        )[:, 1]
         return self.classes_[(fair > 0.5).astype(int)]
 
     def score(
@@ -277,6 +295,7 @@ class FairScore(ClassifierMixin, BaseEstimator):
             cv=self.cv,
             repeats=self.repeats,
             seed=self._seed,
+            row_ids=self._rows if self._hashed else None,
         )
 
     def _fit_channel(self) -> FairScore:
