@@ -65,6 +65,8 @@ class Report:
     Attributes:
         title: Heading of the page.
         subtitle: One line below it.
+        summary: The first paragraphs: what was done, to whom, and what it costs, in
+            plain words.
         asked: Name and value of every choice.
         warnings: What a reader must know before the figures.
         comparisons: Heading and table of each comparison.
@@ -83,6 +85,7 @@ class Report:
 
     title: str
     subtitle: str = ""
+    summary: Sequence[str] = ()
     asked: Sequence[tuple[str, str]] = ()
     warnings: Sequence[str] = ()
     comparisons: Sequence[tuple[str, Comparison]] = ()
@@ -153,6 +156,7 @@ def render_report(report: Report) -> str:
     ]
     return template.render(
         report=report,
+        style=page_style(),
         comparisons=comparisons,
         few=any(
             interval.few
@@ -165,6 +169,14 @@ def render_report(report: Report) -> str:
         counts=_counts(report),
         versions=versions(),
     )
+
+
+def page_style() -> Any:
+    """Return the style sheet of every page: light, dark, narrow and on paper."""
+    from markupsafe import Markup
+
+    place = importlib.resources.files("jaxsteer").joinpath("templates/page.css")
+    return Markup(place.read_text(encoding="utf-8"))
 
 
 def versions() -> list[tuple[str, str]]:

@@ -297,7 +297,7 @@ def test_audit_prints_flags_and_writes(frame, tmp_path):
     assert found["counts"][1][0] == int(good[:40].sum())
     # The same decision handed over as predictions gives the same accuracy, no AUC.
     page = tmp_path / "audit.html"
-    run(*common, "--prediction", "predicted", "--out", page)
+    run(*common, "--prediction", "predicted", "--out", page, "--force")
     assert f"{expected:.3f}" in page.read_text() and "AUC" not in page.read_text()
     # Another threshold gives another decision.
     again = [*common, "--score", "score", "--threshold", "0.9", "--out", out]
@@ -331,9 +331,13 @@ def test_demo_quick(tmp_path, monkeypatch):
     from jaxsteer.cli import _demo
 
     monkeypatch.setattr(_demo, "_QUICK_ROWS", 1500)
-    monkeypatch.setattr(_demo, "_QUICK_METHODS", ("raw", "steering", "roc_channel"))
+    monkeypatch.setattr(_demo, "_QUICK_METHODS", ("balanced_quantiles", "raw", "steering", "roc_channel"))
     result = run("demo", "--quick", "--out", tmp_path)
     assert "steering + reweighing" in result.output
+    # First what the deterministic score reaches, then the exact one, and their cost.
+    lines = [line for line in result.stdout.splitlines() if line.strip()]
+    assert lines[0].startswith("balanced quantiles (deterministic): largest gap")
+    assert "of AUC" in result.output and "ROC channel (randomized)" in result.output
     assert {path.name for path in tmp_path.iterdir()} == {
         "report.html",
         "table.md",

@@ -89,7 +89,7 @@ def test_steer_apply_and_the_estimator_agree(people, folder):
             source.frame, label="paid", group="sex", drop=["id", "weight"]
         ).take(order)
         x = TabularEncoder().fit_transform(table.features)
-        assert not any("steered_zip" == name for name in first)  # a code
+        assert not any(name == "steered_zip" for name in first)  # a code
         ids = source.written["id"].to_numpy(str)[order]
         model = FairScore(get_learner("logistic").build(), random_state=0).fit(
             x, table.label, sensitive_features=table.group, row_ids=ids
@@ -177,7 +177,9 @@ def test_streams_json_and_quiet(people, folder):
     first = text(folder / "steered.csv")
     assert found["fair_score"].tolist() == first["fair_score"].tolist()
     out = folder / "json.csv"
-    done = json.loads(run("apply", maps, "-", "--out", out, "--json", input=rows).stdout)
+    done = json.loads(
+        run("apply", maps, "-", "--out", out, "--json", input=rows).stdout
+    )
     assert done["rows"] == N and "fair_score" in done["columns"]
     result = run("apply", maps, "-", "--out", out, "--force", "--quiet", input=rows)
     assert result.output == ""
@@ -197,7 +199,7 @@ def test_streams_json_and_quiet(people, folder):
 
 
 def test_steer_keeps_rows_without_a_group(people, tmp_path):
-    some = people.assign(sex=["", ""] + people["sex"].tolist()[2:])
+    some = people.assign(sex=["", "", *people["sex"].tolist()[2:]])
     some.to_csv(tmp_path / "rows.csv", index=False)
     arguments = ["steer", tmp_path / "rows.csv", "--label", "paid", "--group", "sex"]
     arguments += ["--sample-weights", "--no-check", "--out", tmp_path / "out.csv"]

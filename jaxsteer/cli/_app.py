@@ -22,6 +22,9 @@ METHODS = (
     "reweigh",
 )
 
+#: The profiles of ``audit``; a test holds them to those that exist.
+PROFILES = ("ll144", "four-fifths", "bias-profile")
+
 Force = Annotated[
     bool, typer.Option("--force", help="Replace files that exist (never the input).")
 ]
@@ -38,7 +41,8 @@ Encoding = Annotated[
     typer.Option(help="Encoding of a text file, such as latin-1; found if none."),
 ]
 Decimal = Annotated[
-    str | None, typer.Option(help="Decimal mark, . or , ; found in the numbers if none.")
+    str | None,
+    typer.Option(help="Decimal mark, . or , ; found in the numbers if none."),
 ]
 Id = Annotated[
     str | None,
@@ -263,10 +267,35 @@ def audit(
         float, typer.Option(help="Scores of at least this are accepted.")
     ] = 0.5,
     positive: Positive = None,
-    n_boot: Annotated[int, typer.Option(help="Bootstrap resamples.")] = 200,
-    seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
+    weights: Weights = None,
+    cut: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--bin", help="Cut a group of numbers: age=18,40,65 or age=4; repeatable."
+        ),
+    ] = None,
+    unknown: Annotated[
+        list[str] | None,
+        typer.Option(help="Text that means an unknown group; repeatable."),
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="One of " + ", ".join(PROFILES) + ".")
+    ] = None,
+    suppress: Annotated[
+        int,
+        typer.Option(help="Count intersections with fewer rows together (such as 10)."),
+    ] = 0,
+    leave_out_small: Annotated[
+        bool,
+        typer.Option(
+            "--leave-out-small", help="No ratio for categories below 2% of the rows."
+        ),
+    ] = False,
+    n_boot: Annotated[int, typer.Option(help="Bootstrap draws of the metrics.")] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     out: Annotated[
-        pathlib.Path | None, typer.Option(help="Write .json or .html too.")
+        pathlib.Path | None,
+        typer.Option(help="Write .json or .html, with counts and recompute.py beside."),
     ] = None,
     fail_if: Annotated[
         list[str] | None,
@@ -275,30 +304,53 @@ def audit(
         ),
     ] = None,
     force: Force = False,
+    strict: Strict = False,
     encoding: Encoding = None,
     separator: Separator = None,
+    decimal: Decimal = None,
     missing: Missing = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Measure accuracy and gaps between groups, with intervals."""
+    """Measure who is accepted and who is decided rightly, by group, with intervals."""
     with loading():
         from jaxsteer.cli import _audit
+        from jaxsteer.cli._console import print_json, speaking
         from jaxsteer.cli._rows import Reading
 
-    _audit.audit(
-        file,
+    question = _audit.Question(
         label=label,
         group=group,
         prediction=prediction,
         score=score,
         threshold=threshold,
         positive=positive,
+        weights=weights,
+        bins=cut or (),
+        unknown=unknown or (),
+        suppress=suppress,
+        leave_out_small=leave_out_small,
         n_boot=n_boot,
         seed=seed,
-        out=out,
-        fail_if=fail_if or (),
-        force=force,
-        reading=Reading(encoding=encoding, separator=separator, missing=missing),
+        profile=profile,
     )
+    with speaking(quiet=quiet, as_json=as_json, rows_out=False):
+        document = _audit.audit(
+            file,
+            question,
+            out=out,
+            fail_if=fail_if or (),
+            force=force,
+            strict=strict,
+            reading=Reading(
+                encoding=encoding,
+                separator=separator,
+                decimal=decimal,
+                missing=missing,
+            ),
+        )
+    if as_json:
+        print_json(document)
 
 
 def _version(wanted: bool) -> None:

@@ -94,7 +94,9 @@ def steer(
         get_learner(learner)
     check_ending(out)
     beside = pathlib.Path("steered.csv") if out == STREAM else out
-    report = beside.with_name(f"{stem(beside)}.report.html") if report is None else report
+    report = (
+        beside.with_name(f"{stem(beside)}.report.html") if report is None else report
+    )
     folder = beside.with_name(f"{stem(beside)}.maps") if maps is None else maps
     check_outputs([out, report, *fitted_paths(folder)], [file], force=force)
     with collected_warnings() as notes, progress_of("steering") as tell:
