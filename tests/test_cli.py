@@ -331,7 +331,11 @@ def test_demo_quick(tmp_path, monkeypatch):
     from jaxsteer.cli import _demo
 
     monkeypatch.setattr(_demo, "_QUICK_ROWS", 1500)
-    monkeypatch.setattr(_demo, "_QUICK_METHODS", ("balanced_quantiles", "raw", "steering", "roc_channel"))
+    monkeypatch.setattr(
+        _demo,
+        "_QUICK_METHODS",
+        ("balanced_quantiles", "raw", "steering", "roc_channel"),
+    )
     result = run("demo", "--quick", "--out", tmp_path)
     assert "steering + reweighing" in result.output
     # First what the deterministic score reaches, then the exact one, and their cost.

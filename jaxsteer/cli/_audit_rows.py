@@ -141,10 +141,10 @@ def _columns(frame: pd.DataFrame, question: Question) -> list[str]:
     for name in names:
         if name not in frame.columns:
             raise ValueError(missing_column_message(name, frame.columns, "group"))
-        if name in (question.label, question.prediction, question.score):
+        if name == question.label:
             raise ValueError(
-                f"{name!r} is named as a group and as a label, decision or score; a "
-                "group must be another column."
+                f"label and group are the same column {name!r}; a group must be another "
+                "column than the label."
             )
     return names
 

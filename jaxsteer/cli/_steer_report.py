@@ -50,6 +50,7 @@ def steer_report(
     return pages.Report(
         title="Steered rows",
         subtitle=f"{source}: {len(table):,} rows, {table.features.shape[1]} columns.",
+        summary=summary(table, columns, names, held_out),
         asked=[
             ("label", _label_text(table)),
             ("group", f"{', '.join(table.group_columns)}: {_join(table.group_names)}"),
@@ -72,6 +73,63 @@ def steer_report(
         files=files,
         seed=names["seed"],
         attribution=table.attribution,
+    )
+
+
+def summary(
+    table: Table,
+    columns: dict[str, np.ndarray],
+    names: dict[str, Any],
+    held_out: Comparison | None,
+) -> list[str]:
+    """Say in plain words what was done, to whom, what it costs and does not promise."""
+    stays = str(table.group_names[names["reference"]])
+    others = [str(name) for name in table.group_names if str(name) != stays]
+    done = []
+    if any(name.startswith("steered_") for name in columns):
+        moved = f"the features of {_join(tuple(others[:8]))} were moved so that "
+        moved += "the classes stand to each other as those of " + stays + " do"
+        if names["method"] in ("all_groups", "channel", "leace"):
+            moved = "the features of every group were moved to a common ground"
+        done.append(moved)
+    if "sample_weight" in columns:
+        done.append("every row got a weight with which label and group are independent")
+    if "fair_score" in columns:
+        done.append(
+            "every row got a score whose errors are as frequent in one group as in the "
+            "other, wherever the line is drawn"
+        )
+    text = (
+        f"In these {len(table):,} rows {'; '.join(done)}. No row was added or dropped."
+    )
+    return [text, _cost(held_out, names["learner"]), _NOT_PROMISED]
+
+
+_NOT_PROMISED = (
+    "It does not promise that the labels are fair, that people who are alike are treated "
+    "alike, or that groups that were not named are treated equally, and it is no legal "
+    "advice."
+)
+
+
+def _cost(found: Comparison | None, learner: str) -> str:
+    if found is None:
+        return "What it costs in accuracy was not measured (--check measures it)."
+    rows = {row.method: row for row in found.rows if row.learner == learner}
+    raw = rows.pop("raw")
+    best = rows.get("roc_channel") or rows.get("roc_channel_logistic")
+    best = best or next(reversed(rows.values()))
+
+    def said(row: Any) -> str:
+        tpr, fpr, auc = (
+            float(row.metrics[name].value)
+            for name in ("sup_tpr_gap", "sup_fpr_gap", "auc")
+        )
+        return f"gaps of at most {tpr:.3f} (TPR) and {fpr:.3f} (FPR), and an AUC of {auc:.3f}"
+
+    return (
+        f"On {len(found.label_test):,} rows that were held out, {best.title} leaves "
+        f"{said(best)}; without any of this they are {said(raw)}."
     )
 
 
