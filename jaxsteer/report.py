@@ -190,8 +190,11 @@ def versions() -> list[tuple[str, str]]:
     return found
 
 
-def _cell(interval: Interval) -> dict[str, Any]:
+def _cell(interval: Interval, chance: Any = None) -> dict[str, Any]:
     return {
+        "chance": None
+        if chance is None
+        else f"{float(chance.mean):.3f} ({float(chance.high):.3f})",
         "value": f"{float(interval.value):.3f}",
         "low": f"{float(interval.low):.3f}",
         "high": f"{float(interval.high):.3f}",
@@ -211,7 +214,9 @@ def _learner_tables(table: Comparison) -> list[tuple[str, list[str], list[dict]]
                 "title": row.title,
                 "decision_only": row.decision_only,
                 "cells": [
-                    _cell(row.metrics[key]) if key in row.metrics else None
+                    _cell(row.metrics[key], row.chance.get(key))
+                    if key in row.metrics
+                    else None
                     for key in COLUMNS
                 ],
             }

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 #: Scores with more distinct values are compared at so many thresholds.
 THRESHOLDS = 200
-
-SUPPRESSED = "(suppressed)"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +31,7 @@ class Cells:
         favorable: Code of the favorable label, None where none of several is.
         thresholds: ``[T]`` scores at which gaps are measured.
         median: The median score, None without a score.
-        suppressed: Rows and intersections that were too small to show.
+        suppressed: Rows and intersections that were left out, too small to show.
     """
 
     columns: tuple[str, ...]
@@ -86,7 +85,8 @@ def count_rows(
         weights: ``[n]`` sampling weights, or None.
         label_names: Names of the codes.
         favorable: Code of the favorable one, or None.
-        suppress: Intersections with fewer rows are put together under one name.
+        suppress: Intersections with fewer rows, or with fewer rows of a label, are left
+            out, of the margins too: what is left out could be told from the difference.
 
     Returns:
         The cells, in the order of their codes. Cost O(n log n) with a score, else O(n).
@@ -100,7 +100,21 @@ def count_rows(
     n = len(groups[0][1])
     codes = np.stack([np.asarray(c, np.int64) for _, c, _ in groups], axis=1)
     levels = [tuple(map(str, names)) for _, _, names in groups]
-    codes, levels, suppressed = _suppress(codes, levels, suppress)
+    kept, suppressed = slice(None), (0, 0)
+    if suppress > 1:
+        kept, suppressed = _large(codes, label, suppress)
+    if suppressed[0]:
+        if len(np.unique(codes[kept], axis=0)) < 2:
+            raise ValueError(
+                f"suppress={suppress} leaves fewer than two intersections; take a "
+                "smaller number or fewer columns."
+            )
+        codes = codes[kept]
+        label, prediction, score, weights = (
+            None if a is None else np.asarray(a)[kept]
+            for a in (label, prediction, score, weights)
+        )
+        n = len(codes)
     none = np.full(n, -1)
     thresholds, median, above, place = np.empty(0), None, none, none
     if score is not None:
@@ -161,7 +175,7 @@ def cut_numbers(values: np.ndarray, edges: Sequence[float]) -> tuple[np.ndarray,
     codes = np.searchsorted(np.asarray(edges, float), values, side="right")
     shown = [f"{edge:g}" for edge in edges]
     names = [f"under {shown[0]}"]
-    names += [f"{a} to under {b}" for a, b in zip(shown, shown[1:], strict=False)]
+    names += [f"{a} to under {b}" for a, b in itertools.pairwise(shown)]
     return np.where(np.isnan(values), -1, codes), [*names, f"{shown[-1]} and over"]
 
 
@@ -184,16 +198,13 @@ def _unique(key: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     return seen, place[key]
 
 
-def _suppress(
-    codes: np.ndarray, levels: list[tuple[str, ...]], least: int
-) -> tuple[np.ndarray, list[tuple[str, ...]], tuple[int, int]]:
-    if least <= 1:
-        return codes, levels, (0, 0)
-    _, place, counts = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
-    small = counts[place.reshape(-1)] < least
-    if not small.any():
-        return codes, levels, (0, 0)
-    hidden = np.array([len(names) for names in levels])
-    codes = np.where(small[:, None], hidden, codes)
-    levels = [(*names, SUPPRESSED) for names in levels]
-    return codes, levels, (int(small.sum()), int((counts < least).sum()))
+def _large(
+    codes: np.ndarray, label: np.ndarray | None, least: int
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Rows of large enough intersections, and how many others there are."""
+    place = np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1)
+    kinds = np.zeros(len(codes), int) if label is None else label
+    counts = np.zeros((place.max() + 1, kinds.max() + 1), int)
+    np.add.at(counts, (place, kinds), 1)
+    few = counts[:, counts.any(0)].min(1) < least
+    return ~few[place], (int(few[place].sum()), int(few.sum()))

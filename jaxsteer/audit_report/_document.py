@@ -82,6 +82,7 @@ def audit_document(
         for name, measure in found["measures"].items()
         if wanted is None or name in wanted
     }
+    in_words(found["measures"])
     return {
         "kind": "jaxsteer audit",
         "format": 1,
@@ -165,11 +166,15 @@ def render_audit(document: Mapping[str, Any]) -> str:
     template = environment.from_string(source.read_text(encoding="utf-8"))
     profile = PROFILES.get(document["profile"] or "")
     wanted = profile["measures"] if profile else tuple(document["measures"])
+    # Up to three sentences first; the others stand above their tables.
+    first = next((m for n, m in document["measures"].items() if n in wanted), None)
+    top = [] if first is None else [s["words"] for s in first["sets"] if s["words"]]
     return template.render(
         doc=document,
         style=page_style(),
         profile=profile,
         titles=TITLES,
+        top=top,
         measures={k: v for k, v in document["measures"].items() if k in wanted},
         others=[k for k in document["measures"] if k not in wanted],
     )

@@ -170,7 +170,10 @@ def _compare(
     spread = np.sqrt(pooled * (1 - pooled) / np.where(some, size, 1))
     noise = (normal * spread)[:, eligible]
     gaps = noise.max(axis=1) - noise.min(axis=1)
-    ends = [wilson(r, s, critical) if s else (0.0, 1.0) for r, s in zip(rate, size)]
+    ends = [
+        wilson(r, s, critical) if s else (0.0, 1.0)
+        for r, s in zip(rate, size, strict=True)
+    ]
     lines = []
     for i, name in enumerate(names):
         if not some[i]:
@@ -237,6 +240,8 @@ def compare_two(p, n, ends, q, m, top_ends, c, same) -> dict[str, Any]:
             "ratio_high": max(ratio, 0.5 / n / q) * math.exp(c * s),
             "below_four_fifths": ratio < FOUR_FIFTHS,
         }
+        # Where few rows make the two intervals disagree, nothing is shown.
+        found["beyond_chance"] &= found["ratio_high"] < 1
     both = (p * n + q * m) / (n + m)
     spread = math.sqrt(both * (1 - both) * (1 / n + 1 / m))
     found["smallest_difference"] = (c + _POWER) * spread

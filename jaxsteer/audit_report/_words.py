@@ -25,15 +25,16 @@ TITLES = {
 def in_words(measures: dict[str, Any]) -> list[str]:
     """Say for each measure and set of groups who is worse off, by how much, and if so.
 
+    Each sentence is written into its set, under ``words``, too.
+
     Args:
         measures: What :func:`audit_counts` found.
     """
-    return [
-        sentence
-        for name, measure in measures.items()
-        for found in measure["sets"]
-        if (sentence := _sentence(name, found))
-    ]
+    for name, measure in measures.items():
+        for found in measure["sets"]:
+            found["words"] = _sentence(name, found)
+    sets = [found for measure in measures.values() for found in measure["sets"]]
+    return [found["words"] for found in sets if found["words"]]
 
 
 def _sentence(name: str, found: dict[str, Any]) -> str:
@@ -47,7 +48,7 @@ def _sentence(name: str, found: dict[str, Any]) -> str:
         f"By {by}: {low['group']} are {meaning} least often, {_percent(low['rate'])} of "
         f"{low['n']:,}; {high['group']} most often, {_percent(high['rate'])} of "
         f"{high['n']:,}. The difference is {_points(-low['difference'])} "
-        f"({_points(-low['difference_high'])} to {_points(-low['difference_low'])})"
+        f"({_plain(-low['difference_high'])} to {_points(-low['difference_low'])})"
     )
     if low.get("ratio") is not None:
         text += f", the ratio {low['ratio']:.2f}"
@@ -69,6 +70,10 @@ def _sentence(name: str, found: dict[str, Any]) -> str:
 
 def _percent(rate: float) -> str:
     return f"{100 * rate:.1f}%"
+
+
+def _plain(difference: float) -> str:
+    return f"{100 * difference:.1f}"
 
 
 def _points(difference: float) -> str:

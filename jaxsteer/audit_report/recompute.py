@@ -38,10 +38,8 @@ def main(audit, counts):
 
     def check(where, mine, theirs):
         seen[0] += 1
-        if (
-            (mine is None) != (theirs is None)
-            or (mine is not None
-            and abs(mine - theirs) > 1e-7 * max(1, abs(mine)))
+        if (mine is None) != (theirs is None) or (
+            mine is not None and abs(mine - theirs) > 1e-7 * max(1, abs(mine))
         ):
             bad.append(f"{where}: recomputed {mine}, the audit says {theirs}")
 

@@ -283,7 +283,7 @@ def audit(
     ] = None,
     suppress: Annotated[
         int,
-        typer.Option(help="Count intersections with fewer rows together (such as 10)."),
+        typer.Option(help="Leave out intersections with fewer rows (such as 10)."),
     ] = 0,
     leave_out_small: Annotated[
         bool,

@@ -213,7 +213,7 @@ def make_document(
     if hidden:
         notes.append(
             f"{hidden:,} rows of {places} intersections with fewer than "
-            f"{question.suppress} rows are counted together as (suppressed), in the "
+            f"{question.suppress} rows (of a label) are left out of every figure, of the "
             "margins too."
         )
     document = audit_document(
@@ -224,7 +224,7 @@ def make_document(
         profile=question.profile,
     )
     return document | {
-        "rows": counted.rows_counted,
+        "rows": int(counted.cells.n.sum()),
         "group_names": list(counted.cells.group_names),
         "counts": counted.counts(),
     }

@@ -102,19 +102,20 @@ def say(*things: Any, **options: Any) -> None:
 def collected_warnings() -> Iterator[list[str]]:
     """Collect the library's warnings as sentences, each once."""
     messages: list[str] = []
+
+    def note(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+        text = " ".join(str(message).split())
+        if issubclass(category, UserWarning) and text not in messages:
+            messages.append(text)
+
     failed = True
     try:
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)
-            try:
-                yield messages
-                failed = False
-            finally:
-                for warning in caught:
-                    text = " ".join(str(warning.message).split())
-                    known = not issubclass(warning.category, UserWarning)
-                    if not known and text not in messages:
-                        messages.append(text)
+            # At once, so that the page made in here shows them; restored at the end.
+            warnings.showwarning = note
+            yield messages
+            failed = False
     finally:
         # What was noted often says why the command then fails.
         if failed:

@@ -47,7 +47,7 @@ from jaxsteer.cli._rows import (
     write_rows,
     write_text,
 )
-from jaxsteer.cli._steer_report import steer_report
+from jaxsteer.cli._steer_report import name_columns, steer_report
 from jaxsteer.cli._units import steered_columns
 from jaxsteer.compare import get_learner
 from jaxsteer.datasets import Table, TextTable, stratified_split, table_from_frame
@@ -132,6 +132,7 @@ def steer(
                 ids=None if mine is None else mine[order],
                 seed=seed,
             )
+        name_columns(notes, made.fitted.metadata["feature_names"])
         made.fitted.metadata.update(
             id_column=row_id,
             weights_column=weights,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,10 +32,10 @@ def steer_report(
     columns = made.columns
     names = fitted.metadata
     counts = table.counts()
+    held_out = _held_out(table, fitted, notes) if check else None
     warnings = list(notes)
     warnings += sample_warnings(counts, table)
     warnings += _discrete_warning(fitted)
-    held_out = _held_out(table, fitted, columns, warnings) if check else None
     figures: list[tuple[str, Any]] = []
     if held_out is not None:
         figures += comparison_figures(held_out, names["learner"])
@@ -125,7 +127,8 @@ def _cost(found: Comparison | None, learner: str) -> str:
             float(row.metrics[name].value)
             for name in ("sup_tpr_gap", "sup_fpr_gap", "auc")
         )
-        return f"gaps of at most {tpr:.3f} (TPR) and {fpr:.3f} (FPR), and an AUC of {auc:.3f}"
+        gaps = f"gaps of at most {tpr:.3f} (TPR) and {fpr:.3f} (FPR)"
+        return f"{gaps}, and an AUC of {auc:.3f}"
 
     return (
         f"On {len(found.label_test):,} rows that were held out, {best.title} leaves "
@@ -163,12 +166,20 @@ def _discrete_warning(fitted: Fitted) -> list[str]:
     ]
 
 
-def _held_out(
-    table: Table,
-    fitted: Fitted,
-    columns: dict[str, np.ndarray],
-    warnings: list[str],
-) -> Comparison | None:
+def name_columns(notes: list[str], names: Sequence[str]) -> None:
+    """Put the names of encoded columns for their numbers, and drop repeats."""
+
+    def put(match: re.Match) -> str:
+        places = [int(place) for place in match[1].split(",")]
+        if max(places) >= len(names):
+            return match[0]
+        return f"the encoded columns {', '.join(repr(names[p]) for p in places)}"
+
+    said = [re.sub(r"columns? (\d+(?:, \d+)*) of x", put, note) for note in notes]
+    notes[:] = list(dict.fromkeys(said))
+
+
+def _held_out(table: Table, fitted: Fitted, notes: list[str]) -> Comparison | None:
     names = fitted.metadata
     methods = ["raw", "reweighing"]
     if fitted.steering is not None:
@@ -178,11 +189,13 @@ def _held_out(
         methods.append("roc_channel_logistic" if logistic else "roc_channel")
     try:
         split = split_table(table, reference=names["reference"])
-        return compare(
+        found = compare(
             split, learners=[names["learner"]], methods=methods, seed=names["seed"]
         )
+        name_columns(notes, split.feature_names)
+        return found
     except ValueError as error:
-        warnings.append(f"No held-out check could be made: {error}")
+        notes.append(f"No held-out check could be made: {error}")
         return None
 
 
