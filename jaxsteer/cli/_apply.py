@@ -11,13 +11,11 @@ import numpy as np
 from jaxsteer.cli._console import collected_warnings, print_warnings, say
 from jaxsteer.cli._files import (
     Fitted,
-    check_ending,
-    check_outputs,
     fitted_paths,
     load_fitted,
-    stem,
 )
 from jaxsteer.cli._fit import fair_scores, significant, steer_features
+from jaxsteer.cli._outputs import check_ending, check_outputs, stem
 from jaxsteer.cli._rows import (
     STREAM,
     Reading,

@@ -26,7 +26,7 @@ from jaxsteer.cli._console import (
     simple_table,
 )
 from jaxsteer.cli._errors import GateError, UsageError
-from jaxsteer.cli._files import check_outputs
+from jaxsteer.cli._outputs import check_outputs
 from jaxsteer.cli._rows import STREAM, Reading, write_text
 
 TITLES = {
@@ -128,7 +128,7 @@ def audit(
             places.append(files["recompute"])
         check_outputs(places, [file], force=force)
     with collected_warnings() as notes:
-        frame = reading.read(file).frame
+        frame = reading.read(file, keep_text=False).frame
         counted = counted_rows(frame, question, strict=strict)
         document = make_document(counted, question, file, notes)
     if question.label is None:

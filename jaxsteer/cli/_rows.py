@@ -22,7 +22,7 @@ from jaxsteer._frames import missing_column_message
 from jaxsteer._spellings import match_values, unknown_message
 from jaxsteer.cli._errors import UsageError
 from jaxsteer.cli._signals import check_interrupted
-from jaxsteer.datasets import TextTable, read_text_table
+from jaxsteer.datasets import TextTable, read_table, read_text_table
 
 ENDINGS = (".csv", ".csv.gz", ".csv.xz", ".tsv", ".parquet", ".pq")
 #: Standard input or output, in place of a file.
@@ -45,21 +45,29 @@ class Reading:
     decimal: str | None = None
     missing: Sequence[str] | None = None
 
-    def read(self, path: pathlib.Path) -> TextTable:
-        """Read the rows, typed and as they are written in the file or on the input."""
+    def read(self, path: pathlib.Path, *, keep_text: bool = True) -> TextTable:
+        """Read the rows, typed and as they are written in the file or on the input.
+
+        Args:
+            path: The file, or `STREAM`.
+            keep_text: Whether the text is needed, which takes as long again.
+        """
         if path == STREAM:
             with tempfile.TemporaryDirectory() as folder:
                 path = pathlib.Path(folder) / "standard input.csv"
                 path.write_bytes(sys.stdin.buffer.read())
-                return self.read(path)
-        return read_text_table(
-            path,
-            encoding=self.encoding,
-            separator=self.separator,
-            decimal=self.decimal,
-            missing=("?",) if self.missing is None else tuple(self.missing),
-            usual_missing=self.missing is None,
-        )
+                return self.read(path, keep_text=keep_text)
+        options: dict[str, Any] = {
+            "encoding": self.encoding,
+            "separator": self.separator,
+            "decimal": self.decimal,
+            "missing": ("?",) if self.missing is None else tuple(self.missing),
+            "usual_missing": self.missing is None,
+        }
+        if keep_text:
+            return read_text_table(path, **options)
+        table = read_table(path, **options)
+        return TextTable(frame=table, written=table)
 
 
 @contextlib.contextmanager

@@ -24,12 +24,9 @@ from jaxsteer.cli._errors import UsageError, as_usage
 from jaxsteer.cli._files import (
     FORMAT,
     Fitted,
-    check_ending,
-    check_outputs,
     fitted_files,
     fitted_paths,
     save_fitted,
-    stem,
 )
 from jaxsteer.cli._fit import (
     FEATURE_FITS,
@@ -38,6 +35,7 @@ from jaxsteer.cli._fit import (
     significant,
     steer_features,
 )
+from jaxsteer.cli._outputs import check_ending, check_outputs, stem
 from jaxsteer.cli._rows import (
     STREAM,
     Reading,

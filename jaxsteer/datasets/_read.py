@@ -387,7 +387,7 @@ def _keep_codes(table: pd.DataFrame, text: pd.DataFrame) -> None:
 def _tidy(column: Any, decimal: str | None) -> Any:
     """Strip blanks; where semicolons part the fields, read decimal commas."""
     present = column.dropna()
-    if not len(present) or not present.map(lambda v: isinstance(v, str)).all():
+    if not len(present) or pd.api.types.infer_dtype(present) != "string":
         return column
     if decimal is not None:
         found = find_numerals(present, decimal=decimal)
