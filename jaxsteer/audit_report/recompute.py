@@ -1,6 +1,6 @@
 """Recompute an audit from its counts: python recompute.py audit.json counts.csv"""  # noqa: D415
 # With Python's standard library alone; the formulas are those that the page names.
-# ruff: noqa: B905
+# ruff: noqa: B007, B905, SIM115
 
 import collections
 import csv
