@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import jax
 
+from jaxsteer._repr import dataclass_html, one_line
+
 T = TypeVar("T")
 
 
@@ -44,5 +46,10 @@ def register_dataclass(cls: type[T]) -> type[T]:
         values = dict(zip(names, children, strict=True))
         return cls(**values, **dict(zip(static, aux, strict=True)))
 
+    # The text that dataclasses make of themselves prints arrays, in full.
+    if hasattr(vars(cls).get("__repr__"), "__wrapped__"):
+        cls.__repr__ = one_line  # pyright: ignore[reportAttributeAccessIssue]
+    if "_repr_html_" not in vars(cls):
+        cls._repr_html_ = dataclass_html  # pyright: ignore[reportAttributeAccessIssue]
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls

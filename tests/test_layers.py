@@ -19,6 +19,7 @@ LAYERS = {
     "_errors": 0,
     "_labels": 0,
     "_pytrees": 0,
+    "_repr": 0,
     "linalg": 0,
     "storage": 0,
     "maps": 1,

@@ -247,7 +247,9 @@ def stored_score(
     model.groups_ = np.arange(np.shape(channel.cell_counts)[1])
     model.channel_ = channel
     model._seed = seed
-    model._label_models = FoldModels(kept, np.empty((0, 2)), jax.random.key(seed))
+    model.n_features_in_ = kept[0][0].n_features_in_
+    model.sensitive_names_ = None
+    model._label_models = FoldModels(kept, np.empty((0, 2)), seed)
     model._group_models = None
     return model
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from jaxsteer import baselines
-from jaxsteer.compare._outcome import Downstream, apply_group_maps, train_and_score
+from jaxsteer.compare._outcome import Downstream, train_and_score
 from jaxsteer.compare._split import Split
+from jaxsteer.estimators import LEACE, MeanMatching, MiMiC, fair_weights
 
 
 def raw(split: Split, seed: int) -> Downstream:
@@ -29,8 +31,7 @@ def raw_with_group(split: Split, seed: int) -> Downstream:
 
 def fairness_weights(split: Split) -> np.ndarray:
     """Return the reweighing weights of the training rows, ``[n_train]``."""
-    weights = baselines.reweighing(split.label_train, split.group_train)
-    return np.asarray(weights, np.float64)
+    return fair_weights(split.label_train, sensitive_features=split.group_train)
 
 
 def reweighing(split: Split, seed: int) -> Downstream:
@@ -43,50 +44,52 @@ def reweighing(split: Split, seed: int) -> Downstream:
     )
 
 
-def _mapped(split: Split, maps, weights: np.ndarray | None = None) -> Downstream:
+def after(
+    steering: Any,
+    split: Split,
+    *,
+    weights: np.ndarray | None = None,
+    note: str = "",
+) -> Downstream:
+    """A learner on the rows that one of the package's transformers has steered.
+
+    Args:
+        steering: The transformer, not fitted.
+        split: The rows.
+        weights: ``[n_train]`` weights of the learner; None takes those of the steering
+            where it has any.
+        note: What a reader should know.
+    """
+    groups = {"sensitive_features": split.group_train}
+    x_train = steering.fit_transform(split.x_train, split.label_train, **groups)
+    if weights is None:
+        weights = getattr(steering, "sample_weight_", None)
     return train_and_score(
-        apply_group_maps(maps, split.x_train, split.group_train),
+        x_train,
         split.label_train,
-        apply_group_maps(maps, split.x_test, split.group_test),
+        steering.transform(split.x_test, sensitive_features=split.group_test),
         weights=weights,
+        note=note,
+        fitted=getattr(steering, "steering_", None),
     )
 
 
 def mean_matching(split: Split, seed: int) -> Downstream:
     """Each group's mean moved onto the reference group's."""
-    maps = baselines.fit_mean_match(
-        split.x_train,
-        split.group_train,
-        reference=split.reference,
-        n_groups=split.n_groups,
-    )
-    return _mapped(split, maps)
+    return after(MeanMatching(reference=split.reference), split)
 
 
 def mimic(split: Split, seed: int) -> Downstream:
     """Each group's mean and covariance moved onto the reference group's."""
-    return _mapped(split, _mimic_maps(split))
+    return after(MiMiC(reference=split.reference), split)
 
 
 def mimic_reweighing(split: Split, seed: int) -> Downstream:
     """MiMiC with the weights that the steering row uses too."""
-    return _mapped(split, _mimic_maps(split), fairness_weights(split))
-
-
-def _mimic_maps(split: Split):
-    return baselines.fit_mimic(
-        split.x_train,
-        split.group_train,
-        reference=split.reference,
-        n_groups=split.n_groups,
-    )
+    weights = fairness_weights(split)
+    return after(MiMiC(reference=split.reference), split, weights=weights)
 
 
 def leace(split: Split, seed: int) -> Downstream:
     """The group erased for every linear probe, by one map of all rows."""
-    eraser = baselines.fit_leace(split.x_train, split.group_train)
-    return train_and_score(
-        np.asarray(eraser(split.x_train)),
-        split.label_train,
-        np.asarray(eraser(split.x_test)),
-    )
+    return after(LEACE(), split)

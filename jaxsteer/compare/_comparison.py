@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxsteer._repr import html_table, text_table
 from jaxsteer.audit.metrics import ChanceLevel, Interval
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ DECISION_FOOTNOTE = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Row:
     """One method with one learner.
 
@@ -63,8 +64,17 @@ class Row:
     fitted: Any = None
     chance: dict[str, ChanceLevel] = dataclasses.field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """One line: who, and the figures."""
+        figures = ", ".join(
+            f"{COLUMNS[key][0]} {format_interval(interval, intervals=False)}"
+            for key, interval in self.metrics.items()
+            if key in COLUMNS
+        )
+        return f"Row({self.title} / {self.learner}: {figures})"
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class Comparison:
     """The rows of a comparison, and what they were measured on.
 
@@ -87,6 +97,35 @@ class Comparison:
     n_train: int
     seed: int
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """One line: how many rows, measured on what."""
+        return (
+            f"Comparison({len(self.rows)} rows of {', '.join(self.learners)}; "
+            f"{self.n_train:,} training and {len(self.label_test):,} test rows, groups "
+            f"{', '.join(map(str, self.group_names)) or 'without names'}, seed "
+            f"{self.seed})"
+        )
+
+    def __str__(self) -> str:
+        """The same line and the figures, without intervals."""
+        return f"{self!r}\n{text_table(self._cells(), self._headings())}"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._cells(), self._headings(), caption=repr(self))
+
+    def _headings(self) -> list[str]:
+        return ["learner", "method", *(heading for heading, _ in COLUMNS.values())]
+
+    def _cells(self) -> list[list[str]]:
+        return [
+            [row.learner, row.title + ("*" if row.decision_only else "")]
+            + [
+                format_interval(row.metrics.get(key), intervals=False)
+                for key in COLUMNS
+            ]
+            for row in self.rows
+        ]
 
     def row(self, method: str, learner: str) -> Row:
         """Return one row.

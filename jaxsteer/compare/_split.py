@@ -9,12 +9,13 @@ import numpy as np
 
 from jaxsteer._errors import check_codes, check_finite, check_same_length
 from jaxsteer._labels import cell_codes
+from jaxsteer._repr import one_line
 
 if TYPE_CHECKING:
     from jaxsteer.datasets import Table
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Split:
     """Training and test arrays; a method sees everything but `label_test`.
 
@@ -41,6 +42,10 @@ class Split:
     label_names: tuple[Any, ...] = (0, 1)
     group_names: tuple[Any, ...] = ()
     reference: int = 1
+
+    def __repr__(self) -> str:
+        """One line: shapes and names, no arrays."""
+        return one_line(self)
 
     @property
     def n_groups(self) -> int:

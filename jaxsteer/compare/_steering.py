@@ -5,61 +5,35 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-import jax
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from jaxsteer.channels import gaussian_channel as fit_gaussian_channel
-from jaxsteer.compare._baselines import fairness_weights
+from jaxsteer.compare._baselines import after, fairness_weights
 from jaxsteer.compare._learners import LEARNERS, Learner
 from jaxsteer.compare._outcome import Downstream, Outcome, train_and_score
 from jaxsteer.compare._split import Split, cell_counts
-from jaxsteer.estimators import FairScore
-from jaxsteer.ideal import nearest_ideal
-from jaxsteer.moments import fit_population
+from jaxsteer.estimators import FairScore, GaussianChannel, IdealSteering
 
 _RANDOMIZED = "Randomized with a key: two runs with two seeds differ row by row."
 
 
 def steering(split: Split, seed: int) -> Downstream:
     """Tied affirmative group maps, label-free, with the reweighing weights."""
-    return _steered(split, "affirmative", "shared_covariance")
+    return after(IdealSteering(reference=split.reference), split)
 
 
 def steering_all_groups(split: Split, seed: int) -> Downstream:
     """Feature-wise group maps in which every group moves, with the weights."""
-    return _steered(split, "all_groups", "diagonal")
-
-
-def _steered(split: Split, intervention: str, maps: str) -> Downstream:
-    population = fit_population(split.x_train, split.label_train, split.group_train)
-    found = nearest_ideal(
-        population, intervention=intervention, maps=maps, reference=split.reference
+    steering = IdealSteering(
+        method="all_groups", maps="diagonal", reference=split.reference
     )
-    return train_and_score(
-        np.asarray(found.transport(split.x_train, split.group_train)),
-        split.label_train,
-        np.asarray(found.transport(split.x_test, split.group_test)),
-        weights=fairness_weights(split),
-        fitted=found,
-    )
+    return after(steering, split)
 
 
 def gaussian_channel(split: Split, seed: int) -> Downstream:
     """The discriminant coordinate plus noise in the better-separated group."""
-    population = fit_population(split.x_train, split.label_train, split.group_train)
-    channel = fit_gaussian_channel(
-        population, "discriminant", reference=split.reference
-    )
-    train_key, test_key = jax.random.split(jax.random.key(seed))
-    return train_and_score(
-        np.asarray(channel.transport(split.x_train, split.group_train, key=train_key)),
-        split.label_train,
-        np.asarray(channel.transport(split.x_test, split.group_test, key=test_key)),
-        weights=fairness_weights(split),
-        note=_RANDOMIZED,
-        fitted=channel,
-    )
+    steering = GaussianChannel(reference=split.reference, random_state=seed)
+    return after(steering, split, note=_RANDOMIZED)
 
 
 def roc_channel(split: Split, seed: int) -> Downstream:

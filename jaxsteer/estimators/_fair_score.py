@@ -4,34 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.metrics import accuracy_score
-from sklearn.utils import check_random_state
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from jaxsteer._errors import check_choice
-from jaxsteer._labels import cell_codes
 from jaxsteer.channels import balanced_quantiles, blind_channel, roc_channel
-from jaxsteer.estimators._fold_models import (
-    fit_fold_models,
-    log_odds,
-    row_values,
-)
-from jaxsteer.estimators._rows import (
-    as_rows,
-    check_lengths,
-    fit_groups,
-    fit_labels,
-    group_codes,
-    require_filled_cells,
-)
+from jaxsteer.estimators._base import Rows
+from jaxsteer.estimators._fold_models import log_odds, row_values
+from jaxsteer.estimators._fold_scorer import FoldScorer
+from jaxsteer.estimators._group_maps import on_host
+from jaxsteer.estimators._rows import check_lengths
 
 METHODS = ("roc", "quantiles", "blind")
 
 
-class FairScore(ClassifierMixin, BaseEstimator):
+class FairScore(FoldScorer):
     """Give any classifier a score with equal error rates at every threshold.
 
     The classifier's out-of-fold scores say what its score tells of the label in each
@@ -68,6 +56,7 @@ class FairScore(ClassifierMixin, BaseEstimator):
             copy of `estimator`.
         random_state: Seed of the folds and of the choice, which is settled at fit time:
             None takes a new one at each fit.
+        sensitive_columns: As in :class:`IdealSteering`.
 
     Attributes:
         classes_: The two labels; scores are probabilities of the second.
@@ -106,6 +95,7 @@ class FairScore(ClassifierMixin, BaseEstimator):
         class_weight: float = 0.5,
         group_estimator: Any = None,
         random_state: Any = None,
+        sensitive_columns: Any = None,
     ):
         self.estimator = estimator
         self.method = method
@@ -116,63 +106,68 @@ class FairScore(ClassifierMixin, BaseEstimator):
         self.class_weight = class_weight
         self.group_estimator = group_estimator
         self.random_state = random_state
+        self.sensitive_columns = sensitive_columns
+
+    _label_models: Any
+    _group_models: Any
+    _ids: Any
 
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         sensitive_features: Any = None,
         sample_weight: Any = None,
         row_ids: Any = None,
     ) -> FairScore:
-        """Fit the classifiers and the channel.
+        """Learn from rows whose groups are known.
 
         Args:
             X: ``[n, d]`` rows, as the classifier takes them.
             y: ``[n]`` labels of two kinds.
-            sensitive_features: ``[n]`` groups of any kind, or ``[n, m]`` columns, each
-                combination of which is a group.
+            sensitive_features: ``[n]`` groups, or ``[n, m]`` columns, or None where
+                `sensitive_columns` names columns of `X`.
             sample_weight: ``[n]`` weights of the rows, or None.
             row_ids: ``[n]`` or ``[n, m]`` what tells people apart, numbers or text, such
                 as their number of customer. Folds and draws then follow it, not the
                 features: prediction with the same ids answers training rows by the
                 models that have not seen them, so as `fair_training_score_` does.
 
+        Returns:
+            The estimator itself.
+
         Raises:
             ValueError: If an argument is unusable, there are not two classes, or a
                 class has fewer rows in a group than there are folds.
         """
-        self._check_options()
-        X = as_rows(X)
-        label, self.classes_ = fit_labels(y)
-        if len(self.classes_) != 2:
-            raise ValueError(
-                f"y has {len(self.classes_)} classes, but a fair score needs 2; turn y "
-                "into one class against the rest."
-            )
-        group, self.groups_ = fit_groups(sensitive_features)
-        check_lengths(
-            X=X,
-            y=label,
-            sensitive_features=group,
-            sample_weight=sample_weight,
-            row_ids=row_ids,
+        if row_ids is not None:
+            check_lengths(X=X, row_ids=row_ids)
+        self._ids = None if row_ids is None else np.asarray(row_ids)
+        return super().fit(
+            X, y, sensitive_features=sensitive_features, sample_weight=sample_weight
         )
-        require_filled_cells(label, group, self.classes_, self.groups_, least=self.cv)
-        weights = None if sample_weight is None else np.asarray(sample_weight, float)
-        is_seed = isinstance(self.random_state, int)
-        self._seed = (
-            self.random_state
-            if is_seed
-            else int(check_random_state(self.random_state).randint(2**31 - 1))
-        )
-        self._hashed = row_ids is not None
-        self._rows = row_values(X) if row_ids is None else np.asarray(row_ids)
-        self._training = X, label, group, weights
-        self._label_models = self._fit_folds(self.estimator, label)
-        self._group_models = None
-        return self._fit_channel()
+
+    def predict_proba(
+        self, X: Any, *, sensitive_features: Any = None, row_ids: Any = None
+    ) -> np.ndarray:
+        """Return the fair probability of both classes, ``[n, 2]``.
+
+        Args:
+            X: ``[n, d]`` rows, as at fit time.
+            sensitive_features: ``[n]`` groups, or ``[n, m]`` columns, as at fit time;
+                not read by method="blind", nor where `sensitive_columns` names them.
+            row_ids: What tells people apart, as at fit time; None takes the features.
+
+        Raises:
+            ValueError: If a group was not there at fit time, or `X` is unusable.
+        """
+        check_is_fitted(self)
+        if row_ids is not None:
+            check_lengths(X=X, row_ids=row_ids)
+        needs = not self._is_blind()
+        rows = self._new_rows(X, sensitive_features, needs_group=needs)
+        return self._probabilities(rows, row_ids)
 
     def with_options(self, **options: Any) -> FairScore:
         """Return a copy with another channel on the same fitted classifiers.
@@ -199,80 +194,38 @@ class FairScore(ClassifierMixin, BaseEstimator):
         other: Any = clone(self)
         other.set_params(**options)
         other._check_options()
-        names = ("classes_", "groups_", "_seed", "_training", "_label_models")
-        for name in (*names, "_rows", "_hashed"):
-            setattr(other, name, getattr(self, name))
-        same_probe = "group_estimator" not in options
-        other._group_models = self._group_models if same_probe else None
+        for name, value in vars(self).items():
+            # What a fit has set, the channel's own attributes aside.
+            if name not in other.get_params(deep=False) and name not in (
+                "channel_",
+                "fair_training_score_",
+            ):
+                setattr(other, name, value)
+        if "group_estimator" in options:
+            other._group_models = None
         return other._fit_channel()
 
-    def predict_proba(
-        self, X: Any, *, sensitive_features: Any = None, row_ids: Any = None
-    ) -> np.ndarray:
-        """Return the fair probability of both classes, ``[n, 2]``.
-
-        Args:
-            X: ``[n, d]`` rows, as the classifier takes them.
-            sensitive_features: ``[n]`` groups, or ``[n, m]`` columns, as at fit time;
-                not read by method="blind".
-            row_ids: What tells people apart, as at fit time; None takes the features.
-
-        Raises:
-            ValueError: If a group was not there at fit time.
-        """
-        check_is_fitted(self)
-        X = as_rows(X)
-        check_lengths(X=X, row_ids=row_ids)
-        group = None
-        if self.method != "blind":
-            group = group_codes(sensitive_features, self.groups_)
-            check_lengths(X=X, sensitive_features=group)
-        rows = row_values(X) if row_ids is None else np.asarray(row_ids)
-        score = log_odds(self._label_models.log_probabilities(X, rows))
+    def _probabilities(self, rows: Rows, row_ids: Any = None) -> np.ndarray:
+        values = row_values(rows.X) if row_ids is None else np.asarray(row_ids)
+        score = log_odds(self._label_models.log_probabilities(rows.X, values))
         probe = None
         if self._group_models is not None and self.method == "blind":
-            probe = self._group_models.log_probabilities(X, rows)
-        fair = self._transport(score, group, probe, rows)
+            probe = self._group_models.log_probabilities(rows.X, values)
+        fair = self._transport(score, rows.group, probe, values)
         return np.stack([1 - fair, fair], axis=1)
 
-    def predict(
-        self, X: Any, *, sensitive_features: Any = None, row_ids: Any = None
-    ) -> np.ndarray:
-        """Return the likelier class by the fair score, ``[n]``.
+    def _is_blind(self) -> bool:
+        return self.method == "blind"
 
-        The decision is as random as the score: the second class where the score drawn
-        is above one half.
-        """
-        fair = self.predict_proba(
-            X, sensitive_features=sensitive_features, row_ids=row_ids
-        )[:, 1]
-        return self.classes_[(fair > 0.5).astype(int)]
-
-    def score(
-        self,
-        X: Any,
-        y: Any,
-        *,
-        sensitive_features: Any = None,
-        sample_weight: Any = None,
-    ) -> float:
-        """Return the accuracy of :meth:`predict`."""
-        predicted = self.predict(X, sensitive_features=sensitive_features)
-        return float(accuracy_score(y, predicted, sample_weight=sample_weight))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the training rows out of what is written."""
-        state: Any = super().__getstate__()
-        return {k: v for k, v in state.items() if k not in ("_training", "_rows")}
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        if tags.classifier_tags is not None:
+            tags.classifier_tags.multi_class = False
+        return tags
 
     def _check_options(self) -> None:
         check_choice("method", self.method, METHODS)
-        for name, least in (("cv", 2), ("repeats", 1)):
-            value = getattr(self, name)
-            if not (isinstance(value, int) and value >= least):
-                raise ValueError(
-                    f"{name} must be a whole number of at least {least}, got {value!r}."
-                )
+        self._check_folds()
         for name, method, default in (
             ("tolerance", "roc", 0.0),
             ("class_weight", "quantiles", 0.5),
@@ -284,32 +237,36 @@ class FairScore(ClassifierMixin, BaseEstimator):
                     f"method={method!r}, or leave it out."
                 )
 
-    def _fit_folds(self, estimator: Any, target: np.ndarray) -> Any:
-        X, label, group, weights = self._training
-        return fit_fold_models(
-            estimator,
-            X,
-            target,
-            cell_codes(label, group, len(self.groups_)),
-            weights=weights,
-            cv=self.cv,
-            repeats=self.repeats,
-            seed=self._seed,
-            row_ids=self._rows if self._hashed else None,
-        )
+    def _check_classes(self) -> None:
+        if len(self.classes_) != 2:
+            raise ValueError(
+                "Only binary classification is supported. The type of the target is "
+                f"multiclass. y has {len(self.classes_)} classes, but a fair score needs "
+                "2; turn y into one class against the rest, or use MulticlassScore."
+            )
+
+    def _fit(self, rows: Rows) -> None:
+        self._keep(rows)
+        self._label_models = self._fit_folds(self.estimator, rows.label)
+        self._group_models = None
+        self._fit_channel()
 
     def _fit_channel(self) -> FairScore:
-        _, label, group, weights = self._training
+        rows = self._training
+        label, group = rows.label, rows.group
         self.held_out_score_ = score = log_odds(self._label_models.held_out)
-        options: dict[str, Any] = {"weights": weights, "n_groups": len(self.groups_)}
+        options: dict[str, Any] = {
+            "weights": rows.weight,
+            "n_groups": len(self.groups_),
+        }
         probe = None
         if self.method == "roc":
             bins = 60 if self.bins is None else self.bins
-            self.channel_: Any = roc_channel(
+            channel: Any = roc_channel(
                 score, label, group, bins=bins, tolerance=self.tolerance, **options
             )
         elif self.method == "quantiles":
-            self.channel_ = balanced_quantiles(
+            channel = balanced_quantiles(
                 score, label, group, class_weight=self.class_weight, **options
             )
         else:
@@ -321,43 +278,28 @@ class FairScore(ClassifierMixin, BaseEstimator):
             probe = self._group_models.held_out
             if self.bins is not None:
                 options["bins"] = self.bins
-            self.channel_ = blind_channel(
-                score, _probabilities(probe), label, group, **options
+            channel = blind_channel(
+                score, _group_probabilities(probe), label, group, **options
             )
-        self.fair_training_score_ = self._transport(score, group, probe, self._rows)
+        self.channel_ = on_host(channel)
+        values = row_values(rows.X) if self._ids is None else self._ids
+        self.fair_training_score_ = self._transport(score, group, probe, values)
         return self
 
     def _transport(
         self, score: np.ndarray, group: Any, probe: Any, rows: np.ndarray
     ) -> np.ndarray:
         """Fair scores ``[n]`` of log odds, by draws that belong to the rows."""
-        # Apart from the keys of the folds, which are numbered from 0.
-        key = jax.random.fold_in(jax.random.key(self._seed), 2**31)
-        draw: dict[str, Any] = {"key": key, "draw": "row", "rows": rows}
+        draw = self._draw(rows)
         if self.method == "roc":
             fair = self.channel_.transport(score, group, **draw)
         elif self.method == "quantiles":
             fair = self.channel_.calibrate(self.channel_.transport(score, group))
         else:
-            fair = self.channel_.transport(score, _probabilities(probe), **draw)
+            fair = self.channel_.transport(score, _group_probabilities(probe), **draw)
         return np.asarray(fair, float)
 
-    @property
-    def estimators_(self) -> list[Any]:
-        """The fitted classifiers, those of a repeat side by side."""
-        return [model for models in self._label_models.estimators for model in models]
 
-    @property
-    def n_features_in_(self) -> int:
-        """Number of columns at fit time."""
-        return self.estimators_[0].n_features_in_
-
-    @property
-    def feature_names_in_(self) -> np.ndarray:
-        """Names of the columns at fit time, where they had names."""
-        return self.estimators_[0].feature_names_in_
-
-
-def _probabilities(log: np.ndarray) -> np.ndarray:
+def _group_probabilities(log: np.ndarray) -> np.ndarray:
     """Group probabilities ``[n, G]``; ``[n]`` log odds of group 1 where there are two."""
     return log_odds(log) if log.shape[1] == 2 else np.exp(log)

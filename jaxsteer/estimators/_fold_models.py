@@ -34,12 +34,12 @@ class FoldModels:
         estimators: ``[R][K]`` fitted classifiers.
         held_out: ``[n, C]`` log probabilities of the training rows, each the mean over
             the repeats of models that have not seen the row.
-        key: Key by which new rows are assigned to folds.
+        seed: Seed by which new rows are assigned to folds.
     """
 
     estimators: tuple[tuple[Any, ...], ...]
     held_out: np.ndarray
-    key: jax.Array
+    seed: int
 
     def log_probabilities(self, X: Any, rows: np.ndarray) -> np.ndarray:
         """Score new rows, ``[n, C]``.
@@ -50,12 +50,12 @@ class FoldModels:
         """
         total = np.zeros((len(rows), self.held_out.shape[1]))
         for repeat, models in enumerate(self.estimators):
-            fold = hashed_folds(self.key, repeat, rows, len(models))
+            fold = hashed_folds(self.seed, repeat, rows, len(models))
             for code, model in enumerate(models):
                 mine = np.flatnonzero(fold == code)
                 if len(mine):
                     total[mine] += _log_probability(model, take_rows(X, mine))
-        return total / len(self.estimators)
+        return _rounded(total / len(self.estimators))
 
 
 def fit_fold_models(
@@ -92,7 +92,6 @@ def fit_fold_models(
     """
     n_classes = int(target.max()) + 1
     total = np.zeros((len(target), n_classes))
-    key = jax.random.key(seed)
     estimators = []
     for repeat in range(repeats):
         if row_ids is None:
@@ -101,7 +100,7 @@ def fit_fold_models(
             shuffled = StratifiedKFold(cv, shuffle=True, random_state=shuffle)
             folds = list(shuffled.split(np.zeros(len(cells)), cells))
         else:
-            code = hashed_folds(key, repeat, row_ids, cv)
+            code = hashed_folds(seed, repeat, row_ids, cv)
             folds = [
                 (np.flatnonzero(code != k), np.flatnonzero(code == k))
                 for k in range(cv)
@@ -127,13 +126,19 @@ def fit_fold_models(
                 total[held_out] += _log_probability(model, take_rows(X, held_out))
             models.append(model)
         estimators.append(tuple(models))
-    return FoldModels(tuple(estimators), total / repeats, key)
+    return FoldModels(tuple(estimators), _rounded(total / repeats), seed)
 
 
-def hashed_folds(key: jax.Array, repeat: int, rows: Any, n_folds: int) -> np.ndarray:
+def hashed_folds(seed: int, repeat: int, rows: Any, n_folds: int) -> np.ndarray:
     """Fold ``[n]`` of each row by the hash of what tells it from others."""
-    draw = np.asarray(row_uniform(jax.random.fold_in(key, repeat), rows))
+    key = jax.random.fold_in(jax.random.key(seed), repeat)
+    draw = np.asarray(row_uniform(key, rows))
     return np.minimum(draw * n_folds, n_folds - 1).astype(int)
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    # A row's last digits depend on the rows beside it, and edges of bins are at rows.
+    return np.round(values, 9)
 
 
 def log_odds(log_probabilities: np.ndarray) -> np.ndarray:

@@ -7,19 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
 
-from jaxsteer.estimators._rows import (
-    check_lengths,
-    check_matrix,
-    fit_groups,
-    fit_labels,
-    group_codes,
-    label_codes,
-    reference_code,
-    require_filled_cells,
-)
+from jaxsteer.estimators._base import Rows
+from jaxsteer.estimators._cell_weights import CellWeights
+from jaxsteer.estimators._group_maps import AffineGroupSteering, on_host
+from jaxsteer.estimators._rows import reference_code
 from jaxsteer.ideal import nearest_ideal
 from jaxsteer.moments import fit_population
 
@@ -28,7 +20,7 @@ _solve = jax.jit(
 )
 
 
-class IdealSteering(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class IdealSteering(CellWeights, AffineGroupSteering):
     """Steer rows to the nearest ideal population, by their group and without labels.
 
     Fits a population to classes and groups, finds the nearest one (in KL divergence) on
@@ -50,12 +42,15 @@ class IdealSteering(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         shrinkage: Shrinkage of the covariances; see there.
         covariance: "full", "tied", "diagonal" or "low_rank" cells; see there.
         strength: From 0, the rows as they are, to 1, the full map.
+        sensitive_columns: Names or positions of the columns of `X` that hold the group,
+            left out of what is steered; or a function that takes `X` and returns the
+            groups, leaving nothing out. None where groups come beside `X`.
 
     Attributes:
         classes_: The labels, ``[K]``.
         groups_: The groups, ``[G]``.
         reference_: The group that stays.
-        steering_: The :class:`jaxsteer.Steering`.
+        steering_: The :class:`jaxsteer.Steering`, with NumPy arrays.
         sample_weight_: ``[n]`` weights of the rows of the fit.
 
     Example:
@@ -85,6 +80,7 @@ class IdealSteering(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         shrinkage: str | float | None = "oas",
         covariance: str = "full",
         strength: float = 1.0,
+        sensitive_columns: Any = None,
     ):
         self.method = method
         self.maps = maps
@@ -94,104 +90,36 @@ class IdealSteering(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.shrinkage = shrinkage
         self.covariance = covariance
         self.strength = strength
+        self.sensitive_columns = sensitive_columns
 
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        *,
-        sensitive_features: Any = None,
-        sample_weight: Any = None,
-    ) -> IdealSteering:
-        """Fit the population and find the maps.
-
-        Args:
-            X: ``[n, d]`` finite numbers (:class:`TabularEncoder` makes them).
-            y: ``[n]`` labels of any kind.
-            sensitive_features: ``[n]`` groups of any kind, or ``[n, m]`` columns, each
-                combination of which is a group.
-            sample_weight: ``[n]`` weights of the rows, or None.
-
-        Raises:
-            ValueError: If an argument is unusable; the message says what to do.
-            SolveError: If the solve did not converge.
-        """
+    def _check_options(self) -> None:
         if not 0 <= self.strength <= 1:
             raise ValueError(f"strength must be from 0 to 1, got {self.strength}.")
-        X = check_matrix(self, X, reset=True)
-        label, self.classes_ = fit_labels(y)
-        group, self.groups_ = fit_groups(sensitive_features)
-        check_lengths(
-            X=X, y=label, sensitive_features=group, sample_weight=sample_weight
-        )
-        require_filled_cells(label, group, self.classes_, self.groups_)
-        reference = reference_code(self.reference, group, self.groups_)
+
+    def _fit(self, rows: Rows) -> None:
+        reference = reference_code(self.reference, rows.group, self.groups_)
         self.reference_ = self.groups_[reference]
         population = fit_population(
-            jnp.asarray(X),
-            label,
-            group,
+            jnp.asarray(rows.X),
+            rows.label,
+            rows.group,
             self.family,
             self.shrinkage,
-            sample_weight,
+            rows.weight,
             covariance=self.covariance,
         )
-        self.steering_ = _solve(
+        steering = _solve(
             population,
             intervention=self.method,
             reference=reference,
             maps=self.maps,
             priors=self.priors,
-        ).require()
-        self.sample_weight_ = self._weights(label, group)
-        if sample_weight is not None:
-            self.sample_weight_ = self.sample_weight_ * np.asarray(sample_weight)
-        return self
-
-    def transform(self, X: Any, *, sensitive_features: Any = None) -> np.ndarray:
-        """Carry rows to the coordinates that all groups share.
-
-        Args:
-            X: ``[n, d]`` finite numbers.
-            sensitive_features: ``[n]`` groups, or ``[n, m]`` columns, as at fit time.
-
-        Returns:
-            ``[n, d]`` steered rows.
-
-        Raises:
-            ValueError: If a group was not there at fit time, or `X` is unusable.
-        """
-        check_is_fitted(self)
-        X = check_matrix(self, X, reset=False)
-        group = group_codes(sensitive_features, self.groups_)
-        check_lengths(X=X, sensitive_features=group)
-        return np.asarray(
-            self.steering_.transport(
-                jnp.asarray(X), jnp.asarray(group), strength=self.strength
-            )
         )
+        self.steering_ = on_host(steering.require())
+        self._weigh(rows)
 
-    def fit_transform(
-        self,
-        X: Any,
-        y: Any = None,
-        *,
-        sensitive_features: Any = None,
-        sample_weight: Any = None,
-    ) -> np.ndarray:
-        """Fit, and return the same rows steered, ``[n, d]``."""
-        self.fit(
-            X, y, sensitive_features=sensitive_features, sample_weight=sample_weight
-        )
-        return self.transform(X, sensitive_features=sensitive_features)
+    def _maps(self) -> Any:
+        return self.steering_.group_maps
 
-    def sample_weight(self, y: Any, sensitive_features: Any) -> np.ndarray:
-        """Return the weights ``q~/q`` of rows by label and group, ``[n]``."""
-        check_is_fitted(self)
-        label = label_codes(y, self.classes_)
-        group = group_codes(sensitive_features, self.groups_)
-        check_lengths(y=label, sensitive_features=group)
-        return self._weights(label, group)
-
-    def _weights(self, label: np.ndarray, group: np.ndarray) -> np.ndarray:
-        return np.asarray(self.steering_.cell_weights, float)[label, group]
+    def _cell_weights(self) -> np.ndarray:
+        return np.asarray(self.steering_.cell_weights, float)

@@ -6,21 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from jaxsteer._errors import check_choice
-from jaxsteer._frames import to_pandas
+from jaxsteer.estimators._alignment import align
+from jaxsteer.estimators._base import GroupAware, GroupClassifier, Rows
 from jaxsteer.estimators._encoder import TabularEncoder
-from jaxsteer.estimators._rows import (
-    check_lengths,
-    check_matrix,
-    fit_labels,
-    random_key,
-)
+from jaxsteer.estimators._group_maps import on_host
+from jaxsteer.estimators._rows import random_key
 from jaxsteer.latent import (
     fit_rome_em,
-    fit_rome_moe,
     robust_aggregate,
     select_rome_em,
 )
@@ -28,18 +25,33 @@ from jaxsteer.latent import (
 AGGREGATES = ("mixture", "maximin")
 
 
-class _SensitiveColumns(BaseEstimator):
+def both_classes(found: np.ndarray) -> np.ndarray:
+    """Probabilities ``[n, C]`` of all classes, where ``[n]`` are those of the second."""
+    return np.stack([1 - found, found], 1) if found.ndim == 1 else found
+
+
+class EncodesSensitive(GroupAware):
     """Turns sensitive columns of any kind into numbers, the same at fit and predict."""
 
-    def _fit_sensitive(self, values: Any) -> np.ndarray:
+    _latent = True
+
+    def _outcome(self, rows: Rows) -> np.ndarray:
+        raise NotImplementedError
+
+    def _encoded(self, rows: Rows) -> np.ndarray:
+        """Sensitive columns ``[n, q]`` of the rows of the fit."""
         self.sensitive_encoder_ = TabularEncoder()
-        return self.sensitive_encoder_.fit_transform(_table(values))
+        return self.sensitive_encoder_.fit_transform(rows.group)
 
-    def _sensitive(self, values: Any) -> np.ndarray:
-        return self.sensitive_encoder_.transform(_table(values))
+    def _encode(self, table: Any) -> np.ndarray:
+        names = self.sensitive_encoder_.feature_names_in_
+        if table.shape[1] == len(names):
+            # Names were checked where there are any: places count.
+            table = table.set_axis(names, axis=1)
+        return self.sensitive_encoder_.transform(table)
 
 
-class _Rome(_SensitiveColumns):
+class _Rome(EncodesSensitive):
     """What the regression and the classification by EM share."""
 
     def __init__(
@@ -53,6 +65,7 @@ class _Rome(_SensitiveColumns):
         ridge: float = 1e-3,
         max_steps: int = 500,
         random_state: Any = 0,
+        sensitive_columns: Any = None,
     ):
         self.n_groups = n_groups
         self.aggregate = aggregate
@@ -62,41 +75,45 @@ class _Rome(_SensitiveColumns):
         self.ridge = ridge
         self.max_steps = max_steps
         self.random_state = random_state
+        self.sensitive_columns = sensitive_columns
 
-    def _fit(self, X, y, sensitive_features, sample_weight, **options) -> None:
+    def _check_options(self) -> None:
         check_choice("aggregate", self.aggregate, AGGREGATES)
-        X = check_matrix(self, X, reset=True)
-        s = self._fit_sensitive(sensitive_features)
-        check_lengths(X=X, y=y, sensitive_features=s, sample_weight=sample_weight)
+
+    def _fit_mixture(self, rows: Rows, **options: Any) -> None:
+        X, y, s = rows.X, rows.label, self._encoded(rows)
         x = np.concatenate([X, s], 1) if self.sensitive_in_outcome else X
         options = {
             **options,
-            "weights": sample_weight,
+            "weights": rows.weight,
             "restarts": self.restarts,
             "ridge": self.ridge,
             "max_steps": self.max_steps,
             "key": random_key(self.random_state),
         }
         if np.ndim(self.n_groups) == 0:
-            self.fit_ = fit_rome_em(y, x, s, self.n_groups, **options)  # type: ignore[arg-type]
+            found = fit_rome_em(y, x, s, self.n_groups, **options)  # type: ignore[arg-type]
         else:
-            self.selection_ = select_rome_em(y, x, s, self.n_groups, **options)  # type: ignore[arg-type]
-            self.fit_ = self.selection_.best
+            selection = select_rome_em(y, x, s, self.n_groups, **options)  # type: ignore[arg-type]
+            self.selection_, found = on_host(selection), selection.best
+        self.fit_ = on_host(found)
         self.responsibilities_ = np.asarray(self.fit_.responsibilities)
         if self.aggregate == "maximin":
-            self.aggregate_ = robust_aggregate(y, x, s, self.fit_, radius=self.radius)
+            self.aggregate_ = on_host(
+                robust_aggregate(y, x, s, found, radius=self.radius)
+            )
 
-    def _outcome(self, X: Any, sensitive_features: Any) -> np.ndarray:
-        check_is_fitted(self)
-        X = check_matrix(self, X, reset=False)
-        if self.aggregate == "maximin" and not self.sensitive_in_outcome:
-            return np.asarray(self.aggregate_.predict(X))
-        s = self._sensitive(sensitive_features)
-        check_lengths(X=X, sensitive_features=s)
-        x = np.concatenate([X, s], 1) if self.sensitive_in_outcome else X
+    def _is_blind(self) -> bool:
+        return self.aggregate == "maximin" and not self.sensitive_in_outcome
+
+    def _outcome(self, rows: Rows) -> np.ndarray:
+        if self._is_blind():
+            return np.asarray(self.aggregate_.predict(rows.X), float)
+        s = self._encode(rows.group)
+        x = np.concatenate([rows.X, s], 1) if self.sensitive_in_outcome else rows.X
         if self.aggregate == "maximin":
-            return np.asarray(self.aggregate_.predict(x))
-        return np.asarray(self.fit_.predict(x, s))
+            return np.asarray(self.aggregate_.predict(x), float)
+        return np.asarray(self.fit_.predict(x, s), float)
 
     def group_probabilities(self, sensitive_features: Any) -> np.ndarray:
         """Return the probability of every latent group before the outcome, ``[n, G]``.
@@ -105,12 +122,45 @@ class _Rome(_SensitiveColumns):
             sensitive_features: The sensitive columns, as at fit time.
         """
         check_is_fitted(self)
-        return np.asarray(
-            self.fit_.group_probabilities(self._sensitive(sensitive_features))
+        encoded = self._encode(self._group(sensitive_features))
+        return np.asarray(self.fit_.group_probabilities(encoded))
+
+
+class LatentRegressor(RegressorMixin, EncodesSensitive):
+    """A regressor that reads sensitive columns to predict."""
+
+    _target = "numbers"
+
+    def predict(self, X: Any, *, sensitive_features: Any = None) -> np.ndarray:
+        """Return the predicted means, ``[n]``.
+
+        Args:
+            X: ``[n, d]`` rows, as at fit time.
+            sensitive_features: ``[n]`` or ``[n, m]`` columns, as at fit time; None where
+                `sensitive_columns` names columns of `X`.
+        """
+        check_is_fitted(self)
+        needs = not self._is_blind()
+        rows = self._new_rows(X, sensitive_features, needs_group=needs)
+        return self._outcome(rows)
+
+    def score(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        sensitive_features: Any = None,
+    ) -> float:
+        """Return the share of variance explained."""
+        X, y, sample_weight, sensitive_features = align(
+            X=X, y=y, sample_weight=sample_weight, sensitive_features=sensitive_features
         )
+        found = self.predict(X, sensitive_features=sensitive_features)
+        return float(r2_score(y, found, sample_weight=sample_weight))
 
 
-class RomeRegressor(RegressorMixin, _Rome):
+class RomeRegressor(LatentRegressor, _Rome):
     """Regressions of latent groups whose membership depends on sensitive columns.
 
     Args:
@@ -127,6 +177,7 @@ class RomeRegressor(RegressorMixin, _Rome):
         max_steps: Limit on EM steps.
         random_state: Seed of the starts.
         variance: Of the noise: "common", "group", or a positive number.
+        sensitive_columns: As in :class:`IdealSteering`.
 
     Attributes:
         fit_: The :class:`jaxsteer.latent.RomeFit`.
@@ -159,6 +210,7 @@ class RomeRegressor(RegressorMixin, _Rome):
         max_steps: int = 500,
         random_state: Any = 0,
         variance: str | float = "common",
+        sensitive_columns: Any = None,
     ):
         super().__init__(
             n_groups=n_groups,
@@ -169,52 +221,15 @@ class RomeRegressor(RegressorMixin, _Rome):
             ridge=ridge,
             max_steps=max_steps,
             random_state=random_state,
+            sensitive_columns=sensitive_columns,
         )
         self.variance = variance
 
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        *,
-        sensitive_features: Any = None,
-        sample_weight: Any = None,
-    ) -> RomeRegressor:
-        """Find the latent groups.
-
-        Args:
-            X: ``[n, d]`` finite numbers.
-            y: ``[n]`` outcomes.
-            sensitive_features: ``[n]`` or ``[n, m]`` columns of any kind.
-            sample_weight: ``[n]`` weights of the rows, or None.
-
-        Raises:
-            ValueError: If an argument is unusable.
-        """
-        y = np.asarray(y, float)
-        self._fit(X, y, sensitive_features, sample_weight, variance=self.variance)
-        return self
-
-    def predict(self, X: Any, *, sensitive_features: Any = None) -> np.ndarray:
-        """Return the predicted means, ``[n]``."""
-        return self._outcome(X, sensitive_features)
-
-    def score(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        sensitive_features: Any = None,
-    ) -> float:
-        """Return the share of variance explained."""
-        from sklearn.metrics import r2_score
-
-        found = self.predict(X, sensitive_features=sensitive_features)
-        return float(r2_score(y, found, sample_weight=sample_weight))
+    def _fit(self, rows: Rows) -> None:
+        self._fit_mixture(rows, variance=self.variance)
 
 
-class RomeClassifier(ClassifierMixin, _Rome):
+class RomeClassifier(GroupClassifier, _Rome):
     """Logistic regressions of latent groups; see :class:`RomeRegressor`.
 
     Args:
@@ -226,6 +241,7 @@ class RomeClassifier(ClassifierMixin, _Rome):
         ridge: As there.
         max_steps: As there.
         random_state: As there.
+        sensitive_columns: As there.
 
     Attributes:
         classes_: The labels, ``[C]``.
@@ -244,179 +260,9 @@ class RomeClassifier(ClassifierMixin, _Rome):
         True
     """
 
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        *,
-        sensitive_features: Any = None,
-        sample_weight: Any = None,
-    ) -> RomeClassifier:
-        """Find the latent groups; arguments as for :meth:`RomeRegressor.fit`."""
-        label, self.classes_ = fit_labels(y)
-        n_classes = len(self.classes_)
-        options = {"family": "bernoulli" if n_classes == 2 else "categorical"}
-        self._fit(X, label, sensitive_features, sample_weight, **options)
-        return self
+    def _fit(self, rows: Rows) -> None:
+        binary = len(self.classes_) == 2
+        self._fit_mixture(rows, family="bernoulli" if binary else "categorical")
 
-    def predict_proba(self, X: Any, *, sensitive_features: Any = None) -> np.ndarray:
-        """Return the probability of every class, ``[n, C]``."""
-        found = self._outcome(X, sensitive_features)
-        return np.stack([1 - found, found], 1) if found.ndim == 1 else found
-
-    def predict(self, X: Any, *, sensitive_features: Any = None) -> np.ndarray:
-        """Return the most probable labels, ``[n]``."""
-        found = self.predict_proba(X, sensitive_features=sensitive_features)
-        return self.classes_[found.argmax(1)]
-
-    def score(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        sensitive_features: Any = None,
-    ) -> float:
-        """Return the accuracy."""
-        right = self.predict(X, sensitive_features=sensitive_features) == np.asarray(y)
-        return float(np.average(right, weights=sample_weight))
-
-
-class _Experts(_SensitiveColumns):
-    """What the mixtures of experts share."""
-
-    def __init__(
-        self,
-        *,
-        variant: str = "standard",
-        alpha: float = 0.05,
-        n_experts: int = 3,
-        hidden: int = 64,
-        gate_hidden: int = 32,
-        learning_rate: float = 0.01,
-        weight_decay: float = 0.0,
-        epochs: int = 30,
-        batch_size: int = 64,
-        validation: float = 0.15,
-        patience: int | None = 10,
-        random_state: int = 0,
-    ):
-        self.variant = variant
-        self.alpha = alpha
-        self.n_experts = n_experts
-        self.hidden = hidden
-        self.gate_hidden = gate_hidden
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.validation = validation
-        self.patience = patience
-        self.random_state = random_state
-
-    def _fit(self, X, y, sensitive_features, sample_weight, family: str) -> None:
-        X = check_matrix(self, X, reset=True)
-        s = self._fit_sensitive(sensitive_features)
-        check_lengths(X=X, y=y, sensitive_features=s, sample_weight=sample_weight)
-        options = self.get_params()
-        seed = int(options.pop("random_state") or 0)
-        self.fit_ = fit_rome_moe(
-            y, X, s, family=family, weights=sample_weight, seed=seed, **options
-        )
-
-    def _outcome(self, X: Any, sensitive_features: Any) -> np.ndarray:
-        check_is_fitted(self)
-        X = check_matrix(self, X, reset=False)
-        s = self._sensitive(sensitive_features)
-        check_lengths(X=X, sensitive_features=s)
-        return np.asarray(self.fit_.predict(X, s))
-
-
-class RomeMoERegressor(RegressorMixin, _Experts):
-    """A mixture of experts that minds its worst expert.
-
-    Arguments as for :func:`jaxsteer.latent.fit_rome_moe`; `random_state` is its seed.
-
-    Attributes:
-        fit_: The :class:`jaxsteer.latent.NeuralFit`.
-
-    Example:
-        >>> import numpy as np
-        >>> rng = np.random.default_rng(0)
-        >>> X, s = rng.normal(size=(200, 2)), rng.choice(["f", "m"], 200)
-        >>> model = RomeMoERegressor(hidden=8, epochs=1)
-        >>> model = model.fit(X, X[:, 0], sensitive_features=s)
-        >>> model.predict(X, sensitive_features=s).shape
-        (200,)
-    """
-
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        *,
-        sensitive_features: Any = None,
-        sample_weight: Any = None,
-    ) -> RomeMoERegressor:
-        """Train the network; arguments as for :meth:`RomeRegressor.fit`."""
-        y = np.asarray(y, float)
-        self._fit(X, y, sensitive_features, sample_weight, "normal")
-        return self
-
-    def predict(self, X: Any, *, sensitive_features: Any = None) -> np.ndarray:
-        """Return the predicted means, ``[n]``."""
-        return self._outcome(X, sensitive_features)
-
-    score = RomeRegressor.score
-
-
-class RomeMoEClassifier(ClassifierMixin, _Experts):
-    """A mixture of experts for classes; see :class:`RomeMoERegressor`.
-
-    Attributes:
-        classes_: The labels, ``[C]``.
-        fit_: The :class:`jaxsteer.latent.NeuralFit`.
-
-    Example:
-        >>> import numpy as np
-        >>> rng = np.random.default_rng(0)
-        >>> X, s = rng.normal(size=(200, 2)), rng.choice(["f", "m"], 200)
-        >>> y = np.where(X[:, 0] > 0, "yes", "no")
-        >>> model = RomeMoEClassifier(hidden=8, epochs=1)
-        >>> model.fit(X, y, sensitive_features=s).predict_proba(
-        ...     X, sensitive_features=s
-        ... ).shape
-        (200, 2)
-    """
-
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        *,
-        sensitive_features: Any = None,
-        sample_weight: Any = None,
-    ) -> RomeMoEClassifier:
-        """Train the network; arguments as for :meth:`RomeRegressor.fit`."""
-        label, self.classes_ = fit_labels(y)
-        family = "bernoulli" if len(self.classes_) == 2 else "categorical"
-        self._fit(X, label, sensitive_features, sample_weight, family)
-        return self
-
-    predict_proba = RomeClassifier.predict_proba
-    predict = RomeClassifier.predict
-    score = RomeClassifier.score
-
-
-def _table(values: Any) -> Any:
-    if values is None:
-        raise ValueError(
-            "sensitive_features is missing: the membership of the latent groups depends "
-            "on it. Inside a pipeline, switch metadata routing on (sklearn.set_config("
-            "enable_metadata_routing=True)) and call .set_fit_request("
-            "sensitive_features=True) on this estimator, and likewise for predict."
-        )
-    if hasattr(values, "columns"):
-        return to_pandas(values, "sensitive_features")
-    rows = np.asarray(values)
-    return rows[:, None] if rows.ndim == 1 else rows
+    def _probabilities(self, rows: Rows) -> np.ndarray:
+        return both_classes(self._outcome(rows))

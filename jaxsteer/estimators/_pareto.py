@@ -7,19 +7,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from scipy.special import softmax
+from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 
 from jaxsteer import pareto
 from jaxsteer._errors import check_choice
-from jaxsteer.estimators._rows import (
-    check_lengths,
-    check_matrix,
-    fit_groups,
-    fit_labels,
-    random_key,
-)
+from jaxsteer.estimators._base import GroupAware, Rows
+from jaxsteer.estimators._group_maps import on_host
+from jaxsteer.estimators._rows import random_key
 
 METRICS = {
     "demographic_parity": pareto.DemographicParity,
@@ -32,7 +28,7 @@ METRICS = {
 }
 
 
-class _ParetoFair(BaseEstimator):
+class _ParetoFair(GroupAware):
     """What the classifier and the regressor share."""
 
     def __init__(
@@ -43,38 +39,43 @@ class _ParetoFair(BaseEstimator):
         method: Any = "exact",
         options: Any = None,
         random_state: Any = None,
+        sensitive_columns: Any = None,
     ):
         self.model = model
         self.metric = metric
         self.method = method
         self.options = options
         self.random_state = random_state
+        self.sensitive_columns = sensitive_columns
 
-    def _solve(self, X: Any, target: Any, sensitive_features: Any, weights: Any, model):
-        X = check_matrix(self, X, reset=True)  # pyright: ignore[reportArgumentType]
-        group, self.groups_ = fit_groups(sensitive_features)
-        check_lengths(X=X, y=target, sensitive_features=group, sample_weight=weights)
+    def _least_rows(self) -> int:
+        # A class may be absent in a group: most metrics do not mind.
+        return 0
+
+    def _check_options(self) -> None:
+        if isinstance(self.metric, str):
+            check_choice("metric", self.metric, METRICS)
+
+    def _solve(self, rows: Rows, target: np.ndarray, model: Any) -> None:
+        X, weights = rows.X.astype(float), rows.weight
         self.center_ = np.average(X, 0, weights)
         scale = np.sqrt(np.average((X - self.center_) ** 2, 0, weights))
         self.scale_ = np.where(scale > 0, scale, 1.0)
-        data = pareto.group_data(self._rows(X), target, group, weights=weights)
-        if isinstance(self.metric, str):
-            check_choice("metric", self.metric, METRICS)
+        data = pareto.group_data(self._rows(X), target, rows.group, weights=weights)
         metric = METRICS[self.metric]() if isinstance(self.metric, str) else self.metric
         key = random_key(self.random_state) if self.method == "sgd" else None
-        self.solution_ = pareto.solve_badr(
+        found = pareto.solve_badr(
             data, model, metric, self.method, options=self.options, key=key
         )
+        self.solution_ = on_host(found)
         self.group_weights_ = np.asarray(self.solution_.group_weights, float)
-        return self
 
     def _rows(self, X: np.ndarray) -> jax.Array:
         return jnp.asarray((X - self.center_) / self.scale_)
 
     def _score(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
-        X = check_matrix(self, X, reset=False)  # pyright: ignore[reportArgumentType]
-        return np.asarray(self.solution_.score(self._rows(X)))
+        rows = self._new_rows(X, needs_group=False)
+        return np.asarray(self.solution_.score(self._rows(rows.X)), float)
 
 
 def _has_probabilities(estimator: Any) -> bool:
@@ -100,6 +101,7 @@ class ParetoFair(ClassifierMixin, _ParetoFair):
         method: "exact", "gd" or "sgd"; see :func:`jaxsteer.pareto.solve_badr`.
         options: Options of the method.
         random_state: Seed of the minibatches of "sgd".
+        sensitive_columns: As in :class:`IdealSteering`.
 
     Attributes:
         classes_: The labels, ``[K]``.
@@ -123,32 +125,12 @@ class ParetoFair(ClassifierMixin, _ParetoFair):
         2601.13448).
     """
 
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        *,
-        sensitive_features: Any = None,
-        sample_weight: Any = None,
-    ) -> ParetoFair:
-        """Find the group weights and fit the model.
-
-        Args:
-            X: ``[n, d]`` finite numbers (:class:`TabularEncoder` makes them).
-            y: ``[n]`` labels of any kind.
-            sensitive_features: ``[n]`` groups of any kind, or ``[n, m]`` columns, each
-                combination of which is a group.
-            sample_weight: ``[n]`` weights of the rows, or None.
-
-        Raises:
-            ValueError: If an argument is unusable; the message says what to do.
-        """
-        label, self.classes_ = fit_labels(y)
+    def _fit(self, rows: Rows) -> None:
         model = self.model
         if model is None:
             binary = len(self.classes_) == 2
             model = pareto.Logistic() if binary else pareto.Softmax()
-        return self._solve(X, label, sensitive_features, sample_weight, model)
+        self._solve(rows, rows.label, model)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the scores, ``[n]`` for two classes and ``[n, K]`` for more."""
@@ -166,7 +148,7 @@ class ParetoFair(ClassifierMixin, _ParetoFair):
         score = self._score(X)
         if score.ndim == 1:
             score = np.stack([np.zeros_like(score), score], 1)
-        return np.asarray(jax.nn.softmax(jnp.asarray(score)))
+        return softmax(score, axis=1)
 
 
 class ParetoFairRegressor(RegressorMixin, _ParetoFair):
@@ -182,6 +164,7 @@ class ParetoFairRegressor(RegressorMixin, _ParetoFair):
         method: "exact", "gd" or "sgd".
         options: Options of the method.
         random_state: Seed of the minibatches of "sgd".
+        sensitive_columns: As in :class:`IdealSteering`.
 
     Attributes:
         groups_: The groups, ``[G]``.
@@ -193,35 +176,15 @@ class ParetoFairRegressor(RegressorMixin, _ParetoFair):
         target_scale_: Deviation of the target.
     """
 
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        *,
-        sensitive_features: Any = None,
-        sample_weight: Any = None,
-    ) -> ParetoFairRegressor:
-        """Find the group weights and fit the model.
+    _target = "numbers"
 
-        Args:
-            X: ``[n, d]`` finite numbers.
-            y: ``[n]`` real numbers.
-            sensitive_features: ``[n]`` groups of any kind, or ``[n, m]`` columns.
-            sample_weight: ``[n]`` weights of the rows, or None.
-
-        Raises:
-            ValueError: If an argument is unusable; the message says what to do.
-        """
-        target = np.asarray(y, float)
-        if target.ndim != 1 or not np.isfinite(target).all():
-            raise ValueError(f"y must be finite numbers of shape [n], got {y!r}.")
-        check_lengths(y=target, sample_weight=sample_weight)
-        self.target_center_ = float(np.average(target, weights=sample_weight))
-        spread = np.average((target - self.target_center_) ** 2, weights=sample_weight)
+    def _fit(self, rows: Rows) -> None:
+        target, weights = rows.label, rows.weight
+        self.target_center_ = float(np.average(target, weights=weights))
+        spread = np.average((target - self.target_center_) ** 2, weights=weights)
         self.target_scale_ = float(spread**0.5) or 1.0
         target = (target - self.target_center_) / self.target_scale_
-        model = pareto.Ridge() if self.model is None else self.model
-        return self._solve(X, target, sensitive_features, sample_weight, model)
+        self._solve(rows, target, pareto.Ridge() if self.model is None else self.model)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the predictions, ``[n]``."""

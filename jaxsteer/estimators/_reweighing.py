@@ -6,13 +6,15 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import ClassifierMixin
 
 from jaxsteer.baselines import reweighing
+from jaxsteer.estimators._alignment import align
+from jaxsteer.estimators._base import GroupAware, Rows
+from jaxsteer.estimators._inner import InnerClassifier
 from jaxsteer.estimators._rows import (
-    as_rows,
     check_lengths,
+    check_sample_weight,
     fit_groups,
     fit_labels,
     pointing_at_encoder,
@@ -21,7 +23,7 @@ from jaxsteer.estimators._rows import (
 from jaxsteer.estimators._weighted import with_weights
 
 
-class Reweighing(ClassifierMixin, BaseEstimator):
+class Reweighing(InnerClassifier, ClassifierMixin, GroupAware):
     """Fit a classifier with weights that make label and group independent.
 
     The rows of class i in group a weigh ``q[i, .] q[., a] / q[i, a]``. Groups are
@@ -31,6 +33,7 @@ class Reweighing(ClassifierMixin, BaseEstimator):
     Args:
         estimator: A classifier that takes ``sample_weight``, or a pipeline that ends in
             one; None takes a logistic regression.
+        sensitive_columns: As in :class:`IdealSteering`.
 
     Attributes:
         classes_: The labels, ``[K]``.
@@ -49,59 +52,62 @@ class Reweighing(ClassifierMixin, BaseEstimator):
         Kamiran and Calders 2012, Knowledge and Information Systems 33, section 4.3.
     """
 
-    def __init__(self, estimator: Any = None):
+    _tables = True
+
+    def __init__(self, estimator: Any = None, *, sensitive_columns: Any = None):
         self.estimator = estimator
+        self.sensitive_columns = sensitive_columns
 
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        *,
-        sensitive_features: Any = None,
-        sample_weight: Any = None,
-    ) -> Reweighing:
-        """Weigh the rows and fit the classifier.
-
-        Args:
-            X: ``[n, d]`` rows, as the classifier takes them.
-            y: ``[n]`` labels of any kind.
-            sensitive_features: ``[n]`` groups, or ``[n, m]`` columns.
-            sample_weight: ``[n]`` weights that the rows have already, or None.
-
-        Raises:
-            ValueError: If an argument is unusable, or a class is absent in a group.
-        """
-        X = as_rows(X)
-        label, self.classes_ = fit_labels(y)
-        group, self.groups_ = fit_groups(sensitive_features)
-        check_lengths(
-            X=X, y=label, sensitive_features=group, sample_weight=sample_weight
-        )
-        require_filled_cells(label, group, self.classes_, self.groups_)
-        given = None if sample_weight is None else jnp.asarray(sample_weight)
-        weights = reweighing(jnp.asarray(label), jnp.asarray(group), weights=given)
-        self.sample_weight_ = np.asarray(weights, dtype=float)
+    def _fit(self, rows: Rows) -> None:
+        self.sample_weight_ = _independent(rows.label, rows.group, rows.weight)
         estimator, options = with_weights(self.estimator, self.sample_weight_)
         with pointing_at_encoder():
-            self.estimator_ = estimator.fit(X, self.classes_[label], **options)
-        return self
+            self.estimator_ = estimator.fit(
+                rows.X, self.classes_[rows.label], **options
+            )
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the predicted labels, ``[n]``."""
-        check_is_fitted(self)
-        return self.estimator_.predict(as_rows(X))
+        rows = self._new_rows(X, needs_group=False)
+        return self.estimator_.predict(rows.X)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of every class, ``[n, K]``."""
-        check_is_fitted(self)
-        return self.estimator_.predict_proba(as_rows(X))
+        rows = self._new_rows(X, needs_group=False)
+        return np.asarray(self.estimator_.predict_proba(rows.X), float)
 
-    @property
-    def n_features_in_(self) -> int:
-        """Number of columns at fit time."""
-        return self.estimator_.n_features_in_
 
-    @property
-    def feature_names_in_(self) -> np.ndarray:
-        """Names of the columns at fit time, where they had names."""
-        return self.estimator_.feature_names_in_
+def fair_weights(
+    y: Any, *, sensitive_features: Any, sample_weight: Any = None
+) -> np.ndarray:
+    """Return weights under which label and group are independent, ``[n]`` float64.
+
+    Args:
+        y: ``[n]`` labels of any kind.
+        sensitive_features: ``[n]`` groups, or ``[n, m]`` columns.
+        sample_weight: ``[n]`` weights that the rows have already, or None.
+
+    Raises:
+        ValueError: If an argument is unusable, or a class is absent in a group.
+
+    Example:
+        >>> fair_weights([0, 1, 0, 1], sensitive_features=list("ffmm")).tolist()
+        [1.0, 1.0, 1.0, 1.0]
+    """
+    y, sensitive_features, sample_weight = align(
+        y=y, sensitive_features=sensitive_features, sample_weight=sample_weight
+    )
+    label, classes = fit_labels(y)
+    group, groups = fit_groups(sensitive_features)
+    weight = check_sample_weight(sample_weight)
+    check_lengths(y=label, sensitive_features=group, sample_weight=weight)
+    require_filled_cells(label, group, classes, groups)
+    return _independent(label, group, weight)
+
+
+def _independent(
+    label: np.ndarray, group: np.ndarray, weight: np.ndarray | None
+) -> np.ndarray:
+    given = None if weight is None else jnp.asarray(weight)
+    weights = reweighing(jnp.asarray(label), jnp.asarray(group), weights=given)
+    return np.asarray(weights, dtype=float)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import validate_data
+from sklearn.exceptions import DataConversionWarning
+from sklearn.utils import check_array, check_random_state
 
 from jaxsteer._errors import check_same_length
-from jaxsteer._frames import encode_column, encode_groups, to_pandas
+from jaxsteer._frames import (
+    encode_column,
+    encode_groups,
+    missing_column_message,
+    to_pandas,
+)
 from jaxsteer._labels import encode_labels
 
 _ENCODE = (
@@ -24,10 +29,31 @@ _ENCODE = (
 
 
 def as_rows(X: Any) -> Any:
-    """Return a table of any library as pandas, and anything else unchanged."""
-    if hasattr(X, "columns") and not isinstance(X, pd.DataFrame):
+    """Return tables as pandas, sparse matrices unchanged and all else as an array.
+
+    Raises:
+        ValueError: If an array has not two axes.
+    """
+    if isinstance(X, pd.DataFrame) or hasattr(X, "toarray"):
+        return X
+    if hasattr(X, "columns"):
         return to_pandas(X, "X")
-    return X
+    array = _array(X)
+    if array.ndim != 2:
+        raise ValueError(
+            f"Expected 2D array, got {array.ndim}D array instead: X must have shape "
+            f"[n, d], got {array.shape}. Reshape your data using X.reshape(-1, 1) if it "
+            "has one feature, or X.reshape(1, -1) if it is one row."
+        )
+    if np.iscomplexobj(array):
+        raise ValueError("Complex data not supported: X must hold real numbers.")
+    for size, what in zip(array.shape, ("sample", "feature"), strict=True):
+        if size == 0:
+            raise ValueError(
+                f"Found array with 0 {what}(s) (shape={array.shape}) while a minimum of "
+                "1 is required."
+            )
+    return array
 
 
 def take_rows(X: Any, rows: np.ndarray) -> Any:
@@ -37,25 +63,25 @@ def take_rows(X: Any, rows: np.ndarray) -> Any:
     return X[rows] if hasattr(X, "shape") else np.asarray(X)[rows]
 
 
-def check_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> np.ndarray:
-    """Return `X` as ``[n, d]`` float32 or float64, all finite.
+def finite_matrix(estimator: Any, X: Any, *, least: int = 1) -> np.ndarray:
+    """Return `X` as ``[n, d]`` float64 or float32 (as given), all finite.
 
     Args:
-        estimator: Its ``n_features_in_`` and ``feature_names_in_`` are set or held to.
-        X: Table or array.
-        reset: Whether this is a fit.
+        estimator: Named in messages.
+        X: Table or array, its columns checked already.
+        least: Rows that there must be.
 
     Raises:
-        ValueError: If `X` has text, missing or infinite values, or other columns than
-            at fit time.
+        ValueError: If `X` has text, missing or infinite values, or too few rows.
     """
     try:
-        matrix: Any = validate_data(
-            estimator,
-            as_rows(X),
-            reset=reset,
-            dtype=[np.float32, np.float64],
+        matrix: Any = check_array(
+            X,
+            dtype=[np.float64, np.float32],  # pyright: ignore[reportArgumentType]
             ensure_all_finite=False,
+            ensure_min_samples=least,
+            estimator=estimator,
+            input_name="X",
         )
     except ValueError as error:
         if "convert" in str(error):
@@ -67,8 +93,8 @@ def check_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> np.ndarray
     if bad.any():
         row, column = np.argwhere(bad)[0].tolist()
         raise ValueError(
-            f"X has {int(bad.sum())} missing or infinite values, the first in row "
-            f"{row}, column {column}; {_ENCODE}."
+            f"X has {int(bad.sum())} missing or infinite values (NaN or infinity), the "
+            f"first in row {row}, column {column}; {_ENCODE}."
         )
     return matrix
 
@@ -86,11 +112,40 @@ def pointing_at_encoder() -> Iterator[None]:
 
 
 def fit_labels(y: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return label codes ``[n]`` and the classes in the order of the codes."""
-    codes, names = encode_column(_column(y, "y"), "y")
+    """Return label codes ``[n]`` and the classes in the order of the codes.
+
+    Raises:
+        ValueError: If `y` is missing, incomplete, of one class, or no classes at all.
+    """
+    column = _column(y, "y")
+    codes, names = encode_column(column, "y")
+    if column.dtype.kind == "f" and any(isinstance(name, float) for name in names):
+        raise ValueError(
+            "Unknown label type: continuous. y has numbers that are not whole, such as "
+            f"{names[0]}; cut them into classes first."
+        )
     if not names[1:]:
-        raise ValueError(f"y has only the class {names[0]!r}; at least two are needed.")
+        raise ValueError(
+            f"y has only one class, {names[0]!r}; at least two are needed."
+        )
     return codes, np.array(names)
+
+
+def fit_numbers(y: Any) -> np.ndarray:
+    """Return real targets ``[n]`` as float64.
+
+    Raises:
+        ValueError: If `y` is missing, or has values that are no finite numbers.
+    """
+    column = _column(y, "y")
+    numbers: Any = pd.to_numeric(column, errors="coerce")
+    target = numbers.to_numpy(float, na_value=np.nan)
+    if not np.isfinite(target).all():
+        raise ValueError(
+            f"y must be finite numbers, but {int((~np.isfinite(target)).sum())} of "
+            f"{len(target)} are missing, infinite or no numbers."
+        )
+    return target
 
 
 def label_codes(y: Any, classes: np.ndarray) -> np.ndarray:
@@ -101,7 +156,7 @@ def label_codes(y: Any, classes: np.ndarray) -> np.ndarray:
 
 def fit_groups(sensitive_features: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return group codes ``[n]`` and the groups in the order of the codes."""
-    codes, names = encode_groups(_sensitive(sensitive_features))
+    codes, names = encode_groups(sensitive_table(sensitive_features))
     if not names[1:]:
         raise ValueError(
             f"sensitive_features has only the group {names[0]!r}; at least two are "
@@ -112,7 +167,7 @@ def fit_groups(sensitive_features: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def group_codes(sensitive_features: Any, groups: np.ndarray) -> np.ndarray:
     """Return the codes ``[n]`` of groups seen at fit time, or raise naming others."""
-    codes, names = encode_groups(_sensitive(sensitive_features))
+    codes, names = encode_groups(sensitive_table(sensitive_features))
     known = encode_labels(
         _objects(names), names=groups.tolist(), what="sensitive_features"
     )[0]
@@ -167,36 +222,121 @@ def random_key(random_state: Any) -> jax.Array:
     return jax.random.key(int(seed))
 
 
-def _sensitive(values: Any) -> pd.DataFrame:
+def check_sample_weight(weights: Any) -> np.ndarray | None:
+    """Return sample weights as float64 ``[n]``, or None where there are none.
+
+    Raises:
+        ValueError: If they are no finite numbers, at least 0 with a positive sum.
+    """
+    if weights is None:
+        return None
+    array = np.asarray(weights, float)
+    if array.ndim != 1 or not np.isfinite(array).all() or (array < 0).any():
+        raise ValueError(
+            "sample_weight must be finite numbers of at least 0 and of shape [n], got "
+            f"shape {array.shape}; leave it out to weigh all rows alike."
+        )
+    if array.sum() <= 0:
+        raise ValueError("sample_weight is zero in every row; leave it out.")
+    return array
+
+
+def require_sensitive(values: Any) -> Any:
+    """Return what was given, or say how groups are handed in."""
     if values is None:
         raise ValueError(
-            "sensitive_features is missing: pass the group of every row. Inside a "
-            "pipeline, switch metadata routing on (sklearn.set_config("
+            "sensitive_features is missing: pass the group of every row, or name "
+            "columns of X by sensitive_columns=[...]. Inside a pipeline, do the latter, "
+            "or switch metadata routing on (sklearn.set_config("
             "enable_metadata_routing=True)) and call .set_fit_request("
             "sensitive_features=True) on this estimator, and likewise for transform or "
             "predict."
         )
+    return values
+
+
+def named_columns(values: Any) -> list[str] | None:
+    """Return the names of sensitive columns, None where they have none."""
+    if hasattr(values, "columns"):
+        return [str(name) for name in values.columns]
+    name = getattr(values, "name", None)
+    return [name] if isinstance(name, str) and name else None
+
+
+def positions_of(X: Any, chosen: Any) -> np.ndarray:
+    """Positions of columns given by name or position, in the order given.
+
+    Raises:
+        ValueError: If a column is not there, or is given twice.
+    """
+    chosen = [chosen] if isinstance(chosen, str | int | np.integer) else list(chosen)
+    width = X.shape[1]
+    found = []
+    for column in chosen:
+        if isinstance(column, int | np.integer) and not isinstance(column, bool):
+            if not -width <= column < width:
+                raise ValueError(
+                    f"sensitive_columns={chosen!r}: X has {width} columns, and none at "
+                    f"position {column}."
+                )
+            found.append(int(column) % width)
+        elif not isinstance(X, pd.DataFrame):
+            raise ValueError(
+                f"sensitive_columns={chosen!r} has names, but X is an array without "
+                "them; pass a table, or positions."
+            )
+        elif column not in X.columns:
+            names = [str(name) for name in X.columns]
+            raise ValueError(missing_column_message(str(column), names, "X"))
+        else:
+            place: Any = X.columns.get_loc(column)
+            found.append(int(place))
+    if not found or len(set(found)) < len(found):
+        raise ValueError(
+            f"sensitive_columns={chosen!r} must name at least one column, each once."
+        )
+    return np.array(found)
+
+
+def sensitive_table(values: Any) -> pd.DataFrame:
+    """Return sensitive features of any kind as a table of columns.
+
+    Raises:
+        ValueError: If there are none, or no rows.
+    """
+    require_sensitive(values)
     if hasattr(values, "columns"):
         frame = to_pandas(values, "sensitive_features")
     elif np.ndim(values) == 2:
-        frame = pd.DataFrame(_array(values)).add_prefix("sensitive_")
+        frame = pd.DataFrame(_array(values)).infer_objects()
+        frame = frame.add_prefix("sensitive_")
     else:
         frame = _column(values, "sensitive_features").to_frame()
     if frame.shape[1] == 0 or len(frame) == 0:
         raise ValueError(
             f"sensitive_features must have rows and columns, got {frame.shape}."
         )
-    return frame
+    return frame.reset_index(drop=True)
 
 
 def _column(values: Any, name: str) -> pd.Series:
     if values is None:
-        raise ValueError(f"{name} is missing: pass one value for every row.")
+        raise ValueError(
+            f"{name} is missing: this estimator requires {name} to be passed, but the "
+            f"target {name} is None; pass one value for every row."
+        )
     if isinstance(values, pd.Series):
         column = values.reset_index(drop=True)
     else:
         array = values.to_numpy() if hasattr(values, "to_numpy") else _array(values)
         if array.ndim == 2 and array.shape[1] == 1:
+            if name == "y":
+                warnings.warn(
+                    "A column-vector y was passed when a 1d array was expected; pass "
+                    "y.ravel().",
+                    DataConversionWarning,
+                    stacklevel=5,
+                )
             array = array[:, 0]
         if array.ndim != 1:
             raise ValueError(f"{name} must have shape [n], got {array.shape}.")

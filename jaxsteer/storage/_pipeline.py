@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
+import inspect
 import os
 import pathlib
 import zipfile
@@ -10,18 +13,26 @@ from typing import Any
 
 from jaxsteer.storage._atomic import write_bytes
 from jaxsteer.storage._hash import bytes_hash, check_hash
+from jaxsteer.storage._registry import registered_classes
 
 # What skops does not trust by itself, and what our pipelines are made of: classes that
 # hold arrays and settings only, and run nothing when they are rebuilt.
 TRUSTED = frozenset(
     {
         "sklearn.compose._column_transformer._RemainderColsList",  # scikit-learn 1.6
-        "jaxsteer.estimators._encoder.TabularEncoder",
-        "jaxsteer.estimators._reweighing.Reweighing",
         "numpy.dtype",
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     }
 )
+
+
+@functools.cache
+def own_types() -> frozenset[str]:
+    """Return the qualified names of the estimators and of the results that they hold."""
+    estimators = importlib.import_module("jaxsteer.estimators")
+    classes = [*registered_classes().values(), *estimators.PARTS]
+    classes += [v for v in vars(estimators).values() if inspect.isclass(v)]
+    return frozenset(f"{cls.__module__}.{cls.__qualname__}" for cls in classes)
 
 
 def save_pipeline(
@@ -31,7 +42,7 @@ def save_pipeline(
 
     Args:
         path: The file. One that exists is replaced at once, when the new one is whole.
-        estimator: An estimator of scikit-learn, a :class:`TabularEncoder`, or a
+        estimator: An estimator of scikit-learn or of :mod:`jaxsteer.estimators`, or a
             pipeline of them. Results and maps go through :func:`save`.
         trusted: Qualified names of further types that :func:`load_pipeline` will be
             told to load.
@@ -105,7 +116,8 @@ def _check_trusted(
     io: Any, data: bytes, trusted: frozenset[str], what: str
 ) -> list[str]:
     untrusted = io.get_untrusted_types(data=data)
-    unknown = sorted(set(untrusted) - TRUSTED - trusted)
+    unknown = set(untrusted) - TRUSTED - trusted
+    unknown = sorted(unknown - own_types() if unknown else unknown)
     if unknown:
         raise ValueError(
             f"{what} holds types that are not trusted: {', '.join(unknown)}. If you "

@@ -191,6 +191,18 @@ def test_outputs(table):
         table.row("raw", "boosted")
 
 
+def test_texts_are_short(table, split):
+    assert repr(table).startswith(
+        "Comparison(16 rows of logistic; 600 training and 600"
+    )
+    lines = str(table).splitlines()
+    assert len(lines) == 2 + len(table.rows) and lines[1].startswith("learner")
+    first = table.rows[0]
+    assert repr(first).startswith("Row(raw / logistic: accuracy .")
+    assert table._repr_html_().count("<tr>") == 1 + len(table.rows)
+    assert "x_train=f32[600, 2]" in repr(split)
+
+
 def test_progress_is_told(split):
     told = []
     compare(

@@ -8,7 +8,7 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from jaxsteer.estimators._latent import (
+from jaxsteer.estimators import (
     RomeClassifier,
     RomeMoEClassifier,
     RomeMoERegressor,
