@@ -48,7 +48,7 @@ class Counted:
         return table.tolist()
 
 
-def counted_rows(frame: pd.DataFrame, question: Question, *, strict: bool) -> Counted:
+def counted_rows(frame: Any, question: Question, *, strict: bool) -> Counted:
     """Count the rows of a table.
 
     Args:
@@ -112,7 +112,7 @@ def counted_rows(frame: pd.DataFrame, question: Question, *, strict: bool) -> Co
     )
 
 
-def numbers(column: pd.Series, name: str) -> np.ndarray:
+def numbers(column: Any, name: str) -> np.ndarray:
     """Return a column of scores as float64 ``[n]``."""
     try:
         values = column.to_numpy(np.float64)
@@ -128,7 +128,7 @@ def numbers(column: pd.Series, name: str) -> np.ndarray:
     return values
 
 
-def _columns(frame: pd.DataFrame, question: Question) -> list[str]:
+def _columns(frame: Any, question: Question) -> list[str]:
     """Return the sensitive columns, and check that every column is there."""
     for option in ("label", "prediction", "score", "weights"):
         name = getattr(question, option)
@@ -179,7 +179,7 @@ def _cuts(question: Question, columns: list[str]) -> dict[str, list[float] | int
 
 
 def _group(
-    frame: pd.DataFrame, name: str, cut: list[float] | int | None, question: Question
+    frame: Any, name: str, cut: Any, question: Question
 ) -> tuple[np.ndarray, list[str]]:
     """Return the codes ``[n]`` of a sensitive column, -1 for unknown, and their names."""
     column: Any = frame[name]
@@ -187,7 +187,8 @@ def _group(
         column = column.where(~column.astype(str).str.strip().isin(question.unknown))
     if cut is not None:
         try:
-            values = pd.to_numeric(column).to_numpy(np.float64)
+            read: Any = pd.to_numeric(column)
+            values = read.to_numpy(np.float64)
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"--bin {name}: the column must hold numbers: {error}."
@@ -218,9 +219,9 @@ def _group(
     return codes[place], names
 
 
-def _decisions(frame: pd.DataFrame, question: Question) -> dict[str, Any]:
+def _decisions(frame: Any, question: Question) -> dict[str, Any]:
     """Return label, decisions, score and names as `count_rows` takes them."""
-    score = label = None
+    score = label = truth = None
     if question.score is not None:
         score = numbers(frame[question.score], question.score)
     names: tuple[Any, ...] = ("refused", "accepted")
@@ -261,9 +262,7 @@ def _decisions(frame: pd.DataFrame, question: Question) -> dict[str, Any]:
     }
 
 
-def _predictions(
-    column: pd.Series, name: str, label: np.ndarray, truth: pd.Series
-) -> np.ndarray:
+def _predictions(column: Any, name: str, label: np.ndarray, truth: Any) -> np.ndarray:
     """Return the codes of predictions, which are values of the label's own column."""
     # With --positive several values of the label share a code: each is compared itself.
     known = truth.drop_duplicates()

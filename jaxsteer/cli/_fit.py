@@ -119,12 +119,13 @@ def steer_features(
         rows: ``[n]`` or ``[n, k]`` what tells rows apart, for a channel's noise.
         seed: Seed of that noise.
     """
-    maps = steering if isinstance(steering, AffineMap) else steering.group_maps
+    alone = isinstance(steering, AffineMap)
+    maps: Any = steering if alone else steering.group_maps
     if not isinstance(maps, AffineMap):
         # Maps of one feature each.
         return np.asarray(steering.transport(x, group), np.float64)
     weight, bias = (np.asarray(a, np.float64) for a in (maps.weight, maps.bias))
-    noise = None if steering is maps else steering.noise
+    noise = None if alone else steering.noise
     drawn = None
     if noise is not None:
         noise = np.asarray(noise, np.float64)
@@ -142,8 +143,9 @@ def steer_features(
 
 def unmoved_groups(steering: Any, n_groups: int) -> np.ndarray:
     """Tell which groups' maps change nothing, ``[G]``."""
-    maps = steering if isinstance(steering, AffineMap) else steering.group_maps
-    noise = None if steering is maps else steering.noise
+    alone = isinstance(steering, AffineMap)
+    maps: Any = steering if alone else steering.group_maps
+    noise = None if alone else steering.noise
     if not isinstance(maps, AffineMap) or noise is not None:
         return np.zeros(n_groups, bool)
     weight, bias = np.asarray(maps.weight), np.asarray(maps.bias)

@@ -236,7 +236,7 @@ def group_codes(
     for column in columns:
         if column not in frame.columns:
             raise ValueError(missing_column_message(column, frame.columns, "group"))
-    parts = frame[list(columns)]
+    parts: Any = frame[list(columns)]
     present = parts.notna().all(axis=1).to_numpy()
     joined: Any = parts.iloc[:, 0]
     if len(columns) > 1:

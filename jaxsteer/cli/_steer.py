@@ -184,7 +184,8 @@ def without_unknown_groups(
     names = [group] if group in frame.columns else [c.strip() for c in group.split(",")]
     if not all(name in frame.columns for name in names):
         return None
-    present = frame[names].notna().all(axis=1).to_numpy()
+    some: Any = frame[names]
+    present = some.notna().all(axis=1).to_numpy()
     if present.all() or strict or not present.any():
         return None
     rows = np.flatnonzero(~present)

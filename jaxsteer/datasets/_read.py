@@ -335,6 +335,9 @@ def _read_text(
                 stacklevel=5,
             )
     options |= {"sep": separator, "skipinitialspace": True, "index_col": False}
+    marks: dict[str, Any] = {}
+    if wanted.decimal == ",":
+        marks = {"decimal": ",", "thousands": "."}
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         table = pd.read_csv(
@@ -344,7 +347,7 @@ def _read_text(
             else ["", *wanted.missing],
             keep_default_na=wanted.usual_missing,
             low_memory=False,
-            **({"decimal": ",", "thousands": "."} if wanted.decimal == "," else {}),
+            **marks,
             **options,
         )
         text = (
@@ -367,14 +370,19 @@ def _keep_codes(table: pd.DataFrame, text: pd.DataFrame) -> None:
     """Keep whole numbers with leading zeros as text: they are codes, not amounts."""
     found = []
     for place, name in enumerate(table.columns):
-        column = table[name]
+        column: Any = table[name]
         if not pd.api.types.is_numeric_dtype(column.dtype) or column.dtype == bool:
             continue
-        present = column.notna().to_numpy()
-        fields = text.iloc[:, place].str.strip()
-        zeros = fields.str.match(r"0\d+$").to_numpy(bool) & present
-        if zeros.any():
-            table[name] = fields.astype(object).where(present, None)
+        values = column.to_numpy(np.float64, na_value=np.nan)
+        present = ~np.isnan(values)
+        # Most columns are told by their numbers, or by first letters: words are slow.
+        if not (values[present] == np.floor(values[present])).all():
+            continue
+        fields: Any = text.iloc[:, place]
+        first = fields[fields.str.startswith("0").to_numpy(bool) & present]
+        if first.str.fullmatch(r"0\d+\s*").any():
+            fields = fields.str.strip().astype(object)
+            table[name] = fields.where(present, None)
             found.append(repr(name))
     if found:
         warnings.warn(
