@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -134,7 +135,7 @@ def count_rows(
     # One number a row: unique rows of a matrix are found far more slowly.
     low = parts.min(axis=0)
     sizes = parts.max(axis=0) - low + 1
-    key = np.ravel_multi_index(tuple((parts - low).T), tuple(sizes))
+    key: Any = np.ravel_multi_index(tuple((parts - low).T), tuple(sizes))
     seen, inverse = _unique(key, int(np.prod(sizes)))
     found = np.stack(np.unravel_index(seen, tuple(sizes)), axis=1) + low
     m = codes.shape[1]

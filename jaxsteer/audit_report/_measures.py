@@ -88,7 +88,7 @@ def measures_of(
     return found
 
 
-def _coarse(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _coarse(cells: Cells) -> Any:
     """Put cells together that differ in the score alone; in order."""
     parts = np.column_stack([cells.codes, cells.label, cells.prediction, cells.above])
     coarse, place = np.unique(parts, axis=0, return_inverse=True)
@@ -119,7 +119,7 @@ def _sets(
 def _measure(
     sets, hit, base, weight, square, n, drawn, stream, leave_out_small
 ) -> dict[str, Any]:
-    stats = []
+    stats: list[Any] = []
     worst = np.zeros(len(drawn))
     for _, _, member in sets:
         counted = member & base
@@ -143,6 +143,7 @@ def _measure(
         stats.append((rate, size, rows, some, (counted & hit) @ n))
     critical = max(_LEAST_CRITICAL, quantile(worst, LEVEL))
     out = []
+    found: Any
     for (columns, names, member), found in zip(sets, stats, strict=True):
         share = member @ n / n.sum()
         normal = stream.normal(len(drawn), len(names))

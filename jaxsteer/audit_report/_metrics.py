@@ -122,7 +122,7 @@ def _sum(weight: np.ndarray, *axes: tuple[np.ndarray, int]) -> np.ndarray:
     return np.bincount(place, weight, int(np.prod(shape))).reshape(shape)
 
 
-def _fine(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _fine(cells: Cells) -> Any:
     parts = np.column_stack([cells.group, cells.label, cells.prediction, cells.bin])
     keys, place = np.unique(parts, axis=0, return_inverse=True)
     place = place.reshape(-1)

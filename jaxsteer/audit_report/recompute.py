@@ -19,7 +19,7 @@ def main(audit, counts):
     inv, bad, seen = statistics.NormalDist().inv_cdf, [], [0]
     order = [{v: i for i, v in enumerate(names)} for names in doc["levels"]]
     lab = {v: i for i, v in enumerate(doc["label_names"])} | {"": -1}
-    cells = [
+    cells: list = [
         (
             tuple(o[v] for o, v in zip(order, r)),
             lab[r[m]],

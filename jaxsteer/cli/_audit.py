@@ -207,7 +207,7 @@ def make_document(
         "unknown": counted.unknown,
         "excluded": counted.excluded,
     }
-    options = dataclasses.asdict(question) | {"draws": 500}
+    options: dict[str, Any] = dataclasses.asdict(question) | {"draws": 500}
     options |= {name: list(options[name]) for name in ("bins", "unknown")}
     hidden, places = counted.cells.suppressed
     if hidden:
