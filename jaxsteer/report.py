@@ -65,6 +65,8 @@ class Report:
     Attributes:
         title: Heading of the page.
         subtitle: One line below it.
+        summary: The first paragraphs: what was done, to whom, and what it costs, in
+            plain words.
         asked: Name and value of every choice.
         warnings: What a reader must know before the figures.
         comparisons: Heading and table of each comparison.
@@ -83,6 +85,7 @@ class Report:
 
     title: str
     subtitle: str = ""
+    summary: Sequence[str] = ()
     asked: Sequence[tuple[str, str]] = ()
     warnings: Sequence[str] = ()
     comparisons: Sequence[tuple[str, Comparison]] = ()
@@ -153,6 +156,7 @@ def render_report(report: Report) -> str:
     ]
     return template.render(
         report=report,
+        style=page_style(),
         comparisons=comparisons,
         few=any(
             interval.few
@@ -167,6 +171,14 @@ def render_report(report: Report) -> str:
     )
 
 
+def page_style() -> Any:
+    """Return the style sheet of every page: light, dark, narrow and on paper."""
+    from markupsafe import Markup
+
+    place = importlib.resources.files("jaxsteer").joinpath("templates/page.css")
+    return Markup(place.read_text(encoding="utf-8"))
+
+
 def versions() -> list[tuple[str, str]]:
     """Return name and version of Python and of the packages that matter here."""
     found = [("Python", platform.python_version())]
@@ -178,8 +190,11 @@ def versions() -> list[tuple[str, str]]:
     return found
 
 
-def _cell(interval: Interval) -> dict[str, Any]:
+def _cell(interval: Interval, chance: Any = None) -> dict[str, Any]:
     return {
+        "chance": None
+        if chance is None
+        else f"{float(chance.mean):.3f} ({float(chance.high):.3f})",
         "value": f"{float(interval.value):.3f}",
         "low": f"{float(interval.low):.3f}",
         "high": f"{float(interval.high):.3f}",
@@ -199,7 +214,9 @@ def _learner_tables(table: Comparison) -> list[tuple[str, list[str], list[dict]]
                 "title": row.title,
                 "decision_only": row.decision_only,
                 "cells": [
-                    _cell(row.metrics[key]) if key in row.metrics else None
+                    _cell(row.metrics[key], row.chance.get(key))
+                    if key in row.metrics
+                    else None
                     for key in COLUMNS
                 ],
             }

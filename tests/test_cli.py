@@ -152,7 +152,7 @@ def test_the_same_seed_gives_the_same_bytes(source, steered, tmp_path):
     ("options", "expected"),
     [
         (["--features"], {"features"}),
-        (["--weights"], {"sample_weight"}),
+        (["--sample-weights"], {"sample_weight"}),
         (["--score"], {"fair_score"}),
         (["--method", "reweigh"], {"sample_weight"}),
         (["--method", "meet"], {"fair_score"}),
@@ -161,7 +161,7 @@ def test_the_same_seed_gives_the_same_bytes(source, steered, tmp_path):
         (["--method", "mimic", "--features"], {"features"}),
         (["--method", "mean_match", "--features"], {"features"}),
         (
-            ["--method", "leace", "--features", "--weights"],
+            ["--method", "leace", "--features", "--sample-weights"],
             {"features", "sample_weight"},
         ),
     ],
@@ -240,7 +240,7 @@ def test_bad_input_is_one_line(frame, tmp_path, code, change, options, message):
     source = tmp_path / "rows.csv"
     frame.assign(**change).to_csv(source, index=False)
     defaults = ["--label", "risk", "--group", "sex", "--out", tmp_path / "out.csv"]
-    arguments = [*defaults, *COMMON, "--weights", *options]
+    arguments = [*defaults, *COMMON, "--sample-weights", *options]
     result = run("steer", source, *arguments, code=code)
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
     lines = [line for line in result.output.splitlines() if line.startswith("error:")]
@@ -261,11 +261,20 @@ def test_an_unknown_group_and_a_missing_column_at_apply(frame, steered, tmp_path
     new = tmp_path / "new.csv"
     maps = steered.with_name("steered.maps")
     frame.assign(sex=["Other"] + ["Male"] * 399).to_csv(new, index=False)
-    result = run("apply", maps, new, "--out", tmp_path / "o.csv", code=3)
+    result = run("apply", maps, new, "--out", tmp_path / "o.csv", "--strict", code=3)
     assert "not known: 'Other'" in result.output
     assert "the first in row 0" in result.output
+    result = run("apply", maps, new, "--out", tmp_path / "o.csv")
+    assert "1 rows belong to no group" in result.output
+    found = pd.read_csv(tmp_path / "o.csv")
+    assert found["fair_score"].isna().tolist() == [True] + [False] * 399
+    aside = pd.read_csv(tmp_path / "o.quarantine.csv")
+    assert aside["row"].tolist() == [0] and aside["sex"].tolist() == ["Other"]
+    frame.assign(sex="Other").to_csv(new, index=False)
+    result = run("apply", maps, new, "--out", tmp_path / "p.csv", code=3)
+    assert "No row belongs to a group" in result.output
     frame.drop(columns=frame.columns[0]).to_csv(new, index=False)
-    result = run("apply", maps, new, "--out", tmp_path / "o.csv", code=3)
+    result = run("apply", maps, new, "--out", tmp_path / "q.csv", code=3)
     assert repr(frame.columns[0]) in result.output
 
 
@@ -288,7 +297,7 @@ def test_audit_prints_flags_and_writes(frame, tmp_path):
     assert found["counts"][1][0] == int(good[:40].sum())
     # The same decision handed over as predictions gives the same accuracy, no AUC.
     page = tmp_path / "audit.html"
-    run(*common, "--prediction", "predicted", "--out", page)
+    run(*common, "--prediction", "predicted", "--out", page, "--force")
     assert f"{expected:.3f}" in page.read_text() and "AUC" not in page.read_text()
     # Another threshold gives another decision.
     again = [*common, "--score", "score", "--threshold", "0.9", "--out", out]
@@ -322,9 +331,17 @@ def test_demo_quick(tmp_path, monkeypatch):
     from jaxsteer.cli import _demo
 
     monkeypatch.setattr(_demo, "_QUICK_ROWS", 1500)
-    monkeypatch.setattr(_demo, "_QUICK_METHODS", ("raw", "steering", "roc_channel"))
+    monkeypatch.setattr(
+        _demo,
+        "_QUICK_METHODS",
+        ("balanced_quantiles", "raw", "steering", "roc_channel"),
+    )
     result = run("demo", "--quick", "--out", tmp_path)
     assert "steering + reweighing" in result.output
+    # First what the deterministic score reaches, then the exact one, and their cost.
+    lines = [line for line in result.stdout.splitlines() if line.strip()]
+    assert lines[0].startswith("balanced quantiles (deterministic): largest gap")
+    assert "of AUC" in result.output and "ROC channel (randomized)" in result.output
     assert {path.name for path in tmp_path.iterdir()} == {
         "report.html",
         "table.md",

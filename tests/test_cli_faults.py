@@ -22,7 +22,7 @@ pytest.importorskip("skops", reason="skops is not installed")
 import typer
 from typer.testing import CliRunner
 
-from jaxsteer.cli import _app, _audit, _console, _errors, _files, _fit, _signals, _steer
+from jaxsteer.cli import _app, _audit, _console, _errors, _fit, _rows, _signals, _steer
 
 OPTIONS = ["--label", "paid", "--group", "sex", "--method", "reweigh", "--no-check"]
 
@@ -113,14 +113,14 @@ def test_rows_are_copied_as_they_are_written(source, tmp_path):
 def test_a_write_that_fails_leaves_the_old_file_or_none(
     source, tmp_path, monkeypatch, old, error, code, message
 ):
-    def cut(self, file, **options):
+    def cut(file, frame, separator):
         file.write(b"half of it")
         raise error
 
     out = tmp_path / "out.csv"
     if old is not None:
         out.write_bytes(old)
-    monkeypatch.setattr(pd.DataFrame, "to_csv", cut)
+    monkeypatch.setattr(_rows, "write_lines", cut)
     result = run("steer", source, "--out", out, *OPTIONS, "--force", code=code)
     assert message in result.output and result.output.count("error:") == 1
     assert content(tmp_path) == ({} if old is None else {"out.csv": old})
@@ -189,14 +189,15 @@ def test_a_folder_of_two_runs_is_refused(source, tmp_path):
     assert "mixes two runs" in result.output and not out.exists()
     (maps / "maps.safetensors").write_bytes(mine)
     run("apply", maps, source, "--out", out)
-    # A folder of 0.1 has no manifest, and loads; a damaged one does not.
+    # Without its manifest, or with a damaged one, the folder is not whole.
     (maps / "manifest.json").write_text("{}")
     assert (
         "is damaged"
         in run("apply", maps, source, "--out", out, "--force", code=3).output
     )
     (maps / "manifest.json").unlink()
-    run("apply", maps, source, "--out", out, "--force")
+    result = run("apply", maps, source, "--out", out, "--force", code=3)
+    assert "has no manifest.json" in result.output
     result = run("apply", maps, source, "--out", maps / "encoder.skops", code=2)
     assert "the ending must be" in result.output
 
@@ -286,7 +287,7 @@ def test_a_signal_while_packages_load_gives_no_traceback(source, number, code):
 def test_reading_options_reach_the_reader(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_bytes("näme|x\nNA|1\n?|2\n".encode("latin-1"))
-    read = _files.Reading(encoding="latin-1", separator="|", missing=["?"]).read(path)
+    read = _rows.Reading(encoding="latin-1", separator="|", missing=["?"]).read(path)
     assert list(read.frame) == ["näme", "x"]
     assert read.frame["näme"].isna().tolist() == [False, True]
     assert read.written["näme"].tolist() == ["NA", "?"]

@@ -40,6 +40,7 @@ LAYERS = {
     "nn": 6,
     "latent": 7,
     "pareto": 7,
+    "audit_report": 8,
     "compare": 8,
     "cli": 8,
     "datasets": 8,

@@ -15,6 +15,7 @@ import jaxsteer as js
 PACKAGES = [
     "jaxsteer",
     "jaxsteer.audit",
+    "jaxsteer.audit_report",
     "jaxsteer.baselines",
     "jaxsteer.channels",
     "jaxsteer.compare",

@@ -22,6 +22,9 @@ METHODS = (
     "reweigh",
 )
 
+#: The profiles of ``audit``; a test holds them to those that exist.
+PROFILES = ("ll144", "four-fifths", "bias-profile")
+
 Force = Annotated[
     bool, typer.Option("--force", help="Replace files that exist (never the input).")
 ]
@@ -29,13 +32,32 @@ Label = Annotated[str, typer.Option(help="Column of the label.")]
 Group = Annotated[
     str, typer.Option(help="Sensitive column, or several joined by commas.")
 ]
-Rows = Annotated[pathlib.Path, typer.Argument(help="Rows: CSV or Parquet.")]
+Rows = Annotated[pathlib.Path, typer.Argument(help="Rows: CSV or Parquet; - is input.")]
 Positive = Annotated[
     str | None, typer.Option(help="Favorable label; the last one if none.")
 ]
 Encoding = Annotated[
-    str, typer.Option(help="Encoding of a text file, such as latin-1 or utf-16.")
+    str | None,
+    typer.Option(help="Encoding of a text file, such as latin-1; found if none."),
 ]
+Decimal = Annotated[
+    str | None,
+    typer.Option(help="Decimal mark, . or , ; found in the numbers if none."),
+]
+Id = Annotated[
+    str | None,
+    typer.Option("--id", help="Column that names a person: it draws what is random."),
+]
+Weights = Annotated[
+    str | None, typer.Option(help="Column of sampling weights, which is no feature.")
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse rows whose group is unknown.")
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print what was done as JSON, and no words.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Separator = Annotated[
     str | None, typer.Option(help="What parts the fields; found in the header if none.")
 ]
@@ -83,7 +105,8 @@ def steer(
     label: Label,
     group: Group,
     out: Annotated[
-        pathlib.Path, typer.Option(help="Where to write the rows (CSV or Parquet).")
+        pathlib.Path,
+        typer.Option(help="Where to write the rows (CSV or Parquet); - is output."),
     ],
     positive: Positive = None,
     reference: Annotated[
@@ -98,8 +121,8 @@ def steer(
     features: Annotated[
         bool, typer.Option("--features", help="Write steered features only.")
     ] = False,
-    weights: Annotated[
-        bool, typer.Option("--weights", help="Write sample weights only.")
+    sample_weights: Annotated[
+        bool, typer.Option("--sample-weights", help="Write sample weights only.")
     ] = False,
     score: Annotated[
         bool, typer.Option("--score", help="Write the fair score only.")
@@ -108,6 +131,12 @@ def steer(
         list[str] | None, typer.Option(help="Column that is no feature; repeatable.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    row_id: Id = None,
+    weights: Weights = None,
+    maps: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Folder of what was fitted; beside OUT if none."),
+    ] = None,
     report: Annotated[
         pathlib.Path | None,
         typer.Option(help="Where to write the page; beside OUT if none."),
@@ -116,34 +145,51 @@ def steer(
         bool, typer.Option(help="Measure on held-out rows, for the page.")
     ] = True,
     force: Force = False,
-    encoding: Encoding = "utf-8",
+    strict: Strict = False,
+    encoding: Encoding = None,
     separator: Separator = None,
+    decimal: Decimal = None,
     missing: Missing = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write a file's rows with steered features, sample weights and a fair score."""
     with loading():
         from jaxsteer.cli import _steer
-        from jaxsteer.cli._files import Reading
+        from jaxsteer.cli._console import print_json, speaking
+        from jaxsteer.cli._rows import STREAM, Reading
 
-    _steer.steer(
-        file,
-        label=label,
-        group=group,
-        out=out,
-        positive=positive,
-        reference=reference,
-        method=method,
-        learner=learner,
-        features=features,
-        weights=weights,
-        score=score,
-        drop=drop or (),
-        seed=seed,
-        report=report,
-        check=check,
-        force=force,
-        reading=Reading(encoding=encoding, separator=separator, missing=missing),
-    )
+    with speaking(quiet=quiet, as_json=as_json, rows_out=out == STREAM):
+        done = _steer.steer(
+            file,
+            label=label,
+            group=group,
+            out=out,
+            positive=positive,
+            reference=reference,
+            method=method,
+            learner=learner,
+            features=features,
+            sample_weights=sample_weights,
+            score=score,
+            drop=drop or (),
+            row_id=row_id,
+            weights=weights,
+            seed=seed,
+            maps=maps,
+            report=report,
+            check=check,
+            force=force,
+            strict=strict,
+            reading=Reading(
+                encoding=encoding,
+                separator=separator,
+                decimal=decimal,
+                missing=missing,
+            ),
+        )
+    if as_json:
+        print_json(done)
 
 
 @app.command()
@@ -152,36 +198,54 @@ def apply(
     maps: Annotated[
         pathlib.Path, typer.Argument(help="The folder that jaxsteer steer wrote.")
     ],
-    file: Annotated[pathlib.Path, typer.Argument(help="New rows: CSV or Parquet.")],
-    out: Annotated[pathlib.Path, typer.Option(help="Where to write the rows.")],
+    file: Rows,
+    out: Annotated[
+        pathlib.Path, typer.Option(help="Where to write the rows; - is output.")
+    ],
+    row_id: Id = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of the randomness; that of steer if none.")
     ] = None,
     deterministic: Annotated[
         bool,
         typer.Option(
-            help="Write the expected fair score: repeatable, only approximately fair."
+            help="Write the score that nothing random enters: only approximately fair."
         ),
     ] = False,
     force: Force = False,
-    encoding: Encoding = "utf-8",
+    strict: Strict = False,
+    encoding: Encoding = None,
     separator: Separator = None,
+    decimal: Decimal = None,
     missing: Missing = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Steer new rows without labels: features and fair score by the fitted maps."""
     with loading():
         from jaxsteer.cli import _apply
-        from jaxsteer.cli._files import Reading
+        from jaxsteer.cli._console import print_json, speaking
+        from jaxsteer.cli._rows import STREAM, Reading
 
-    _apply.apply(
-        maps,
-        file,
-        out=out,
-        seed=seed,
-        deterministic=deterministic,
-        force=force,
-        reading=Reading(encoding=encoding, separator=separator, missing=missing),
-    )
+    with speaking(quiet=quiet, as_json=as_json, rows_out=out == STREAM):
+        done = _apply.apply(
+            maps,
+            file,
+            out=out,
+            row_id=row_id,
+            seed=seed,
+            deterministic=deterministic,
+            force=force,
+            strict=strict,
+            reading=Reading(
+                encoding=encoding,
+                separator=separator,
+                decimal=decimal,
+                missing=missing,
+            ),
+        )
+    if as_json:
+        print_json(done)
 
 
 @app.command()
@@ -203,10 +267,35 @@ def audit(
         float, typer.Option(help="Scores of at least this are accepted.")
     ] = 0.5,
     positive: Positive = None,
-    n_boot: Annotated[int, typer.Option(help="Bootstrap resamples.")] = 200,
-    seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
+    weights: Weights = None,
+    cut: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--bin", help="Cut a group of numbers: age=18,40,65 or age=4; repeatable."
+        ),
+    ] = None,
+    unknown: Annotated[
+        list[str] | None,
+        typer.Option(help="Text that means an unknown group; repeatable."),
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="One of " + ", ".join(PROFILES) + ".")
+    ] = None,
+    suppress: Annotated[
+        int,
+        typer.Option(help="Leave out intersections with fewer rows (such as 10)."),
+    ] = 0,
+    leave_out_small: Annotated[
+        bool,
+        typer.Option(
+            "--leave-out-small", help="No ratio for categories below 2% of the rows."
+        ),
+    ] = False,
+    n_boot: Annotated[int, typer.Option(help="Bootstrap draws of the metrics.")] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     out: Annotated[
-        pathlib.Path | None, typer.Option(help="Write .json or .html too.")
+        pathlib.Path | None,
+        typer.Option(help="Write .json or .html, with counts and recompute.py beside."),
     ] = None,
     fail_if: Annotated[
         list[str] | None,
@@ -215,30 +304,53 @@ def audit(
         ),
     ] = None,
     force: Force = False,
-    encoding: Encoding = "utf-8",
+    strict: Strict = False,
+    encoding: Encoding = None,
     separator: Separator = None,
+    decimal: Decimal = None,
     missing: Missing = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Measure accuracy and gaps between groups, with intervals."""
+    """Measure who is accepted and who is decided rightly, by group, with intervals."""
     with loading():
         from jaxsteer.cli import _audit
-        from jaxsteer.cli._files import Reading
+        from jaxsteer.cli._console import print_json, speaking
+        from jaxsteer.cli._rows import Reading
 
-    _audit.audit(
-        file,
+    question = _audit.Question(
         label=label,
         group=group,
         prediction=prediction,
         score=score,
         threshold=threshold,
         positive=positive,
+        weights=weights,
+        bins=cut or (),
+        unknown=unknown or (),
+        suppress=suppress,
+        leave_out_small=leave_out_small,
         n_boot=n_boot,
         seed=seed,
-        out=out,
-        fail_if=fail_if or (),
-        force=force,
-        reading=Reading(encoding=encoding, separator=separator, missing=missing),
+        profile=profile,
     )
+    with speaking(quiet=quiet, as_json=as_json, rows_out=False):
+        document = _audit.audit(
+            file,
+            question,
+            out=out,
+            fail_if=fail_if or (),
+            force=force,
+            strict=strict,
+            reading=Reading(
+                encoding=encoding,
+                separator=separator,
+                decimal=decimal,
+                missing=missing,
+            ),
+        )
+    if as_json:
+        print_json(document)
 
 
 def _version(wanted: bool) -> None:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
+from typing import Any
 
 import numpy as np
 
 from jaxsteer.cli._console import collected_warnings, print_warnings, say
 from jaxsteer.cli._files import (
-    Reading,
-    check_ending,
-    check_outputs,
+    Fitted,
     fitted_paths,
-    group_codes,
     load_fitted,
+)
+from jaxsteer.cli._fit import fair_scores, significant, steer_features
+from jaxsteer.cli._outputs import check_ending, check_outputs, stem
+from jaxsteer.cli._rows import (
+    STREAM,
+    Reading,
+    group_codes,
+    row_ids,
     with_columns,
     write_rows,
 )
-from jaxsteer.cli._fit import base_scores, fair_scores, steer_features, steered_names
+from jaxsteer.cli._units import steered_columns
+from jaxsteer.datasets import TextTable
 
 
 def apply(
@@ -25,46 +33,128 @@ def apply(
     file: pathlib.Path,
     *,
     out: pathlib.Path,
+    row_id: str | None,
     seed: int | None,
     deterministic: bool,
     force: bool,
+    strict: bool,
     reading: Reading,
-) -> None:
-    """Run ``jaxsteer apply``."""
+) -> dict[str, Any]:
+    """Run ``jaxsteer apply``, and return what ``--json`` prints."""
     check_ending(out)
-    check_outputs([out], [file, *fitted_paths(maps)], force=force)
+    aside = None
+    if out != STREAM:
+        aside = out.with_name(f"{stem(out)}.quarantine.csv")
+    outputs = [out] if aside is None else [out, aside]
+    check_outputs(outputs, [file, *fitted_paths(maps)], force=force)
     fitted = load_fitted(maps)
     names = fitted.metadata
-    seed = int(names["seed"] if seed is None else seed)
+    if reading.missing is None and names.get("missing") is not None:
+        # What meant no value at fit time means none now.
+        reading = dataclasses.replace(reading, missing=names["missing"])
     with collected_warnings() as notes:
         source = reading.read(file)
-        frame = source.frame
-        group = group_codes(frame, names["group_columns"], names["group_names"])
-        x = np.asarray(fitted.encoder.transform(frame))
-        columns: dict[str, np.ndarray] = {}
-        if fitted.steering is not None:
-            steered = steer_features(fitted.steering, x, group, seed=seed)
-            titles = steered_names(steered.shape[1], names["feature_names"])
-            columns |= dict(zip(titles, steered.T, strict=True))
-        if fitted.channel is not None:
-            title = "fair_score_approximate" if deterministic else "fair_score"
-            columns[title] = fair_scores(
-                fitted.channel,
-                base_scores(fitted.learner, x),
-                group,
-                seed=seed,
-                deterministic=deterministic,
+        group, unknown = group_codes(
+            source.frame, names["group_columns"], names["group_names"]
+        )
+        known = np.flatnonzero(group >= 0)
+        n_unknown = len(group) - len(known)
+        if n_unknown:
+            first = int(np.flatnonzero(group < 0)[0])
+            said = (
+                f"{unknown} {n_unknown:,} rows belong to no group that was there at fit "
+                f"time; the first in row {first}, counted from 0."
             )
+            if strict:
+                raise ValueError(
+                    f"{said} Map them to a known group or leave those rows out."
+                )
+            where = "" if aside is None else f", and listed in {aside.name}"
+            notes.append(
+                f"{said} They are kept as they are, with empty new columns{where} "
+                "(--strict refuses them)."
+            )
+        row_id = names.get("id_column") if row_id is None else row_id
+        ids = None if row_id is None else row_ids(source, row_id)[known]
+        columns = new_columns(
+            fitted, source, known, group[known], ids, seed, deterministic
+        )
     if not columns:
         raise ValueError(
             f"{maps} holds neither maps of features nor a fair score (sample weights "
             "need labels and cannot be applied to new rows)."
         )
-    write_rows(out, with_columns(source.written, columns))
+    whole = with_columns(source.written, columns, known if n_unknown else None)
+    write_rows(out, whole)
+    if n_unknown and aside is not None:
+        rows = np.flatnonzero(group < 0)
+        listed = source.written.iloc[rows].copy()
+        title = "row"
+        while title in listed:
+            title += "_"
+        listed.insert(0, title, rows)
+        write_rows(aside, listed)
     print_warnings(notes)
     say(
-        f"{len(frame):,} rows and {len(columns)} new columns written to {out}",
+        f"{len(group):,} rows and {len(columns)} new columns written to {out}",
         markup=False,
     )
-    if deterministic and fitted.channel is not None:
-        say("fair_score_approximate is the expected score: only approximately fair.")
+    if deterministic and fitted.certain is not None:
+        say(
+            "fair_score_approximate is deterministic: the balanced quantiles of the "
+            "score, only approximately fair."
+        )
+    return {
+        "rows": len(group),
+        "rows_without_a_known_group": n_unknown,
+        "columns": list(columns),
+        "out": str(out),
+        "notes": notes,
+    }
+
+
+def new_columns(
+    fitted: Fitted,
+    source: TextTable,
+    known: np.ndarray,
+    group: np.ndarray,
+    ids: np.ndarray | None,
+    seed: int | None,
+    deterministic: bool,
+) -> dict[str, np.ndarray]:
+    """Return the new columns of the rows whose group is known.
+
+    Args:
+        fitted: What ``steer`` kept.
+        source: The file.
+        known: Those rows, ``[m]``.
+        group: Their group codes, ``[m]``.
+        ids: Their ids, ``[m]`` text, or None.
+        seed: Seed of the draws in place of that of the fit, or None.
+        deterministic: Whether to take the deterministic score.
+    """
+    names = fitted.metadata
+    frame = source.frame
+    frame = frame if len(known) == len(frame) else frame.iloc[known]
+    x = np.asarray(fitted.encoder.transform(frame))
+    rows = x if ids is None else ids
+    draw = int(names["seed"] if seed is None else seed)
+    columns: dict[str, np.ndarray] = {}
+    if fitted.steering is not None:
+        steered = steer_features(fitted.steering, x, group, rows, seed=draw)
+        columns |= steered_columns(
+            fitted.encoder,
+            fitted.steering,
+            x,
+            steered,
+            group,
+            len(names["group_names"]),
+        )
+    if fitted.score is not None:
+        model = fitted.certain if deterministic else fitted.score
+        title = "fair_score_approximate" if deterministic else "fair_score"
+        if seed is not None:
+            # Another draw by the same classifiers of the same folds.
+            model._seed = draw
+        columns[title] = significant(fair_scores(model, x, group, rows))
+    return columns

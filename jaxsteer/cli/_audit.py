@@ -1,21 +1,24 @@
-"""``jaxsteer audit``: metrics of given predictions or scores, with intervals."""
+"""``jaxsteer audit``: rates and gaps of given decisions or scores, to be checked again."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import operator
 import pathlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
-import jax
-import numpy as np
-import pandas as pd
-
-from jaxsteer import report as pages
-from jaxsteer._frames import check_present, missing_column_message
-from jaxsteer._spellings import match_values
-from jaxsteer.audit.metrics import Interval, bootstrap
+from jaxsteer import storage
+from jaxsteer.audit_report import (
+    PROFILES,
+    audit_document,
+    counts_csv,
+    recompute_source,
+    render_audit,
+)
+from jaxsteer.cli._audit_rows import Counted, counted_rows
 from jaxsteer.cli._console import (
     collected_warnings,
     print_warnings,
@@ -23,11 +26,10 @@ from jaxsteer.cli._console import (
     simple_table,
 )
 from jaxsteer.cli._errors import GateError, UsageError
-from jaxsteer.cli._files import Reading, check_outputs, write_text
-from jaxsteer.compare import interval_record
-from jaxsteer.datasets import Table, table_from_frame
+from jaxsteer.cli._outputs import check_outputs
+from jaxsteer.cli._rows import STREAM, Reading, write_text
 
-_TITLES = {
+TITLES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "demographic_parity": "demographic parity gap",
@@ -39,12 +41,8 @@ _TITLES = {
     "sup_fpr_gap": "largest FPR gap, all thresholds",
     "sup_dp_gap": "largest acceptance gap, all thresholds",
 }
-_ON_SCORES = ("auc", "sup_tpr_gap", "sup_fpr_gap", "sup_dp_gap")
-
-
-# What needs no true label, and the column of decisions that a threshold makes.
-_WITHOUT_LABEL = ("demographic_parity", "sup_dp_gap")
-_DECISION = "decision"
+#: What a gate may ask for beside: the smallest ratio of a group to the highest one.
+_RATIOS = {"impact_ratio": "selection_rate", "scoring_impact_ratio": "scoring_rate"}
 _COMPARISONS = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -53,236 +51,238 @@ _COMPARISONS = {
 }
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked of the rows.
+
+    Attributes:
+        label: Column of the true label, or None.
+        group: Sensitive column, or several joined by commas.
+        prediction: Column of decisions, or None.
+        score: Column of scores, or None.
+        threshold: Scores of at least this are accepted where there are no decisions.
+        positive: The favorable label, or None.
+        weights: Column of sampling weights, or None.
+        bins: Columns of numbers to cut, as ``"age=18,40,65"`` or ``"age=4"``.
+        unknown: Texts that stand for an unknown group.
+        suppress: Intersections with fewer rows are counted together.
+        leave_out_small: Whether categories below 2% have no ratio.
+        n_boot: Bootstrap draws for the metrics of the whole table.
+        seed: Seed of the draws.
+        profile: A key of `PROFILES`, or None.
+    """
+
+    label: str | None
+    group: str
+    prediction: str | None
+    score: str | None
+    threshold: float
+    positive: str | None
+    weights: str | None = None
+    bins: Sequence[str] = ()
+    unknown: Sequence[str] = ()
+    suppress: int = 0
+    leave_out_small: bool = False
+    n_boot: int = 200
+    seed: int = 0
+    profile: str | None = None
+
+    def check(self) -> None:
+        """Raise `UsageError` if the options do not fit together."""
+        if self.prediction is None and self.score is None:
+            raise UsageError("Give --prediction COLUMN or --score COLUMN, or both.")
+        if self.n_boot < 1:
+            raise UsageError(
+                f"--n-boot {self.n_boot}: at least one resample is needed."
+            )
+        if not 0 <= self.seed < 2**32 - 1:
+            raise UsageError(f"--seed {self.seed}: give a number from 0 to 4294967294.")
+        if self.suppress < 0:
+            raise UsageError(f"--suppress {self.suppress}: give a number of rows.")
+        if self.profile is not None and self.profile not in PROFILES:
+            raise UsageError(
+                f"--profile {self.profile!r} is not known; choose one of "
+                f"{', '.join(PROFILES)}."
+            )
+
+
 def audit(
     file: pathlib.Path,
+    question: Question,
     *,
-    label: str | None,
-    group: str,
-    prediction: str | None,
-    score: str | None,
-    threshold: float,
-    positive: str | None,
-    n_boot: int,
-    seed: int,
     out: pathlib.Path | None,
     fail_if: Sequence[str],
     force: bool,
+    strict: bool,
     reading: Reading,
-) -> None:
-    """Run ``jaxsteer audit``."""
-    if prediction is None and score is None:
-        raise UsageError("Give --prediction COLUMN or --score COLUMN, or both.")
+) -> dict[str, Any]:
+    """Run ``jaxsteer audit``, and return the document, which ``--json`` prints."""
+    question.check()
     if out is not None and out.suffix not in (".json", ".html"):
         raise UsageError(f"--out {out}: the ending must be .json or .html.")
-    if n_boot < 1:
-        raise UsageError(f"--n-boot {n_boot}: at least one resample is needed.")
     gates = [_gate(text) for text in fail_if]
-    if out is not None:
-        check_outputs([out], [file], force=force)
+    files = {} if out is None else outputs_of(out)
+    if files:
+        places = [path for name, path in files.items() if name != "recompute"]
+        if not _is_ours(files["recompute"]):
+            places.append(files["recompute"])
+        check_outputs(places, [file], force=force)
     with collected_warnings() as notes:
-        frame = reading.read(file).frame
-        for column, option in ((prediction, "--prediction"), (score, "--score")):
-            if column is not None and column not in frame.columns:
-                raise ValueError(missing_column_message(column, frame.columns, option))
-        decision = label or prediction
-        if decision is None:
-            assert score is not None, "asked above"
-            accepted = numbers(pd.Series(frame[score]), score) >= threshold
-            decision = _DECISION
-            while decision in frame:
-                decision += "_"
-            frame = frame.assign(
-                **{decision: np.where(accepted, "accepted", "refused")}
-            )
-            positive = "accepted"
-        table = table_from_frame(
-            frame, label=decision, group=group, positive=positive, need_features=False
-        )
-        found = measure(
-            table,
-            frame,
-            prediction=prediction,
-            score=score,
-            threshold=threshold,
-            n_boot=n_boot,
-            seed=seed,
-            names=tuple(_TITLES) if label is not None else _WITHOUT_LABEL,
-        )
-    if label is None:
-        notes.append(
+        frame = reading.read(file, keep_text=False).frame
+        counted = counted_rows(frame, question, strict=strict)
+        document = make_document(counted, question, file, notes)
+    if question.label is None:
+        document["notes"].append(
             "Without --label only acceptance rates are compared: error rates need the "
             "true label."
         )
-    notes += [
-        f"{_TITLES[name]} rests on {int(interval.smallest_cell)} rows only."
-        for name, interval in found.items()
-        if bool(interval.few)
+    document["notes"] += [
+        f"{TITLES[name]} rests on {found['smallest_cell']} rows only."
+        for name, found in document["metrics"].items()
+        if found["few"]
     ]
-    unknown = [name for name, _, _ in gates if name not in found]
+    measured = measured_values(document)
+    unknown = [name for name, _, _ in gates if name not in measured]
     if unknown:
         raise UsageError(
             f"--fail-if: {unknown[0]!r} is not measured here; measured are "
-            f"{', '.join(found)}."
+            f"{', '.join(measured)}."
         )
-    if out is not None:
-        if out.suffix == ".json":
-            write_text(out, _json(found, table, notes))
-        else:
-            page = _page(found, table, notes, file.name, seed)
-            write_text(out, pages.render_report(page))
-    say(_rich(found, table))
-    print_warnings(notes)
-    if out is not None:
-        say(f"written to {out}", markup=False)
+    document["files"] = {name: path.name for name, path in files.items()} or {
+        "json": "audit.json",
+        "counts": "counts.csv",
+    }
+    document["titles"] = TITLES
+    texts = {}
+    if files:
+        texts = {"json": _json(document), "counts": counts_csv(counted.cells)}
+        texts["recompute"] = recompute_source()
+        if "html" in files:
+            texts["html"] = render_audit(document)
+    # Everything is made before the first file is written.
+    for name, text in texts.items():
+        write_text(files[name], text)
+    say(_rich(document))
+    # The first measure's; the others are in the page and in the JSON.
+    sets = next(iter(document["measures"].values()), {"sets": ()})["sets"]
+    for sentence in document["words"][: len(sets)]:
+        say(sentence, markup=False)
+    if len(document["words"]) > len(sets):
+        say(
+            f"{len(document['words']) - len(sets)} more sentences like these are in the "
+            "page and in the JSON (--out audit.html)."
+        )
+    print_warnings(document["notes"])
+    if files:
+        listed = ", ".join(path.name for path in files.values())
+        say(f"written: {listed}", markup=False)
     failed = [
-        f"{name} is {float(found[name].value):.4g}, and --fail-if says {sign} {limit:g}"
+        f"{name} is {measured[name]:.4g}, and --fail-if says {sign} {limit:g}"
         for name, sign, limit in gates
-        if _COMPARISONS[sign](float(found[name].value), limit)
+        if _COMPARISONS[sign](measured[name], limit)
     ]
     if failed:
         raise GateError("; ".join(failed) + ".")
+    return document
+
+
+def outputs_of(out: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Return the files of an audit: its twin, its counts and what recomputes it."""
+    files = {"html": out} if out.suffix == ".html" else {}
+    files["json"] = out.with_suffix(".json")
+    files["counts"] = out.with_name(f"{out.stem}.counts.csv")
+    files["recompute"] = out.with_name("recompute.py")
+    return files
+
+
+def make_document(
+    counted: Counted, question: Question, file: pathlib.Path, notes: list[str]
+) -> dict[str, Any]:
+    """Return the document of counted rows."""
+    data = {
+        "file": "standard input" if file == STREAM else file.name,
+        "sha256": "not known" if file == STREAM else storage.file_hash(file),
+        "rows": counted.rows,
+        "rows_counted": counted.rows_counted,
+        "unknown": counted.unknown,
+        "excluded": counted.excluded,
+    }
+    options: dict[str, Any] = dataclasses.asdict(question) | {"draws": 500}
+    options |= {name: list(options[name]) for name in ("bins", "unknown")}
+    hidden, places = counted.cells.suppressed
+    if hidden:
+        notes.append(
+            f"{hidden:,} rows of {places} intersections with fewer than "
+            f"{question.suppress} rows (of a label) are left out of every figure, of the "
+            "margins too."
+        )
+    document = audit_document(
+        counted.cells,
+        data=data,
+        options=options,
+        notes=notes,
+        profile=question.profile,
+    )
+    return document | {
+        "rows": int(counted.cells.n.sum()),
+        "group_names": list(counted.cells.group_names),
+        "counts": counted.counts(),
+    }
+
+
+def measured_values(document: dict[str, Any]) -> dict[str, float]:
+    """Return what a gate may ask for."""
+    values = {name: found["value"] for name, found in document["metrics"].items()}
+    for name, measure in _RATIOS.items():
+        ratios = [
+            row["ratio"]
+            for one in document["measures"].get(measure, {"sets": []})["sets"]
+            for row in one["rows"]
+            if row.get("ratio") is not None
+        ]
+        if ratios:
+            values[name] = min(ratios)
+    return values
 
 
 def _gate(text: str) -> tuple[str, str, float]:
     """Read a condition such as ``sup_tpr_gap > .1``."""
     match = re.fullmatch(r"\s*(\w+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*", text)
     try:
-        if match is None or match[1] not in _TITLES:
+        if match is None or match[1] not in TITLES | _RATIOS:
             raise ValueError
         return match[1], match[2], float(match[3])
     except ValueError:
         raise UsageError(
             f"--fail-if {text!r} must be a metric, a comparison and a number, as "
-            f"'sup_tpr_gap > .1'; the metrics are {', '.join(_TITLES)}."
+            f"'sup_tpr_gap > .1'; the metrics are {', '.join(TITLES | _RATIOS)}."
         ) from None
 
 
-def measure(
-    table: Table,
-    frame: pd.DataFrame,
-    *,
-    prediction: str | None,
-    score: str | None,
-    threshold: float,
-    n_boot: int,
-    seed: int,
-    names: Sequence[str] = tuple(_TITLES),
-) -> dict[str, Interval]:
-    """Return the intervals of those of the metrics that can be measured."""
-    scores = None if score is None else _scores(pd.Series(frame[score]), score, table)
-    if prediction is not None:
-        predicted = _predictions(
-            pd.Series(frame[prediction]),
-            prediction,
-            table,
-            pd.Series(frame[table.label_column]),
+def _is_ours(path: pathlib.Path) -> bool:
+    return path.is_file() and path.read_bytes() == recompute_source().encode()
+
+
+def _json(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=1, allow_nan=False) + "\n"
+
+
+def _rich(document: dict[str, Any]):
+    rows = []
+    for name, found in document["metrics"].items():
+        few = " few" if found["few"] else ""
+        chance = found.get("by_chance")
+        rows.append(
+            [
+                TITLES[name],
+                f"{found['value']:.3f}",
+                f"{found['low']:.3f} to {found['high']:.3f}",
+                "" if chance is None else f"{chance:.3f}",
+                f"{found['smallest_cell']:,}{few}",
+            ]
         )
-    else:
-        assert scores is not None, "the command checks that one of the two is given"
-        predicted = (scores >= threshold).astype(np.int32)
-    measured = [
-        name
-        for name in names
-        if (scores is not None or name not in _ON_SCORES)
-        and (len(table.label_names) == 2 or name != "equal_opportunity")
-    ]
-    found = bootstrap(
-        measured,
-        table.label,
-        predicted,
-        table.group,
-        score=scores,
-        key=jax.random.key(seed),
-        n_boot=n_boot,
-        n_classes=len(table.label_names),
-        n_groups=len(table.group_names),
-    )
-    return {name: jax.device_get(found[name]) for name in measured}
-
-
-def _scores(column: pd.Series, name: str, table: Table) -> np.ndarray:
-    if len(table.label_names) != 2:
-        raise ValueError(
-            f"--score {name}: the label has {len(table.label_names)} classes, and a "
-            "score needs two; name the favorable one with --positive."
-        )
-    return numbers(column, name)
-
-
-def numbers(column: pd.Series, name: str) -> np.ndarray:
-    """Return a column of scores as float64 ``[n]``."""
-    check_present(column, f"score column {name!r}")
-    try:
-        return column.to_numpy(np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"--score {name}: the column must hold numbers, got {column.iloc[0]!r}."
-        ) from None
-
-
-def _predictions(
-    column: pd.Series, name: str, table: Table, truth: pd.Series
-) -> np.ndarray:
-    """Return the codes of predictions, which are values of the label's own column."""
-    check_present(column, f"prediction column {name!r}")
-    # With --positive several values of the label share a code: each is compared itself.
-    known = truth.drop_duplicates()
-    codes = table.label[np.flatnonzero(~truth.duplicated().to_numpy())]
-    what = f"--prediction {name} has what is no value of the label {truth.name!r}"
-    try:
-        places = match_values(column.unique().tolist(), known.tolist(), what)
-    except ValueError as error:
-        raise ValueError(f"{error} For scores use --score.") from None
-    return np.array([codes[places[value]] for value in column.tolist()], np.int32)
-
-
-def _rich(found: dict[str, Interval], table: Table):
-    rows = [
-        [
-            _TITLES[name],
-            f"{float(i.value):.3f}",
-            f"{float(i.low):.3f} to {float(i.high):.3f}",
-            f"{int(i.smallest_cell):,}" + (" few" if bool(i.few) else ""),
-        ]
-        for name, i in found.items()
-    ]
-    title = f"{len(table):,} rows, groups {', '.join(map(str, table.group_names))}"
-    return simple_table(title, ["metric", "value", "95% interval", "rests on"], rows)
-
-
-def _json(found: dict[str, Interval], table: Table, notes: list[str]) -> str:
-    content = {
-        "metrics": {name: interval_record(i) for name, i in found.items()},
-        "rows": len(table),
-        "label_names": [str(name) for name in table.label_names],
-        "group_names": [str(name) for name in table.group_names],
-        "counts": table.counts().tolist(),
-        "notes": notes,
-    }
-    return json.dumps(content, indent=1)
-
-
-def _page(
-    found: dict[str, Interval],
-    table: Table,
-    notes: list[str],
-    source: str,
-    seed: int,
-) -> pages.Report:
-    return pages.Report(
-        title="Audit of predictions",
-        subtitle=f"{source}: {len(table):,} rows.",
-        asked=[
-            (
-                "label",
-                f"{table.label_column}: {', '.join(map(str, table.label_names))}",
-            ),
-            ("group", f"{', '.join(table.group_columns)}"),
-        ],
-        warnings=notes,
-        metrics={_TITLES[name]: interval for name, interval in found.items()},
-        counts=table.counts(),
-        label_names=table.label_names,
-        group_names=table.group_names,
-        seed=seed,
-    )
+    groups = document["group_names"]
+    shown = ", ".join(groups[:8]) + (", ..." if len(groups) > 8 else "")
+    title = f"{document['rows']:,} rows, groups {shown}"
+    headings = ["metric", "value", "95% interval", "by chance", "rests on"]
+    return simple_table(title, headings, rows)

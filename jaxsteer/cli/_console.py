@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,10 +21,49 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from jaxsteer.cli._errors import OutputClosed, OutputError
+from jaxsteer.cli._errors import OutputClosed, OutputError, UsageError
 from jaxsteer.cli._signals import check_interrupted
 
 _PIPE_WIDTH = 120
+
+
+class _Speech:
+    """What is said where: nothing at all, or nothing on standard output."""
+
+    quiet = False
+    elsewhere = False
+
+
+@contextlib.contextmanager
+def speaking(*, quiet: bool, as_json: bool, rows_out: bool) -> Iterator[None]:
+    """Leave standard output to rows or JSON, and all of it to errors with --quiet."""
+    if as_json and rows_out:
+        raise UsageError(
+            "--json and --out - both want standard output; name a file for the rows."
+        )
+    before = _Speech.quiet, _Speech.elsewhere
+    _Speech.quiet, _Speech.elsewhere = quiet, as_json or rows_out
+    try:
+        yield
+    finally:
+        _Speech.quiet, _Speech.elsewhere = before
+
+
+def print_json(content: Any) -> None:
+    """Print an object on standard output, as one document."""
+    _write(json.dumps(content, indent=1, default=str) + "\n")
+
+
+def _write(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise OutputClosed from error
+    except OSError as error:
+        raise OutputError(
+            f"standard output cannot be written ({error.strerror})."
+        ) from error
 
 
 class _Console(Console):
@@ -40,6 +80,11 @@ def console() -> Console:
 
 def say(*things: Any, **options: Any) -> None:
     """Print on standard output, and tell a closed pipe from a full disk."""
+    if _Speech.quiet:
+        return
+    if _Speech.elsewhere:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(*things, **options)
+        return
     try:
         console().print(*things, **options)
         if sys.stdout is not None:
@@ -57,19 +102,20 @@ def say(*things: Any, **options: Any) -> None:
 def collected_warnings() -> Iterator[list[str]]:
     """Collect the library's warnings as sentences, each once."""
     messages: list[str] = []
+
+    def note(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+        text = " ".join(str(message).split())
+        if issubclass(category, UserWarning) and text not in messages:
+            messages.append(text)
+
     failed = True
     try:
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)
-            try:
-                yield messages
-                failed = False
-            finally:
-                for warning in caught:
-                    text = " ".join(str(warning.message).split())
-                    known = not issubclass(warning.category, UserWarning)
-                    if not known and text not in messages:
-                        messages.append(text)
+            # At once, so that the page made in here shows them; restored at the end.
+            warnings.showwarning = note
+            yield messages
+            failed = False
     finally:
         # What was noted often says why the command then fails.
         if failed:
@@ -78,6 +124,8 @@ def collected_warnings() -> Iterator[list[str]]:
 
 def print_warnings(messages: list[str]) -> None:
     """Print warnings on standard error, where they do not mix with results."""
+    if _Speech.quiet:
+        return
     out = Console(stderr=True, highlight=False, soft_wrap=True)
     for message in messages:
         out.print(f"[yellow]note:[/] {escape(message)}")
@@ -91,6 +139,9 @@ def progress_of(title: str) -> Iterator[Callable[[str, int, int], None]]:
     where a command that was told to stop does so.
     """
     out = Console(stderr=True, highlight=False, soft_wrap=True)
+    if _Speech.quiet:
+        yield lambda text, done, total: check_interrupted()
+        return
     if not out.is_terminal:
 
         def line(text: str, done: int, total: int) -> None:

@@ -17,12 +17,13 @@ from jaxsteer.cli._console import (
     simple_table,
 )
 from jaxsteer.cli._figures import comparison_figures, maps_figure, solve_facts
-from jaxsteer.cli._files import write_text
+from jaxsteer.cli._rows import write_text
 from jaxsteer.compare import (
     COLUMNS,
     DEFAULT_METHODS,
     LEARNERS,
     Comparison,
+    Row,
     compare,
     format_interval,
     split_table,
@@ -31,7 +32,10 @@ from jaxsteer.datasets import Table, load_adult
 from jaxsteer.estimators import TabularEncoder
 
 _QUICK_ROWS = 6000
-_QUICK_METHODS = tuple(n for n in DEFAULT_METHODS if n != "exponentiated_gradient")
+# What to look at first: the deterministic answer, the exact one, and what is given up.
+_FIRST = ("balanced_quantiles", "roc_channel")
+_METHODS = (*_FIRST, *(n for n in DEFAULT_METHODS if n not in _FIRST))
+_QUICK_METHODS = tuple(n for n in _METHODS if n != "exponentiated_gradient")
 
 
 def demo(out: pathlib.Path, *, quick: bool, seed: int) -> None:
@@ -45,7 +49,7 @@ def demo(out: pathlib.Path, *, quick: bool, seed: int) -> None:
         split = split_table(table, encoder=encoder)
         found = compare(
             split,
-            methods=_QUICK_METHODS if quick else DEFAULT_METHODS,
+            methods=_QUICK_METHODS if quick else _METHODS,
             seed=seed,
             n_boot=50 if quick else 200,
             progress=tell,
@@ -63,8 +67,51 @@ def demo(out: pathlib.Path, *, quick: bool, seed: int) -> None:
     page = _page(table, encoder, split, found, notes, files, seed)
     write_text(out / "report.html", pages.render_report(page))
     print_warnings(notes)
+    for line in headline(found):
+        say(line, markup=False)
     print_comparison(found)
     say(f"written to {out}: report.html, table.md, table.json", markup=False)
+
+
+def headline(found: Comparison, learner: str = "boosted") -> list[str]:
+    """Say first what the two fair scores reach, and what they cost.
+
+    Args:
+        found: The comparison.
+        learner: The learner that they stand on.
+
+    Returns:
+        A sentence for each of the two that is in the table.
+    """
+    rows = {row.method: row for row in found.rows if row.learner == learner}
+    raw = rows.get("raw")
+    lines = []
+    for method, kind in zip(_FIRST, ("deterministic", "randomized"), strict=True):
+        row = rows.get(method)
+        if row is None:
+            continue
+        text = (
+            f"{row.title.partition(' (')[0]} ({kind}): largest gap over all thresholds "
+            f"{_gaps(row)}"
+        )
+        if row.chance:
+            text += (
+                f" (by chance {float(row.chance['sup_tpr_gap'].mean):.3f} / "
+                f"{float(row.chance['sup_fpr_gap'].mean):.3f})"
+            )
+        if raw is not None:
+            auc, before = (float(r.metrics["auc"].value) for r in (row, raw))
+            text += (
+                f", raw {_gaps(raw)}; it costs {before - auc:.3f} of AUC "
+                f"({before:.3f} to {auc:.3f})"
+            )
+        lines.append(text + ".")
+    return lines
+
+
+def _gaps(row: Row) -> str:
+    tpr, fpr = (float(row.metrics[f"sup_{r}_gap"].value) for r in ("tpr", "fpr"))
+    return f"TPR {tpr:.3f}, FPR {fpr:.3f}"
 
 
 def print_comparison(found: Comparison) -> None:
@@ -117,6 +164,7 @@ def _page(
     return pages.Report(
         title="Ways to be fair on census income",
         subtitle="Does a person earn more than 50,000 dollars a year? Groups by sex.",
+        summary=headline(found),
         asked=[
             ("label", "income: <=50K, >50K; >50K is the favorable one"),
             ("group", "sex: Female, Male; Male is the group that stays"),

@@ -22,29 +22,33 @@ from jaxsteer.cli._console import (
 )
 from jaxsteer.cli._errors import UsageError, as_usage
 from jaxsteer.cli._files import (
+    FORMAT,
     Fitted,
-    Reading,
-    check_ending,
-    check_outputs,
     fitted_files,
     fitted_paths,
     save_fitted,
-    stem,
+)
+from jaxsteer.cli._fit import (
+    FEATURE_FITS,
+    fit_features,
+    fit_score,
+    significant,
+    steer_features,
+)
+from jaxsteer.cli._outputs import check_ending, check_outputs, stem
+from jaxsteer.cli._rows import (
+    STREAM,
+    Reading,
+    canonical_order,
+    row_ids,
     with_columns,
     write_rows,
     write_text,
 )
-from jaxsteer.cli._fit import (
-    FEATURE_FITS,
-    fair_scores,
-    fit_features,
-    fit_score,
-    steer_features,
-    steered_names,
-)
-from jaxsteer.cli._steer_report import steer_report
+from jaxsteer.cli._steer_report import name_columns, steer_report
+from jaxsteer.cli._units import steered_columns
 from jaxsteer.compare import get_learner
-from jaxsteer.datasets import Table, table_from_frame
+from jaxsteer.datasets import Table, TextTable, stratified_split, table_from_frame
 from jaxsteer.estimators import TabularEncoder
 from jaxsteer.report import render_report
 
@@ -69,49 +73,83 @@ def steer(
     method: str,
     learner: str,
     features: bool,
-    weights: bool,
+    sample_weights: bool,
     score: bool,
     drop: Sequence[str],
+    row_id: str | None,
+    weights: str | None,
     seed: int,
+    maps: pathlib.Path | None,
     report: pathlib.Path | None,
     check: bool,
     force: bool,
+    strict: bool,
     reading: Reading,
-) -> None:
-    """Run ``jaxsteer steer``."""
+) -> dict[str, Any]:
+    """Run ``jaxsteer steer``, and return what ``--json`` prints."""
     with as_usage():
         check_choice("--method", method, tuple(FEATURE_FITS))
         get_learner(learner)
     check_ending(out)
-    report = out.with_name(f"{stem(out)}.report.html") if report is None else report
-    folder = out.with_name(f"{stem(out)}.maps")
+    beside = pathlib.Path("steered.csv") if out == STREAM else out
+    report = (
+        beside.with_name(f"{stem(beside)}.report.html") if report is None else report
+    )
+    folder = beside.with_name(f"{stem(beside)}.maps") if maps is None else maps
     check_outputs([out, report, *fitted_paths(folder)], [file], force=force)
     with collected_warnings() as notes, progress_of("steering") as tell:
         tell("reading", 0, 4)
         source = reading.read(file)
         frame = source.frame
+        left_out = [*drop, row_id] if row_id is not None else drop
+        known = without_unknown_groups(frame, group, strict, notes)
         table = table_from_frame(
-            frame, label=label, group=group, positive=positive, drop=drop
+            frame if known is None else frame.iloc[known],
+            label=label,
+            group=group,
+            positive=positive,
+            drop=left_out,
+            weights=weights,
         )
         code = reference_code(table, reference)
-        parts = chosen_parts(method, table, features, weights, score, notes)
+        parts = chosen_parts(method, table, features, sample_weights, score, notes)
+        ids = None if row_id is None else distinct_ids(source, row_id, notes)
         tell("fitting", 1, 4)
         if parts.features or parts.score:
             notes += row_number_notes(table)
+        written = source.written if known is None else source.written.iloc[known]
+        order = canonical_order(written)
+        mine = ids if ids is None or known is None else ids[known]
         with by_name(table):
-            columns, fitted, x = fit_columns(
-                table, parts, method=method, learner=learner, reference=code, seed=seed
+            made = fit_columns(
+                _in_order(table, order),
+                parts,
+                method=method,
+                learner=learner,
+                reference=code,
+                ids=None if mine is None else mine[order],
+                seed=seed,
             )
-        written = with_columns(source.written, columns)
+        name_columns(notes, made.fitted.metadata["feature_names"])
+        made.fitted.metadata.update(
+            id_column=row_id,
+            weights_column=weights,
+            missing=None if reading.missing is None else list(reading.missing),
+        )
+        columns = {name: _back(values, order) for name, values in made.columns.items()}
+        whole = with_columns(source.written, columns, known)
         tell("measuring on held-out rows" if check else "making the page", 2, 4)
-        files = [(out.name, f"the {len(frame):,} rows with {len(columns)} new columns")]
-        files += fitted_files(folder, fitted)
+        files = [
+            (
+                "standard output" if out == STREAM else out.name,
+                f"the {len(frame):,} rows with {len(columns)} new columns",
+            )
+        ]
+        files += fitted_files(folder, made.fitted)
         page = render_report(
             steer_report(
-                table,
-                fitted,
-                columns,
-                x,
+                _in_order(table, order),
+                made,
                 source=file.name,
                 files=files,
                 notes=notes,
@@ -120,13 +158,69 @@ def steer(
         )
         # Everything is made before the first file is written.
         tell("writing", 3, 4)
-        write_rows(out, written)
-        save_fitted(folder, fitted)
+        write_rows(out, whole)
+        save_fitted(folder, made.fitted)
         write_text(report, page)
         tell("done", 4, 4)
     print_warnings(notes)
-    for name, what in [*files, (report.name, "the page to read")]:
+    files.append((report.name, "the page to read"))
+    for name, what in files:
         say(f"{name}: {what}", markup=False)
+    return {
+        "rows": len(frame),
+        "rows_without_a_group": 0 if known is None else len(frame) - len(known),
+        "columns": list(columns),
+        "out": str(out),
+        "maps": str(folder),
+        "report": str(report),
+        "notes": notes,
+    }
+
+
+def without_unknown_groups(
+    frame: pd.DataFrame, group: str, strict: bool, notes: list[str]
+) -> np.ndarray | None:
+    """Return the rows that have a group, None if all have; say how many have none."""
+    names = [group] if group in frame.columns else [c.strip() for c in group.split(",")]
+    if not all(name in frame.columns for name in names):
+        return None
+    some: Any = frame[names]
+    present = some.notna().all(axis=1).to_numpy()
+    if present.all() or strict or not present.any():
+        return None
+    rows = np.flatnonzero(~present)
+    notes.append(
+        f"{len(rows):,} rows have no group in {', '.join(map(repr, names))}, the first is "
+        f"row {rows[0]}, counted from 0: they are kept as they are, with empty new "
+        "columns, and nothing is fitted to them (--strict refuses them)."
+    )
+    return np.flatnonzero(present)
+
+
+def distinct_ids(source: TextTable, column: str, notes: list[str]) -> np.ndarray:
+    """Return the ids of the rows, and note how many rows share one."""
+    ids = row_ids(source, column)
+    repeats = len(ids) - len(np.unique(ids))
+    if repeats:
+        notes.append(
+            f"--id {column}: {repeats:,} rows have an id that an earlier row has; rows of "
+            "one id are one person, who gets one draw."
+        )
+    return ids
+
+
+def _in_order(table: Table, order: np.ndarray) -> Table:
+    """Return the rows in an order that is not that of the file, split anew."""
+    taken = table.take(order)
+    train = stratified_split(taken.label, taken.group)
+    return dataclasses.replace(taken, train=train)
+
+
+def _back(values: Any, order: np.ndarray) -> Any:
+    """Return the values of ordered rows in the order of the file."""
+    out = np.empty(len(order), np.asarray(values).dtype)
+    out[order] = values
+    return out
 
 
 def reference_code(table: Table, reference: str | None) -> int:
@@ -149,7 +243,7 @@ def chosen_parts(
     method: str,
     table: Table,
     features: bool,
-    weights: bool,
+    sample_weights: bool,
     score: bool,
     notes: list[str],
 ) -> Parts:
@@ -166,8 +260,8 @@ def chosen_parts(
             f"--score: the label has {len(table.label_names)} classes, and a fair "
             "score needs two; name the favorable one with --positive."
         )
-    if features or weights or score:
-        return Parts(features=features, weights=weights, score=score)
+    if features or sample_weights or score:
+        return Parts(features=features, weights=sample_weights, score=score)
     if method == "meet" and not binary:
         raise UsageError(
             f"--method meet: the label has {len(table.label_names)} classes, and the "
@@ -185,6 +279,23 @@ def chosen_parts(
     )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Made:
+    """What was made of a table.
+
+    Attributes:
+        columns: The new columns, ``[n]`` each.
+        fitted: What to keep for ``jaxsteer apply``.
+        x: ``[n, d]`` encoded rows.
+        steered: ``[n, m]`` the same steered, None where no features are.
+    """
+
+    columns: dict[str, Any]
+    fitted: Fitted
+    x: np.ndarray
+    steered: np.ndarray | None
+
+
 def fit_columns(
     table: Table,
     parts: Parts,
@@ -192,14 +303,16 @@ def fit_columns(
     method: str,
     learner: str,
     reference: int,
+    ids: np.ndarray | None,
     seed: int,
-) -> tuple[dict[str, np.ndarray], Fitted, np.ndarray]:
-    """Fit on all rows; return the new columns, what to keep, and encoded features."""
+) -> Made:
+    """Fit on all rows; return the new columns and what to keep."""
     encoder = TabularEncoder()
     x = np.asarray(encoder.fit_transform(table.features))
     names = [str(name) for name in encoder.get_feature_names_out()]
+    rows = x if ids is None else ids
     columns: dict[str, Any] = {}
-    steering = channel = model = None
+    steering = score = certain = steered = None
     if parts.features:
         steering = fit_features(
             method,
@@ -208,21 +321,30 @@ def fit_columns(
             table.group,
             reference=reference,
             n_groups=len(table.group_names),
+            weights=table.weights,
         )
-        steered = steer_features(steering, x, table.group, seed=seed)
-        titles = steered_names(steered.shape[1], names)
-        columns |= dict(zip(titles, steered.T, strict=True))
+        steered = steer_features(steering, x, table.group, rows, seed=seed)
+        columns |= steered_columns(
+            encoder, steering, x, steered, table.group, len(table.group_names)
+        )
     if parts.weights:
         columns["sample_weight"] = np.asarray(
-            baselines.reweighing(table.label, table.group)
+            baselines.reweighing(table.label, table.group, weights=table.weights)
         )
     if parts.score:
-        channel, model, held_out = fit_score(
-            learner, x, table.label, table.group, seed=seed
+        score, certain = fit_score(
+            learner,
+            x,
+            table.label,
+            table.group,
+            rows,
+            seed=seed,
+            weights=table.weights,
         )
-        columns["fair_score"] = fair_scores(channel, held_out, table.group, seed=seed)
+        columns["fair_score"] = significant(score.fair_training_score_)
     metadata = {
         "kind": "jaxsteer steer",
+        "format": FORMAT,
         "method": method,
         "learner": learner,
         "seed": seed,
@@ -236,12 +358,12 @@ def fit_columns(
     }
     fitted = Fitted(
         steering=steering,
-        channel=channel,
+        score=score,
+        certain=certain,
         encoder=encoder,
-        learner=model,
         metadata=metadata,
     )
-    return columns, fitted, x
+    return Made(columns=columns, fitted=fitted, x=x, steered=steered)
 
 
 def row_number_notes(table: Table) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,7 @@ _LISTED = 12
 
 def steer_report(
     table: Table,
-    fitted: Fitted,
-    columns: dict[str, np.ndarray],
-    x: np.ndarray,
+    made: Any,
     *,
     source: str,
     files: list[tuple[str, str]],
@@ -28,20 +28,21 @@ def steer_report(
     check: bool,
 ) -> pages.Report:
     """Return the page: choices, warnings, a held-out check, pictures and promises."""
+    fitted: Fitted = made.fitted
+    columns = made.columns
     names = fitted.metadata
     counts = table.counts()
+    held_out = _held_out(table, fitted, notes) if check else None
     warnings = list(notes)
     warnings += sample_warnings(counts, table)
     warnings += _discrete_warning(fitted)
-    held_out = _held_out(table, fitted, columns, warnings) if check else None
     figures: list[tuple[str, Any]] = []
     if held_out is not None:
         figures += comparison_figures(held_out, names["learner"])
-    steered = [column for column in columns if column.startswith("steered_")]
-    if steered:
+    if made.steered is not None:
         figure = maps_figure(
-            x,
-            np.stack([columns[name] for name in steered], axis=1),
+            made.x,
+            made.steered,
             table.group,
             reference=names["reference"],
             feature_names=names["feature_names"],
@@ -51,6 +52,7 @@ def steer_report(
     return pages.Report(
         title="Steered rows",
         subtitle=f"{source}: {len(table):,} rows, {table.features.shape[1]} columns.",
+        summary=summary(table, columns, names, held_out),
         asked=[
             ("label", _label_text(table)),
             ("group", f"{', '.join(table.group_columns)}: {_join(table.group_names)}"),
@@ -62,7 +64,9 @@ def steer_report(
         warnings=warnings,
         comparisons=[("Measured on held-out rows", held_out)] if held_out else [],
         figures=figures,
-        solve=solve_facts(fitted.steering, fitted.channel),
+        solve=solve_facts(
+            fitted.steering, None if fitted.score is None else fitted.score.channel_
+        ),
         counts=counts,
         label_names=table.label_names,
         group_names=table.group_names,
@@ -71,6 +75,64 @@ def steer_report(
         files=files,
         seed=names["seed"],
         attribution=table.attribution,
+    )
+
+
+def summary(
+    table: Table,
+    columns: dict[str, np.ndarray],
+    names: dict[str, Any],
+    held_out: Comparison | None,
+) -> list[str]:
+    """Say in plain words what was done, to whom, what it costs and does not promise."""
+    stays = str(table.group_names[names["reference"]])
+    others = [str(name) for name in table.group_names if str(name) != stays]
+    done = []
+    if any(name.startswith("steered_") for name in columns):
+        moved = f"the features of {_join(tuple(others[:8]))} were moved so that "
+        moved += "the classes stand to each other as those of " + stays + " do"
+        if names["method"] in ("all_groups", "channel", "leace"):
+            moved = "the features of every group were moved to a common ground"
+        done.append(moved)
+    if "sample_weight" in columns:
+        done.append("every row got a weight with which label and group are independent")
+    if "fair_score" in columns:
+        done.append(
+            "every row got a score whose errors are as frequent in one group as in the "
+            "other, wherever the line is drawn"
+        )
+    text = (
+        f"In these {len(table):,} rows {'; '.join(done)}. No row was added or dropped."
+    )
+    return [text, _cost(held_out, names["learner"]), _NOT_PROMISED]
+
+
+_NOT_PROMISED = (
+    "It does not promise that the labels are fair, that people who are alike are treated "
+    "alike, or that groups that were not named are treated equally, and it is no legal "
+    "advice."
+)
+
+
+def _cost(found: Comparison | None, learner: str) -> str:
+    if found is None:
+        return "What it costs in accuracy was not measured (--check measures it)."
+    rows = {row.method: row for row in found.rows if row.learner == learner}
+    raw = rows.pop("raw")
+    best = rows.get("roc_channel") or rows.get("roc_channel_logistic")
+    best = best or next(reversed(rows.values()))
+
+    def said(row: Any) -> str:
+        tpr, fpr, auc = (
+            float(row.metrics[name].value)
+            for name in ("sup_tpr_gap", "sup_fpr_gap", "auc")
+        )
+        gaps = f"gaps of at most {tpr:.3f} (TPR) and {fpr:.3f} (FPR)"
+        return f"{gaps}, and an AUC of {auc:.3f}"
+
+    return (
+        f"On {len(found.label_test):,} rows that were held out, {best.title} leaves "
+        f"{said(best)}; without any of this they are {said(raw)}."
     )
 
 
@@ -104,26 +166,36 @@ def _discrete_warning(fitted: Fitted) -> list[str]:
     ]
 
 
-def _held_out(
-    table: Table,
-    fitted: Fitted,
-    columns: dict[str, np.ndarray],
-    warnings: list[str],
-) -> Comparison | None:
+def name_columns(notes: list[str], names: Sequence[str]) -> None:
+    """Put the names of encoded columns for their numbers, and drop repeats."""
+
+    def put(match: re.Match) -> str:
+        places = [int(place) for place in match[1].split(",")]
+        if max(places) >= len(names):
+            return match[0]
+        return f"the encoded columns {', '.join(repr(names[p]) for p in places)}"
+
+    said = [re.sub(r"columns? (\d+(?:, \d+)*) of x", put, note) for note in notes]
+    notes[:] = list(dict.fromkeys(said))
+
+
+def _held_out(table: Table, fitted: Fitted, notes: list[str]) -> Comparison | None:
     names = fitted.metadata
     methods = ["raw", "reweighing"]
     if fitted.steering is not None:
         methods.append(COMPARED_AS[names["method"]])
-    if fitted.channel is not None:
+    if fitted.score is not None:
         logistic = names["learner"] == "logistic"
         methods.append("roc_channel_logistic" if logistic else "roc_channel")
     try:
         split = split_table(table, reference=names["reference"])
-        return compare(
+        found = compare(
             split, learners=[names["learner"]], methods=methods, seed=names["seed"]
         )
+        name_columns(notes, split.feature_names)
+        return found
     except ValueError as error:
-        warnings.append(f"No held-out check could be made: {error}")
+        notes.append(f"No held-out check could be made: {error}")
         return None
 
 

@@ -98,7 +98,7 @@ def table_from_frame(
         raise ValueError(
             "No feature column is left beside label, group, weights and drop."
         )
-    codes, names = _label(table[label], label, positive)
+    codes, names = label_codes(table[label], label, positive)
     group_codes, group_names = encode_groups(
         table[groups].apply(
             lambda column: merge_spellings(column, f"group column {column.name!r}")
@@ -112,7 +112,7 @@ def table_from_frame(
         label_names=names,
         group_names=group_names,
         train=_train(train, codes, group_codes),
-        weights=None if weights is None else _weights(table[weights], weights),
+        weights=None if weights is None else weight_values(table[weights], weights),
         name=name,
         label_column=label,
         group_columns=tuple(groups),
@@ -139,7 +139,10 @@ def _group_columns(table: pd.DataFrame, group: str | Sequence[str]) -> list[str]
     return columns
 
 
-def _label(column: Any, name: str, positive: Any) -> tuple[np.ndarray, tuple[Any, ...]]:
+def label_codes(
+    column: Any, name: str, positive: Any
+) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """Return codes ``[n]`` of a label column and their names, the positive one last."""
     what = f"label column {name!r}"
     codes, names = encode_column(merge_spellings(column, what), what)
     if not names[1:]:
@@ -213,7 +216,8 @@ def _warn_of_empty_cells(table: Table) -> None:
         )
 
 
-def _weights(column: Any, name: str) -> np.ndarray:
+def weight_values(column: Any, name: str) -> np.ndarray:
+    """Return a column of sampling weights as float64 ``[n]``."""
     what = f"weights column {name!r}"
     check_present(column, what)
     try:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import codecs
 import dataclasses
+import gzip
+import lzma
 import os
 import pathlib
 import warnings
@@ -13,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxsteer._errors import check_choice
 from jaxsteer._frames import to_pandas
 from jaxsteer._numerals import find_numerals, read_numerals
 
@@ -39,8 +44,9 @@ class TextTable:
 class _Options:
     missing: Sequence[str]
     usual_missing: bool
-    encoding: str
+    encoding: str | None
     separator: str | None
+    decimal: str | None
 
 
 def read_table(
@@ -48,8 +54,9 @@ def read_table(
     *,
     missing: Sequence[str] = ("?",),
     usual_missing: bool = True,
-    encoding: str = "utf-8",
+    encoding: str | None = None,
     separator: str | None = None,
+    decimal: str | None = None,
 ) -> pd.DataFrame:
     """Read a table.
 
@@ -64,8 +71,13 @@ def read_table(
             and the usual ones.
         usual_missing: Whether ``NA``, ``NaN``, ``None``, ``null`` and the other usual
             texts mean a missing value; False keeps them as values.
-        encoding: Encoding of a text file, such as ``"latin-1"``.
+        encoding: Encoding of a text file, such as ``"latin-1"``. None finds it: a byte
+            order mark, else UTF-8, else what charset-normalizer takes the bytes for,
+            where that is installed.
         separator: What parts the fields of a text file, None to find it.
+        decimal: "." or ",", the decimal mark of a text file. None takes commas where
+            semicolons part the fields, else points; columns in which nearly all texts
+            are numbers of the other kind are read so by the encoder.
 
     Returns:
         The table with columns named by strings.
@@ -77,7 +89,8 @@ def read_table(
             columns.
 
     Warns:
-        UserWarning: If a column stands there twice, with the same name and values.
+        UserWarning: If a column stands there twice, with the same name and values, or an
+            encoding or a separator other than the usual one was found.
 
     Example:
         >>> import pandas
@@ -89,7 +102,9 @@ def read_table(
         usual_missing=usual_missing,
         encoding=encoding,
         separator=separator,
+        decimal=decimal,
     )
+    check_choice("decimal", decimal, (None, ".", ","))
     return _read(source, options, keep_text=False).frame
 
 
@@ -98,8 +113,9 @@ def read_text_table(
     *,
     missing: Sequence[str] = ("?",),
     usual_missing: bool = True,
-    encoding: str = "utf-8",
+    encoding: str | None = None,
     separator: str | None = None,
+    decimal: str | None = None,
 ) -> TextTable:
     """Read a file like :func:`read_table`, and keep the text of its fields.
 
@@ -114,7 +130,9 @@ def read_text_table(
         usual_missing=usual_missing,
         encoding=encoding,
         separator=separator,
+        decimal=decimal,
     )
+    check_choice("decimal", decimal, (None, ".", ","))
     return _read(path, options, keep_text=True)
 
 
@@ -154,8 +172,9 @@ def _read_path(path: pathlib.Path, options: _Options, keep_text: bool) -> TextTa
             table, text = pd.read_parquet(path), None
             header = [str(name).strip() for name in table.columns]
         else:
+            found = _with_encoding(path, compression, options)
             table, text, header = _read_text(
-                path, _SEPARATORS[kind], compression, options, keep_text
+                path, _SEPARATORS[kind], compression, found, keep_text
             )
     except ImportError as error:
         raise ImportError(
@@ -169,7 +188,7 @@ def _read_path(path: pathlib.Path, options: _Options, keep_text: bool) -> TextTa
             "cp1252 or utf-16."
         ) from error
     except UnicodeError as error:
-        name = "UTF-8" if options.encoding == "utf-8" else options.encoding
+        name = "UTF-8" if options.encoding in (None, "utf-8") else options.encoding
         raise ValueError(
             f"The file {path} is not {name} text ({error}); name its encoding (latin-1, "
             "cp1252, utf-16, ...), or save it as UTF-8."
@@ -219,6 +238,75 @@ def _without_repeats(table: pd.DataFrame, path: pathlib.Path) -> pd.DataFrame:
     return table.iloc[:, kept] if repeats else table
 
 
+def _with_encoding(
+    path: pathlib.Path, compression: str | None, options: _Options
+) -> _Options:
+    """Find the encoding where none is named, and say so if it is no UTF-8."""
+    if options.encoding is not None:
+        return options
+    name = _sniffed(path, compression)
+    if name not in ("utf-8", "utf-8-sig"):
+        warnings.warn(
+            f"The file {path} is no UTF-8 text and was read as {name}, which its bytes "
+            "look like; if letters came out wrong, name the encoding (--encoding, or "
+            "encoding=).",
+            stacklevel=5,
+        )
+    return dataclasses.replace(options, encoding=name)
+
+
+_SAMPLE = 1 << 20
+_MARKS = {
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+
+
+def _sniffed(path: pathlib.Path, compression: str | None) -> str:
+    if compression == "zip":
+        return "utf-8"
+    opened = {"gzip": gzip.open, "xz": lzma.open, "bz2": bz2.open, None: open}
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with opened[compression](path, "rb") as file:
+        head = start = file.read(_SAMPLE)
+        for mark, name in _MARKS.items():
+            if head.startswith(mark):
+                return name
+        try:
+            while head:
+                decoder.decode(head)
+                head = file.read(_SAMPLE)
+            decoder.decode(b"", final=True)
+            return "utf-8"
+        except UnicodeDecodeError:
+            pass
+    try:
+        import charset_normalizer
+    except ModuleNotFoundError:
+        return "utf-8"
+    try:
+        guess = charset_normalizer.from_bytes(start, cp_isolation=_PAGES).best()
+    except (ValueError, LookupError):
+        return "utf-8"
+    # Without words of some language in it the guess is none.
+    if guess is None or not guess.coherence:
+        return "utf-8"
+    try:
+        # The code page of most such files, wherever it reads the same.
+        if start.decode("cp1252") == str(guess):
+            return "cp1252"
+    except UnicodeDecodeError:
+        pass
+    return guess.encoding
+
+
+_PAGES = [
+    *(f"cp125{i}" for i in range(7)),
+    *("shift_jis", "gb18030", "big5", "euc_kr"),
+]
+
+
 def _read_text(
     path: pathlib.Path,
     separator: str,
@@ -232,9 +320,24 @@ def _read_text(
     # The header is read for itself too: pandas renames repeated names in silence.
     header = _header(path, separator, options)
     if len(header) == 1 and wanted.separator is None:
-        separator = next((s for s in ";\t|" if s in header[0]), separator)
-        header = _header(path, separator, options)
+        found = next((s for s in ";\t|" if s in header[0]), separator)
+        if found != separator:
+            separator = found
+            header = _header(path, separator, options)
+            warnings.warn(
+                f"The fields of {path} are parted by {separator!r}"
+                + (
+                    ", so numbers are read with decimal commas (--decimal or decimal= "
+                    "says otherwise)."
+                    if separator == ";" and wanted.decimal is None
+                    else "."
+                ),
+                stacklevel=5,
+            )
     options |= {"sep": separator, "skipinitialspace": True, "index_col": False}
+    marks: dict[str, Any] = {}
+    if wanted.decimal == ",":
+        marks = {"decimal": ",", "thousands": "."}
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         table = pd.read_csv(
@@ -244,6 +347,7 @@ def _read_text(
             else ["", *wanted.missing],
             keep_default_na=wanted.usual_missing,
             low_memory=False,
+            **marks,
             **options,
         )
         text = (
@@ -251,17 +355,47 @@ def _read_text(
             if keep_text
             else None
         )
-    decimal = "," if separator == ";" else None
+    decimal = wanted.decimal
+    if decimal is None and separator == ";":
+        decimal = ","
     for name in table.columns:
         if table[name].dtype == object or pd.api.types.is_string_dtype(table[name]):
             table[name] = _tidy(table[name], decimal)
+    if text is not None:
+        _keep_codes(table, text)
     return table, text, header
+
+
+def _keep_codes(table: pd.DataFrame, text: pd.DataFrame) -> None:
+    """Keep whole numbers with leading zeros as text: they are codes, not amounts."""
+    found = []
+    for place, name in enumerate(table.columns):
+        column: Any = table[name]
+        if not pd.api.types.is_numeric_dtype(column.dtype) or column.dtype == bool:
+            continue
+        values = column.to_numpy(np.float64, na_value=np.nan)
+        present = ~np.isnan(values)
+        # Most columns are told by their numbers, or by first letters: words are slow.
+        if not (values[present] == np.floor(values[present])).all():
+            continue
+        fields: Any = text.iloc[:, place]
+        first = fields[fields.str.startswith("0").to_numpy(bool) & present]
+        if first.str.fullmatch(r"0\d+\s*").any():
+            fields = fields.str.strip().astype(object)
+            table[name] = fields.where(present, None)
+            found.append(repr(name))
+    if found:
+        warnings.warn(
+            f"Whole numbers with leading zeros are codes, taken as categories and not as "
+            f"amounts: {', '.join(found)}.",
+            stacklevel=6,
+        )
 
 
 def _tidy(column: Any, decimal: str | None) -> Any:
     """Strip blanks; where semicolons part the fields, read decimal commas."""
     present = column.dropna()
-    if not len(present) or not present.map(lambda v: isinstance(v, str)).all():
+    if not len(present) or pd.api.types.infer_dtype(present) != "string":
         return column
     if decimal is not None:
         found = find_numerals(present, decimal=decimal)

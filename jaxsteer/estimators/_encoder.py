@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import warnings
 from typing import Any
 
@@ -16,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from jaxsteer._errors import check_choice
 from jaxsteer._frames import missing_column_message, to_pandas
+from jaxsteer._numerals import read_numerals
 from jaxsteer.estimators._columns import MISSING, to_categories, to_numbers
 from jaxsteer.estimators._plan import DROPPED, Plan, plan_column
 
@@ -132,10 +134,14 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 new = ~pd.Series(values[name]).isin(self._known[name]).to_numpy()
             else:
                 point = column.get("decimal")
+                if point is None and kind == "number":
+                    point = _mostly_numbers(frame[name])
                 values[name] = to_numbers(frame[name], kind, point=point)
-                new = np.isnan(values[name]) & (column["missing"] == 0)
+                text = frame[name].notna().to_numpy()
+                new = np.isnan(values[name]) & (text | (column["missing"] == 0))
             if new.any():
-                shown = sorted({str(v) for v in values[name][new].tolist()})
+                as_written = values[name] if kind == "category" else frame[name]
+                shown = sorted({str(v) for v in as_written[new].tolist()})
                 listed = ", ".join(shown[:5]) + (", ..." if len(shown) > 5 else "")
                 unseen.append(f"{name!r} in {int(new.sum())} rows ({listed})")
         if unseen:
@@ -148,6 +154,66 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             # Said above, with counts.
             warnings.filterwarnings("ignore", "Found unknown categories")
             return _float32(self.transformer_.transform(_blocks(values)))
+
+    def in_units(self, encoded: Any) -> np.ndarray:
+        """Return encoded columns in the units of the table.
+
+        Args:
+            encoded: ``[n, d]`` encoded rows, also ones that were steered.
+
+        Returns:
+            ``[n, d]`` float64: numbers as they were before scaling, dates and durations
+            in days, 0/1 columns unchanged.
+
+        Raises:
+            ValueError: If the number of columns is not that of :meth:`transform`.
+        """
+        check_is_fitted(self)
+        values = np.array(encoded, np.float64)
+        if values.ndim != 2 or values.shape[1] != len(self._names):
+            raise ValueError(
+                f"encoded must have shape [n, {len(self._names)}], as transform returns "
+                f"it, got {list(values.shape)}."
+            )
+        numbers = self.transformer_.transformers_[0][2]
+        if numbers:
+            scaler = self.transformer_.named_transformers_["number"][-1]
+            values[:, : len(numbers)] *= scaler.scale_
+            values[:, : len(numbers)] += scaler.mean_
+        return values
+
+    def inverse_transform(self, encoded: Any) -> pd.DataFrame:
+        """Return the table that :meth:`transform` would encode so.
+
+        Args:
+            encoded: ``[n, d]`` encoded rows. Between categories, as after steering, the
+                nearest one is taken.
+
+        Returns:
+            ``[n]`` rows with the columns seen at fit time, those left out excepted:
+            numbers (missing ones NaN), days for dates and durations, text for
+            categories (``"rare"`` for those that share a column).
+
+        Raises:
+            ValueError: If the number of columns is not that of :meth:`transform`.
+        """
+        values = self.in_units(encoded)
+        place = {name: i for i, name in enumerate(self._names)}
+        table: dict[str, np.ndarray] = {}
+        for column in self.columns_:
+            name, outputs = column["column"], [place[o] for o in column["outputs"]]
+            if column["kind"] == "category":
+                names = [self._names[i][len(name) + 1 :] for i in outputs]
+                share = values[:, outputs]
+                if self.drop:
+                    names.append(self._most_frequent[name])
+                    share = np.column_stack([share, 1 - share.sum(axis=1)])
+                table[name] = np.array(names, object)[share.argmax(axis=1)]
+            elif column["kind"] != "dropped":
+                table[name] = values[:, outputs[0]]
+                if len(outputs) > 1:
+                    table[name][values[:, outputs[1]] > 0.5] = np.nan
+        return pd.DataFrame(table)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the output columns, ``[d]``."""
@@ -189,6 +255,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         plans = {name: plan_column(frame[name], **options) for name in frame}
         _warn_of_dropped(plans)
         _warn_of_numerals(plans)
+        _warn_of_placeholders(plans)
         kept = {name: plan for name, plan in plans.items() if plan.kind not in DROPPED}
         if not kept:
             raise ValueError(
@@ -224,6 +291,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         self._known = {
             name: sorted(set(kept[name].values.tolist())) for name in categories
         }
+        self._most_frequent = {name: kept[name].most_frequent for name in categories}
         self._record(plans, numbers, flagged, categories)
         self.near_discrete_ = [
             name
@@ -350,6 +418,42 @@ def _warn_of_numerals(plans: dict[str, Plan]) -> None:
         warnings.warn(
             f"Text read as numbers: {', '.join(notes)}. Make such a column categorical "
             "(astype('category')) to keep its texts.",
+            stacklevel=4,
+        )
+
+
+def _mostly_numbers(column: Any) -> str | None:
+    """Return "." for a text column of which at least half are numbers, else None."""
+    if not (column.dtype == object or pd.api.types.is_string_dtype(column)):
+        return None
+    present = column.dropna()
+    known = ~np.isnan(read_numerals(present.astype(object), "."))
+    return "." if known.sum() * 2 >= max(1, len(present)) else None
+
+
+# Days since 1970 of dates that stand for "no date", "no end" or "before all dates".
+_PLACEHOLDERS = {
+    (datetime.date.fromisoformat(text) - datetime.date(1970, 1, 1)).days: text
+    for text in (
+        *("0001-01-01", "1753-01-01", "1899-12-30", "1900-01-01", "1970-01-01"),
+        *("2099-12-31", "2999-12-31", "9999-01-01", "9999-12-31"),
+    )
+}
+
+
+def _warn_of_placeholders(plans: dict[str, Plan]) -> None:
+    found = []
+    for name, plan in plans.items():
+        if plan.kind == "date":
+            days = np.floor(plan.values)
+            for day, text in _PLACEHOLDERS.items():
+                rows = int((days == day).sum())
+                if rows > 1 and rows < (~np.isnan(days)).sum():
+                    found.append(f"{name!r} has {text} in {rows} rows")
+    if found:
+        warnings.warn(
+            f"Dates that often stand for no date were taken as dates: {'; '.join(found)}. "
+            "Leave them empty (or name them as missing) if they do.",
             stacklevel=4,
         )
 

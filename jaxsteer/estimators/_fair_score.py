@@ -14,6 +14,7 @@ from jaxsteer.estimators._base import Rows
 from jaxsteer.estimators._fold_models import log_odds, row_values
 from jaxsteer.estimators._fold_scorer import FoldScorer
 from jaxsteer.estimators._group_maps import on_host
+from jaxsteer.estimators._rows import check_lengths
 
 METHODS = ("roc", "quantiles", "blind")
 
@@ -109,6 +110,64 @@ class FairScore(FoldScorer):
 
     _label_models: Any
     _group_models: Any
+    _ids: Any
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        sensitive_features: Any = None,
+        sample_weight: Any = None,
+        row_ids: Any = None,
+    ) -> FairScore:
+        """Learn from rows whose groups are known.
+
+        Args:
+            X: ``[n, d]`` rows, as the classifier takes them.
+            y: ``[n]`` labels of two kinds.
+            sensitive_features: ``[n]`` groups, or ``[n, m]`` columns, or None where
+                `sensitive_columns` names columns of `X`.
+            sample_weight: ``[n]`` weights of the rows, or None.
+            row_ids: ``[n]`` or ``[n, m]`` what tells people apart, numbers or text, such
+                as their number of customer. Folds and draws then follow it, not the
+                features: prediction with the same ids answers training rows by the
+                models that have not seen them, so as `fair_training_score_` does.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            ValueError: If an argument is unusable, there are not two classes, or a
+                class has fewer rows in a group than there are folds.
+        """
+        if row_ids is not None:
+            check_lengths(X=X, row_ids=row_ids)
+        self._ids = None if row_ids is None else np.asarray(row_ids)
+        return super().fit(
+            X, y, sensitive_features=sensitive_features, sample_weight=sample_weight
+        )
+
+    def predict_proba(
+        self, X: Any, *, sensitive_features: Any = None, row_ids: Any = None
+    ) -> np.ndarray:
+        """Return the fair probability of both classes, ``[n, 2]``.
+
+        Args:
+            X: ``[n, d]`` rows, as at fit time.
+            sensitive_features: ``[n]`` groups, or ``[n, m]`` columns, as at fit time;
+                not read by method="blind", nor where `sensitive_columns` names them.
+            row_ids: What tells people apart, as at fit time; None takes the features.
+
+        Raises:
+            ValueError: If a group was not there at fit time, or `X` is unusable.
+        """
+        check_is_fitted(self)
+        if row_ids is not None:
+            check_lengths(X=X, row_ids=row_ids)
+        needs = not self._is_blind()
+        rows = self._new_rows(X, sensitive_features, needs_group=needs)
+        return self._probabilities(rows, row_ids)
 
     def with_options(self, **options: Any) -> FairScore:
         """Return a copy with another channel on the same fitted classifiers.
@@ -146,8 +205,8 @@ class FairScore(FoldScorer):
             other._group_models = None
         return other._fit_channel()
 
-    def _probabilities(self, rows: Rows) -> np.ndarray:
-        values = row_values(rows.X)
+    def _probabilities(self, rows: Rows, row_ids: Any = None) -> np.ndarray:
+        values = row_values(rows.X) if row_ids is None else np.asarray(row_ids)
         score = log_odds(self._label_models.log_probabilities(rows.X, values))
         probe = None
         if self._group_models is not None and self.method == "blind":
@@ -223,9 +282,8 @@ class FairScore(FoldScorer):
                 score, _group_probabilities(probe), label, group, **options
             )
         self.channel_ = on_host(channel)
-        self.fair_training_score_ = self._transport(
-            score, group, probe, row_values(rows.X)
-        )
+        values = row_values(rows.X) if self._ids is None else self._ids
+        self.fair_training_score_ = self._transport(score, group, probe, values)
         return self
 
     def _transport(

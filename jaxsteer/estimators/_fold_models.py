@@ -49,12 +49,8 @@ class FoldModels:
             rows: What :func:`row_values` returned for them.
         """
         total = np.zeros((len(rows), self.held_out.shape[1]))
-        key = jax.random.key(self.seed)
         for repeat, models in enumerate(self.estimators):
-            draw = row_uniform(jax.random.fold_in(key, repeat), rows)
-            fold = np.minimum(np.asarray(draw) * len(models), len(models) - 1).astype(
-                int
-            )
+            fold = hashed_folds(self.seed, repeat, rows, len(models))
             for code, model in enumerate(models):
                 mine = np.flatnonzero(fold == code)
                 if len(mine):
@@ -72,6 +68,7 @@ def fit_fold_models(
     cv: int,
     repeats: int,
     seed: int,
+    row_ids: np.ndarray | None = None,
 ) -> FoldModels:
     """Fit the classifier ``repeats * cv`` times.
 
@@ -85,19 +82,36 @@ def fit_fold_models(
         cv: Folds.
         repeats: How often the rows are shuffled into folds.
         seed: Seed of the shuffles and of the folds of new rows.
+        row_ids: ``[n]`` or ``[n, m]`` what tells rows apart, or None. With it a row's
+            fold is that of its hash, as for new rows: asked again, a training row is
+            scored by the models that did not see it.
 
     Raises:
-        ValueError: If the classifier gives no probabilities or takes no weights.
+        ValueError: If the classifier gives no probabilities or takes no weights, or the
+            hashes leave no row of a class to train on.
     """
     n_classes = int(target.max()) + 1
     total = np.zeros((len(target), n_classes))
     estimators = []
     for repeat in range(repeats):
-        # The first repeat has the folds that StratifiedKFold makes with the seed itself.
-        shuffle = seed if repeat == 0 else _seed_of_repeat(seed, repeat)
-        folds = StratifiedKFold(cv, shuffle=True, random_state=shuffle)
+        if row_ids is None:
+            # The first repeat has the folds that StratifiedKFold makes with the seed.
+            shuffle = seed if repeat == 0 else _seed_of_repeat(seed, repeat)
+            shuffled = StratifiedKFold(cv, shuffle=True, random_state=shuffle)
+            folds = list(shuffled.split(np.zeros(len(cells)), cells))
+        else:
+            code = hashed_folds(seed, repeat, row_ids, cv)
+            folds = [
+                (np.flatnonzero(code != k), np.flatnonzero(code == k))
+                for k in range(cv)
+            ]
         models = []
-        for train, held_out in folds.split(np.zeros(len(cells)), cells):
+        for train, held_out in folds:
+            if len(np.unique(target[train])) < n_classes:
+                raise ValueError(
+                    "The hashes of the rows put all rows of a class into one fold: use "
+                    "more rows, fewer folds (cv), or another random_state."
+                )
             model, options = with_weights(
                 estimator, None if weights is None else weights[train]
             )
@@ -108,10 +122,18 @@ def fit_fold_models(
                 )
             with pointing_at_encoder():
                 model.fit(take_rows(X, train), target[train], **options)
-            total[held_out] += _log_probability(model, take_rows(X, held_out))
+            if len(held_out):
+                total[held_out] += _log_probability(model, take_rows(X, held_out))
             models.append(model)
         estimators.append(tuple(models))
     return FoldModels(tuple(estimators), _rounded(total / repeats), seed)
+
+
+def hashed_folds(seed: int, repeat: int, rows: Any, n_folds: int) -> np.ndarray:
+    """Fold ``[n]`` of each row by the hash of what tells it from others."""
+    key = jax.random.fold_in(jax.random.key(seed), repeat)
+    draw = np.asarray(row_uniform(key, rows))
+    return np.minimum(draw * n_folds, n_folds - 1).astype(int)
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:

@@ -36,7 +36,8 @@ class FoldScorer(InnerClassifier, GroupClassifier):
     def __getstate__(self) -> dict[str, Any]:
         """Leave the training rows out of what is written."""
         state: Any = super().__getstate__()
-        return {name: value for name, value in state.items() if name != "_training"}
+        rows = ("_training", "_ids")
+        return {name: value for name, value in state.items() if name not in rows}
 
     def _check_folds(self) -> None:
         for name, least in (("cv", 2), ("repeats", 1)):
@@ -67,6 +68,7 @@ class FoldScorer(InnerClassifier, GroupClassifier):
             cv=self.cv,
             repeats=self.repeats,
             seed=self._seed,
+            row_ids=vars(self).get("_ids"),
         )
 
     def _draw(self, rows: np.ndarray) -> dict[str, Any]:

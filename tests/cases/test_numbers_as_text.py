@@ -150,3 +150,73 @@ def test_columns_that_stand_there_twice(tmp_path):
         read_table(path)
     path.write_text(",score\n31,4\n")
     assert list(read_table(path)) == ["Unnamed: 0", "score"]
+
+
+def test_codes_with_leading_zeros_stay_codes(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("zip,kids,x\n03833,0,0.5\n10001,2,01\n,1,2\n")
+    with pytest.warns(UserWarning, match=r"leading zeros are codes.*: 'zip'\."):
+        read = read_text_table(path)
+    assert read.frame["zip"].tolist()[:2] == ["03833", "10001"]
+    assert read.frame["zip"].isna().tolist() == [False, False, True]
+    assert read.frame["kids"].tolist() == [0, 2, 1]
+    assert read.frame["x"].tolist() == [0.5, 1, 2]
+
+
+def test_the_decimal_mark_can_be_set(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('price,name\n"1.234,5",a\n"2,5",b\n')
+    assert read_table(path, decimal=",")["price"].tolist() == [1234.5, 2.5]
+    with pytest.raises(ValueError, match="decimal='x' is not known"):
+        read_table(path, decimal="x")
+
+
+def test_an_encoding_is_found_and_told(tmp_path):
+    pytest.importorskip(
+        "charset_normalizer", reason="charset-normalizer is not installed"
+    )
+    path = tmp_path / "a.csv"
+    text = "name,city\n" + "Müller,Köln\nGarçon,Orléans\n" * 20
+    path.write_bytes(text.encode("cp1252"))
+    with pytest.warns(UserWarning, match="no UTF-8 text and was read as cp1252"):
+        table = read_table(path)
+    assert table.iloc[0].tolist() == ["Müller", "Köln"]
+    for encoding in ("utf-16", "utf-8-sig"):
+        path.write_bytes(text.encode(encoding))
+        assert read_table(path).iloc[1].tolist() == ["Garçon", "Orléans"]
+        assert list(read_table(path)) == ["name", "city"]
+
+
+def test_new_rows_with_odd_numbers_are_read_like_the_first_ones():
+    """A column of numbers at fit time in which text stands later."""
+    encoder = TabularEncoder().fit(pd.DataFrame({"age": AGE, "x": RATIO}))
+    new = pd.DataFrame({"age": ["90+", "31", "unknown", "40"], "x": 30.0})
+    with pytest.warns(UserWarning, match=r"'age' in 2 rows \(90\+, unknown\)"):
+        found = encoder.in_units(encoder.transform(new))
+    np.testing.assert_allclose(found[:, 0], [np.median(AGE), 31, np.median(AGE), 40])
+    with pytest.raises(ValueError, match="must hold numbers"):
+        encoder.transform(new.assign(age="many"))
+
+
+def test_placeholders_for_dates_are_named():
+    days = ["2024-05-01", "2023-01-02", "1900-01-01"] * 20
+    with pytest.warns(UserWarning, match="'since' has 1900-01-01 in 20 rows"):
+        TabularEncoder().fit(pd.DataFrame({"since": days, "x": range(60)}))
+
+
+def test_encoded_rows_go_back():
+    frame = pd.DataFrame(
+        {
+            "age": [20.0, np.nan, 40.0, 31.5] * 20,
+            "job": ["cook", "clerk", None, "cook"] * 20,
+            "since": ["2024-05-01", "2023-01-02", "2020-02-29", "2021-03-04"] * 20,
+        }
+    )
+    encoder = TabularEncoder()
+    back = encoder.inverse_transform(encoder.fit_transform(frame))
+    np.testing.assert_allclose(back["age"], frame["age"], rtol=1e-6)
+    assert back["job"].tolist() == frame["job"].fillna("missing").tolist()
+    days = pd.to_datetime(frame["since"]).map(lambda d: d.toordinal()) - 719163
+    np.testing.assert_allclose(back["since"], days, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"encoded must have shape \[n, "):
+        encoder.in_units(np.zeros((3, 1)))
