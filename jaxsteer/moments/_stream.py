@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,11 @@ from jaxsteer._errors import (
     is_concrete,
 )
 from jaxsteer._labels import cell_codes
-from jaxsteer._types import ArrayLike, Float, Int
+from jaxsteer._types import Array, ArrayLike, Float, Int
 from jaxsteer.linalg import matmul, symmetrize
-from jaxsteer.moments._cells import cell_moments
+from jaxsteer.moments._cells import _regroup
 from jaxsteer.moments._merge import merged
-from jaxsteer.moments._state import MomentState, init
+from jaxsteer.moments._state import MomentState, init, owners
 
 
 def update(
@@ -106,36 +106,81 @@ def _updated(state, x, label, group, weights):
     origin = jnp.mean(x, 0)
     sums = jnp.zeros((n_cells, d), dtype)
     mean = sums.at[cell].add(weights[:, None] * (x - origin)) / safe[:, None]
-    y = x - origin - mean[cell]
-    norms = jnp.sum(y * y, -1)
-    level = jnp.zeros(n_cells, dtype).at[cell].add(weights * norms) / safe / d
-    unit = jnp.where(level > 0, level, 1.0)[cell]
-    norms = norms / unit
-    third = sums.at[cell].add((weights * norms / jnp.sqrt(unit))[:, None] * y)
-    fourth = jnp.zeros(n_cells, dtype).at[cell].add(weights * norms * norms)
+    # Any length of about the size of a row keeps its powers within float32.
+    far = jnp.sum(jnp.square(x - origin), -1)
+    rough = jnp.zeros(n_cells, dtype).at[cell].add(weights * far) / safe / d
+    rough = jnp.where(rough > 0, rough, 1.0)
+    center = origin + mean
+    found = _sums(state, x, cell, weights, center, rough)
+    level = rough * found.level / safe / d
+    # From units of the rough length to those of the cell's own spread.
+    ratio = jnp.where(level > 0, rough / jnp.where(level > 0, level, 1.0), 0.0)
+    owner, kept = owners(state), state.cov.shape[0]
+    total = jnp.zeros(kept, dtype).at[owner].add(mass)
+    total = jnp.where(total > 0, total, 1.0)
     batch = dataclasses.replace(
         state,
         mass=mass,
         squares=squares,
-        mean=jnp.where(mass[:, None] > 0, mean + origin, 0.0),
-        cov=_scatter(state, y, cell, group, weights),
-        third=third / safe[:, None],
-        fourth=fourth / safe,
+        mean=jnp.where(mass[:, None] > 0, center, 0.0),
+        cov=symmetrize(found.gram) / total[:, None, None],
+        third=found.third * (ratio * jnp.sqrt(ratio) / safe)[:, None],
+        fourth=found.fourth * ratio**2 / safe,
         level=level,
     )
     return merged([state, batch])
 
 
-def _scatter(state, y, cell, group, weights):
-    """Covariances of rows about their cells' means, of the kind that the state keeps."""
-    kind = state.scatter
-    if kind == "pooled":
-        total = jnp.sum(weights)
-        gram = symmetrize(matmul((weights[:, None] * y).T, y))
-        return (gram / jnp.where(total > 0, total, 1.0))[None]
-    codes = cell if kind == "cell" else group.astype(jnp.int32)
-    # Rows about their cells' means have about no mean of their own, by group too.
-    return cell_moments(y, codes, state.cov.shape[0], weights).cov
+class _Sums(NamedTuple):
+    """Sums over rows about their cells' means, in units of a rough length by cell."""
+
+    gram: Array
+    level: Array
+    third: Array
+    fourth: Array
+
+
+def _sums(state, x, cell, weights, center, rough) -> _Sums:
+    """Sum products of rows, a block that fits the cache at a time.
+
+    All that is read of a block is read once, so that the pass costs little more than
+    its matrix products.
+    """
+    n, d = x.shape
+    n_cells, kept = state.mass.shape[0], state.cov.shape[0]
+    size = next((s for s in (1024, 256) if 8 * s * kept <= n), 32)
+    blocks = _regroup(owners(state)[cell], kept, size)
+    slots = len(blocks.owner) * size
+    # Slots without a row take the last one, with no weight.
+    row = jnp.full(slots, n - 1, jnp.int32).at[blocks.place].set(jnp.arange(n))
+    shares = jnp.zeros(slots, x.dtype).at[blocks.place].set(weights)
+    alike = state.scatter == "cell"  # then a block is of one cell
+
+    def add_block(total, block):
+        owner, row, share = block
+        codes = cell[row]
+        y = x[row] - (center[owner] if alike else center[codes])
+        norms = jnp.sum(y * y, -1) / (rough[owner] if alike else rough[codes])
+        gram = total.gram.at[owner].add(matmul((share[:, None] * y).T, y))
+        level = total.level.at[codes].add(share * norms)
+        if not alike:
+            return total._replace(gram=gram, level=level), None
+        third = (share * norms) @ y / jnp.sqrt(rough[owner])
+        return _Sums(
+            gram=gram,
+            level=level,
+            third=total.third.at[owner].add(third),
+            fourth=total.fourth.at[owner].add(jnp.sum(share * norms * norms)),
+        ), None
+
+    empty = _Sums(
+        gram=jnp.zeros((kept, d, d), x.dtype),
+        level=jnp.zeros(n_cells, x.dtype),
+        third=jnp.zeros((n_cells, d), x.dtype),
+        fourth=jnp.zeros(n_cells, x.dtype),
+    )
+    parts = (blocks.owner, row.reshape(-1, size), shares.reshape(-1, size))
+    return jax.lax.scan(add_block, empty, parts)[0]
 
 
 def accumulate(
