@@ -22,7 +22,7 @@ from jaxsteer._labels import cell_codes
 from jaxsteer._types import Array, ArrayLike, Float, Int
 from jaxsteer.linalg import matmul, symmetrize
 from jaxsteer.moments._cells import _regroup
-from jaxsteer.moments._merge import merged
+from jaxsteer.moments._merge import merged, outer_products
 from jaxsteer.moments._state import MomentState, init, owners
 
 
@@ -97,20 +97,20 @@ def _updated(state, x, label, group, weights):
     known = (label >= 0) & (label < state.n_classes)
     known = known & (group >= 0) & (group < state.n_groups)
     cell = cell_codes(label, group, state.n_groups)
-    x = jnp.where(known[:, None], x, jnp.nan)
     cell = jnp.where(known, cell, 0)
     mass = jnp.zeros(n_cells, dtype).at[cell].add(weights)
-    mass = jnp.where(jnp.all(known), mass, jnp.nan)
+    # A code out of range must not be taken for another cell.
+    spoilt = jnp.where(jnp.all(known), jnp.zeros((), dtype), jnp.nan)
+    mass = mass + spoilt
     squares = jnp.zeros(n_cells, dtype).at[cell].add(weights * weights)
     safe = jnp.where(mass > 0, mass, 1.0)
-    origin = jnp.mean(x, 0)
-    sums = jnp.zeros((n_cells, d), dtype)
-    mean = sums.at[cell].add(weights[:, None] * (x - origin)) / safe[:, None]
+    # A few rows tell where about all are; what that leaves is corrected below.
+    origin = jnp.mean(x[:: max(x.shape[0] // 256, 1)], 0) + spoilt
+    sums, far = _first_sums(x, cell, weights, origin, n_cells)
     # Any length of about the size of a row keeps its powers within float32.
-    far = jnp.sum(jnp.square(x - origin), -1)
-    rough = jnp.zeros(n_cells, dtype).at[cell].add(weights * far) / safe / d
+    rough = far / safe / d
     rough = jnp.where(rough > 0, rough, 1.0)
-    center = origin + mean
+    center = origin + sums / safe[:, None]
     found = _sums(state, x, cell, weights, center, rough)
     level = rough * found.level / safe / d
     # From units of the rough length to those of the cell's own spread.
@@ -118,12 +118,16 @@ def _updated(state, x, label, group, weights):
     owner, kept = owners(state), state.cov.shape[0]
     total = jnp.zeros(kept, dtype).at[owner].add(mass)
     total = jnp.where(total > 0, total, 1.0)
+    # Rows have about no mean of their own, up to the rounding of the center.
+    rest = found.first / safe[:, None]
+    moved = outer_products(owner, kept, mass, rest)
+    gram = symmetrize(found.gram - moved)
     batch = dataclasses.replace(
         state,
         mass=mass,
         squares=squares,
-        mean=jnp.where(mass[:, None] > 0, center, 0.0),
-        cov=symmetrize(found.gram) / total[:, None, None],
+        mean=jnp.where(mass[:, None] > 0, center + rest, 0.0),
+        cov=gram / total[:, None, None],
         third=found.third * (ratio * jnp.sqrt(ratio) / safe)[:, None],
         fourth=found.fourth * ratio**2 / safe,
         level=level,
@@ -131,10 +135,46 @@ def _updated(state, x, label, group, weights):
     return merged([state, batch])
 
 
+FEW_CELLS = 16
+
+
+def _by_cell(values, codes, weights, n_cells):
+    """Weighted sums of the rows ``values [m, d]`` of each cell."""
+    if n_cells > FEW_CELLS:
+        empty = jnp.zeros((n_cells, values.shape[1]), values.dtype)
+        return empty.at[codes].add(weights[:, None] * values)
+    mine = jnp.where(codes == jnp.arange(n_cells)[:, None], weights, 0.0)
+    return matmul(mine, values)
+
+
+def _first_sums(x, cell, weights, origin, n_cells):
+    """Sums of rows about the origin, and of their squared lengths, by cell."""
+    size = 1024
+    n, d = x.shape
+    short = -n % size if n > size else 0
+
+    def add(total, block):
+        x, codes, share = block
+        y = x - origin
+        sums = total[0] + _by_cell(y, codes, share, n_cells)
+        return (sums, total[1].at[codes].add(share * jnp.sum(y * y, -1))), None
+
+    empty = jnp.zeros((n_cells, d), x.dtype), jnp.zeros(n_cells, x.dtype)
+    whole = (n // size) * size if short else n
+    parts = (x[:whole], cell[:whole], weights[:whole])
+    rows = min(size, n)
+    parts = jax.tree.map(lambda v: v.reshape(-1, rows, *v.shape[1:]), parts)
+    total, _ = jax.lax.scan(add, empty, parts)
+    if short:
+        total, _ = add(total, (x[whole:], cell[whole:], weights[whole:]))
+    return total
+
+
 class _Sums(NamedTuple):
     """Sums over rows about their cells' means, in units of a rough length by cell."""
 
     gram: Array
+    first: Array
     level: Array
     third: Array
     fourth: Array
@@ -163,11 +203,16 @@ def _sums(state, x, cell, weights, center, rough) -> _Sums:
         norms = jnp.sum(y * y, -1) / (rough[owner] if alike else rough[codes])
         gram = total.gram.at[owner].add(matmul((share[:, None] * y).T, y))
         level = total.level.at[codes].add(share * norms)
+        if alike:
+            first = total.first.at[owner].add(share @ y)
+        else:
+            first = total.first + _by_cell(y, codes, share, n_cells)
         if not alike:
-            return total._replace(gram=gram, level=level), None
+            return total._replace(gram=gram, first=first, level=level), None
         third = (share * norms) @ y / jnp.sqrt(rough[owner])
         return _Sums(
             gram=gram,
+            first=first,
             level=level,
             third=total.third.at[owner].add(third),
             fourth=total.fourth.at[owner].add(jnp.sum(share * norms * norms)),
@@ -175,6 +220,7 @@ def _sums(state, x, cell, weights, center, rough) -> _Sums:
 
     empty = _Sums(
         gram=jnp.zeros((kept, d, d), x.dtype),
+        first=jnp.zeros((n_cells, d), x.dtype),
         level=jnp.zeros(n_cells, x.dtype),
         third=jnp.zeros((n_cells, d), x.dtype),
         fourth=jnp.zeros(n_cells, x.dtype),
