@@ -97,6 +97,8 @@ def _columns(x, label, group, weights, mesh, rows, features, sizes):
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     like, columns = PartitionSpec(), PartitionSpec(None, features)
     along = PartitionSpec(rows)
+    layout: dict[str, Any] = {"mass": like, "effective_count": like}
+    layout |= {"mean": columns, "variance": columns}
 
     def one_device(x: Any, label: Any, group: Any, weights: Any) -> CellColumns:
         return _column_moments(x, label * sizes[1] + group, weights, sizes, rows)
@@ -105,9 +107,7 @@ def _columns(x, label, group, weights, mesh, rows, features, sizes):
         one_device,
         mesh=mesh,
         in_specs=(PartitionSpec(rows, features), along, along, along),
-        out_specs=CellColumns(
-            mass=like, effective_count=like, mean=columns, variance=columns
-        ),  # pyright: ignore[reportArgumentType]
+        out_specs=CellColumns(**layout),
         check_vma=False,
     )
     codes = label.astype(jnp.int32), group.astype(jnp.int32)

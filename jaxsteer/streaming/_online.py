@@ -158,7 +158,7 @@ def watch_gap(
 def _gaps(
     keys: Any, pop: Population, rows: int, fitted: int | None, options: Any
 ) -> Array:
-    def one(key: Any) -> Array:
+    def one(key: Any) -> Any:
         first, second = jax.random.split(key)
         truth = pop if fitted is None else window_population(first, pop, fitted)
         return ideality_gap(window_population(second, truth, rows), **dict(options))
