@@ -83,7 +83,8 @@ def rate(rows, quick):
         wall = dict(seconds)
         memory, total = [], 0
         for turn in range(-1, max(rows // n, 2)):
-            x, label, group = (jnp.asarray(v) for v in chunk(rng, n, d))
+            made = tuple(jnp.asarray(v) for v in chunk(rng, n, d))
+            x, label, group = jax.block_until_ready(made)
             calls = {
                 "product": lambda x=x: product(x),
                 "update": lambda s=state, r=(x, label, group): update(s, *r),
