@@ -34,7 +34,8 @@ def ray_moments(
     try:
 
         def submit(run, pieces):
-            task = ray.remote(run)
+            # Ray takes functions, and `run` is a method.
+            task = ray.remote(lambda piece: run(piece))
             tasks = [task.remote(piece) for piece in pieces]
             return ray.get(tasks) if deterministic else as_they_come(tasks)
 

@@ -176,7 +176,7 @@ def fit_population(
     if is_spread(x) and is_concrete(x):
         _check_spread(family, prior)
         priors, law = fit_spread(
-            Exp().inverse(x) if family == "lognormal" else x,
+            Exp().inverse(jnp.asarray(x)) if family == "lognormal" else x,
             label,
             group,
             weights,

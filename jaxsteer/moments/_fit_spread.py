@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxsteer._types import Array, Float
 from jaxsteer.families import DiagonalNormal
 from jaxsteer.moments._columns import CellColumns
 from jaxsteer.moments._diagnosis import diagnose
@@ -20,7 +19,7 @@ _SCATTER = {"full": "cell", "tied": "group"}
 
 
 def fit_spread(
-    x: Float[Array, "n d"],
+    x: Any,
     label: Any,
     group: Any,
     weights: Any,
@@ -70,10 +69,10 @@ def fit_spread(
         )
         pop = finish(_everywhere(state), shrinkage=shrinkage)
         return pop.priors, pop.conditionals
-    parts = spread(
+    parts: Any = spread(
         x, label, group, weights, mesh=None, rows=None, features=None, sizes=sizes
     )
-    columns = _everywhere(_columns(*parts, sizes))
+    columns = _everywhere(_columns(*parts, sizes=sizes))
     diagnose(columns, sizes[1], covariance="diagonal", shrinkage=shrinkage)
     law = DiagonalNormal(columns.mean, jnp.sqrt(columns.variance))
     law = jax.tree.map(lambda leaf: leaf.reshape(sizes + leaf.shape[1:]), law)
@@ -93,10 +92,12 @@ def _everywhere(tree: Any) -> Any:
     )
 
 
-def _columns(x, label, group, weights, mesh, rows, features, sizes):
+def _columns(x, label, group, weights, mesh, rows, features, *, sizes):
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     like, columns = PartitionSpec(), PartitionSpec(None, features)
     along = PartitionSpec(rows)
+    layout: dict[str, Any] = {"mass": like, "effective_count": like}
+    layout |= {"mean": columns, "variance": columns}
 
     def one_device(x: Any, label: Any, group: Any, weights: Any) -> CellColumns:
         return _column_moments(x, label * sizes[1] + group, weights, sizes, rows)
@@ -105,9 +106,7 @@ def _columns(x, label, group, weights, mesh, rows, features, sizes):
         one_device,
         mesh=mesh,
         in_specs=(PartitionSpec(rows, features), along, along, along),
-        out_specs=CellColumns(
-            mass=like, effective_count=like, mean=columns, variance=columns
-        ),  # pyright: ignore[reportArgumentType]
+        out_specs=CellColumns(**layout),
         check_vma=False,
     )
     codes = label.astype(jnp.int32), group.astype(jnp.int32)

@@ -96,7 +96,7 @@ def _joined(states: list[MomentState], add: Any) -> MomentState:
 
     def moved(state, b):
         own = pool(state.mass)[:, None, None] * state.cov
-        return own + _outer(pool, state.mass, b, kept)
+        return own + outer_products(owner, kept, state.mass, b)
 
     total = pool(mass)
     cov = add([moved(s, b) for s, b, _, _ in pairs])
@@ -114,11 +114,12 @@ def _joined(states: list[MomentState], add: Any) -> MomentState:
     )
 
 
-def _outer(pool, mass, b, kept):
-    """Sums of ``mass b b'`` over the cells of each covariance."""
+def outer_products(owner, kept, mass, b):
+    """Sums of ``mass b b'`` over the cells of each covariance, ``[kept, d, d]``."""
     if kept == 1:
         return matmul((mass[:, None] * b).T, b)[None]
-    return pool(mass[:, None, None] * b[:, :, None] * b[:, None, :])
+    each = mass[:, None, None] * b[:, :, None] * b[:, None, :]
+    return jnp.zeros((kept, *each.shape[1:]), b.dtype).at[owner].add(each)
 
 
 def _shifted(state, b, far, unit):

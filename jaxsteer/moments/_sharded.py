@@ -216,10 +216,9 @@ def _sharded(x, label, group, weights, mesh, rows, features, sizes, scatter):
         scatter=scatter,
     )
     like = PartitionSpec()
-    out = MomentState(
-        mass=like, squares=like, mean=columns, cov=columns, third=columns,
-        fourth=like, level=like, n_groups=sizes[1],
-    )  # pyright: ignore[reportArgumentType] # fmt: skip
+    layout: dict[str, Any] = dict.fromkeys(("mass", "squares", "fourth", "level"), like)
+    layout |= dict.fromkeys(("mean", "cov", "third"), columns)
+    out = MomentState(**layout, n_groups=sizes[1])
     return jax.shard_map(
         one_device,
         mesh=mesh,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,11 @@ from jaxsteer._errors import (
     is_concrete,
 )
 from jaxsteer._labels import cell_codes
-from jaxsteer._types import ArrayLike, Float, Int
+from jaxsteer._types import Array, ArrayLike, Float, Int
 from jaxsteer.linalg import matmul, symmetrize
-from jaxsteer.moments._cells import cell_moments
-from jaxsteer.moments._merge import merged
-from jaxsteer.moments._state import MomentState, init
+from jaxsteer.moments._cells import _regroup
+from jaxsteer.moments._merge import merged, outer_products
+from jaxsteer.moments._state import MomentState, init, owners
 
 
 def update(
@@ -97,45 +97,136 @@ def _updated(state, x, label, group, weights):
     known = (label >= 0) & (label < state.n_classes)
     known = known & (group >= 0) & (group < state.n_groups)
     cell = cell_codes(label, group, state.n_groups)
-    x = jnp.where(known[:, None], x, jnp.nan)
     cell = jnp.where(known, cell, 0)
     mass = jnp.zeros(n_cells, dtype).at[cell].add(weights)
-    mass = jnp.where(jnp.all(known), mass, jnp.nan)
+    # A code out of range must not be taken for another cell.
+    spoilt = jnp.where(jnp.all(known), jnp.zeros((), dtype), jnp.nan)
+    mass = mass + spoilt
     squares = jnp.zeros(n_cells, dtype).at[cell].add(weights * weights)
     safe = jnp.where(mass > 0, mass, 1.0)
-    origin = jnp.mean(x, 0)
-    sums = jnp.zeros((n_cells, d), dtype)
-    mean = sums.at[cell].add(weights[:, None] * (x - origin)) / safe[:, None]
-    y = x - origin - mean[cell]
-    norms = jnp.sum(y * y, -1)
-    level = jnp.zeros(n_cells, dtype).at[cell].add(weights * norms) / safe / d
-    unit = jnp.where(level > 0, level, 1.0)[cell]
-    norms = norms / unit
-    third = sums.at[cell].add((weights * norms / jnp.sqrt(unit))[:, None] * y)
-    fourth = jnp.zeros(n_cells, dtype).at[cell].add(weights * norms * norms)
+    # A few rows tell where about all are; what that leaves is corrected below.
+    origin = jnp.mean(x[:: max(x.shape[0] // 256, 1)], 0) + spoilt
+    sums, far = _first_sums(x, cell, weights, origin, n_cells)
+    # Any length of about the size of a row keeps its powers within float32.
+    rough = far / safe / d
+    rough = jnp.where(rough > 0, rough, 1.0)
+    center = origin + sums / safe[:, None]
+    found = _sums(state, x, cell, weights, center, rough)
+    level = rough * found.level / safe / d
+    # From units of the rough length to those of the cell's own spread.
+    ratio = jnp.where(level > 0, rough / jnp.where(level > 0, level, 1.0), 0.0)
+    owner, kept = owners(state), state.cov.shape[0]
+    total = jnp.zeros(kept, dtype).at[owner].add(mass)
+    total = jnp.where(total > 0, total, 1.0)
+    # Rows have about no mean of their own, up to the rounding of the center.
+    rest = found.first / safe[:, None]
+    moved = outer_products(owner, kept, mass, rest)
+    gram = symmetrize(found.gram - moved)
     batch = dataclasses.replace(
         state,
         mass=mass,
         squares=squares,
-        mean=jnp.where(mass[:, None] > 0, mean + origin, 0.0),
-        cov=_scatter(state, y, cell, group, weights),
-        third=third / safe[:, None],
-        fourth=fourth / safe,
+        mean=jnp.where(mass[:, None] > 0, center + rest, 0.0),
+        cov=gram / total[:, None, None],
+        third=found.third * (ratio * jnp.sqrt(ratio) / safe)[:, None],
+        fourth=found.fourth * ratio**2 / safe,
         level=level,
     )
     return merged([state, batch])
 
 
-def _scatter(state, y, cell, group, weights):
-    """Covariances of rows about their cells' means, of the kind that the state keeps."""
-    kind = state.scatter
-    if kind == "pooled":
-        total = jnp.sum(weights)
-        gram = symmetrize(matmul((weights[:, None] * y).T, y))
-        return (gram / jnp.where(total > 0, total, 1.0))[None]
-    codes = cell if kind == "cell" else group.astype(jnp.int32)
-    # Rows about their cells' means have about no mean of their own, by group too.
-    return cell_moments(y, codes, state.cov.shape[0], weights).cov
+FEW_CELLS = 16
+
+
+def _by_cell(values, codes, weights, n_cells):
+    """Weighted sums of the rows ``values [m, d]`` of each cell."""
+    if n_cells > FEW_CELLS:
+        empty = jnp.zeros((n_cells, values.shape[1]), values.dtype)
+        return empty.at[codes].add(weights[:, None] * values)
+    mine = jnp.where(codes == jnp.arange(n_cells)[:, None], weights, 0.0)
+    return matmul(mine, values)
+
+
+def _first_sums(x, cell, weights, origin, n_cells):
+    """Sums of rows about the origin, and of their squared lengths, by cell."""
+    size = 1024
+    n, d = x.shape
+    short = -n % size if n > size else 0
+
+    def add(total, block):
+        x, codes, share = block
+        y = x - origin
+        sums = total[0] + _by_cell(y, codes, share, n_cells)
+        return (sums, total[1].at[codes].add(share * jnp.sum(y * y, -1))), None
+
+    empty = jnp.zeros((n_cells, d), x.dtype), jnp.zeros(n_cells, x.dtype)
+    whole = (n // size) * size if short else n
+    parts = (x[:whole], cell[:whole], weights[:whole])
+    rows = min(size, n)
+    parts = jax.tree.map(lambda v: v.reshape(-1, rows, *v.shape[1:]), parts)
+    total, _ = jax.lax.scan(add, empty, parts)
+    if short:
+        total, _ = add(total, (x[whole:], cell[whole:], weights[whole:]))
+    return total
+
+
+class _Sums(NamedTuple):
+    """Sums over rows about their cells' means, in units of a rough length by cell."""
+
+    gram: Array
+    first: Array
+    level: Array
+    third: Array
+    fourth: Array
+
+
+def _sums(state, x, cell, weights, center, rough) -> _Sums:
+    """Sum products of rows, a block that fits the cache at a time.
+
+    All that is read of a block is read once, so that the pass costs little more than
+    its matrix products.
+    """
+    n, d = x.shape
+    n_cells, kept = state.mass.shape[0], state.cov.shape[0]
+    size = next((s for s in (1024, 256) if 8 * s * kept <= n), 32)
+    blocks = _regroup(owners(state)[cell], kept, size)
+    slots = len(blocks.owner) * size
+    # Slots without a row take the last one, with no weight.
+    row = jnp.full(slots, n - 1, jnp.int32).at[blocks.place].set(jnp.arange(n))
+    shares = jnp.zeros(slots, x.dtype).at[blocks.place].set(weights)
+    alike = state.scatter == "cell"  # then a block is of one cell
+
+    def add_block(total, block):
+        owner, row, share = block
+        codes = cell[row]
+        y = x[row] - (center[owner] if alike else center[codes])
+        norms = jnp.sum(y * y, -1) / (rough[owner] if alike else rough[codes])
+        gram = total.gram.at[owner].add(matmul((share[:, None] * y).T, y))
+        level = total.level.at[codes].add(share * norms)
+        if alike:
+            first = total.first.at[owner].add(share @ y)
+        else:
+            first = total.first + _by_cell(y, codes, share, n_cells)
+        if not alike:
+            return total._replace(gram=gram, first=first, level=level), None
+        third = (share * norms) @ y / jnp.sqrt(rough[owner])
+        return _Sums(
+            gram=gram,
+            first=first,
+            level=level,
+            third=total.third.at[owner].add(third),
+            fourth=total.fourth.at[owner].add(jnp.sum(share * norms * norms)),
+        ), None
+
+    empty = _Sums(
+        gram=jnp.zeros((kept, d, d), x.dtype),
+        first=jnp.zeros((n_cells, d), x.dtype),
+        level=jnp.zeros(n_cells, x.dtype),
+        third=jnp.zeros((n_cells, d), x.dtype),
+        fourth=jnp.zeros(n_cells, x.dtype),
+    )
+    parts = (blocks.owner, row.reshape(-1, size), shares.reshape(-1, size))
+    return jax.lax.scan(add_block, empty, parts)[0]
 
 
 def accumulate(

@@ -2,6 +2,13 @@
 
 from jaxsteer.streaming._encoder import ColumnCode, RowEncoder, row_encoder
 from jaxsteer.streaming._files import Batch, Piece, RowFiles, open_files
+from jaxsteer.streaming._online import (
+    GapWatch,
+    forget,
+    swap_maps,
+    watch_gap,
+    window_population,
+)
 from jaxsteer.streaming._pass import (
     MomentPass,
     PassState,
@@ -25,6 +32,7 @@ __all__ = [
     "Batch",
     "ColumnCode",
     "ColumnStatistics",
+    "GapWatch",
     "MomentPass",
     "PassState",
     "Piece",
@@ -35,6 +43,7 @@ __all__ = [
     "TableStatistics",
     "Tower",
     "apply_file",
+    "forget",
     "load_checkpoint",
     "merge_pieces",
     "open_files",
@@ -45,5 +54,8 @@ __all__ = [
     "save_checkpoint",
     "sharded_sup_gap",
     "steer_file",
+    "swap_maps",
     "table_statistics",
+    "watch_gap",
+    "window_population",
 ]

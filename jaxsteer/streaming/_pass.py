@@ -21,7 +21,7 @@ from jaxsteer.streaming._progress import Meter, Tell
 from jaxsteer.streaming._statistics import numbers_of
 
 # Why a row does not count.
-REASONS = ("label", "group", "weight", "features")
+REASONS: tuple[str, ...] = ("label", "group", "weight", "features")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
