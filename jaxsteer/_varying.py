@@ -44,4 +44,4 @@ def _cast(leaf: Any, axes: frozenset[str]) -> Any:
         return leaf
     if hasattr(jax.lax, "pcast"):
         return jax.lax.pcast(leaf, tuple(axes), to="varying")
-    return jax.lax.pvary(leaf, tuple(axes))
+    return jax.lax.pvary(leaf, tuple(axes))  # pyright: ignore[reportAttributeAccessIssue]

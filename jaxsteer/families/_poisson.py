@@ -13,15 +13,20 @@ from jaxsteer.families._support import as_floating, draws, on_support, weighted_
 from jaxsteer.linalg import HALF_LOG_2PI, entropy_remainder, stirling_remainder
 
 
+def _log_rate(law):
+    return jnp.log(law.rate)
+
+
+def _from_log_rate(log_rate):
+    return Poisson(jnp.exp(log_rate))
+
+
 @family(
     domain={"rate": "not_negative"},
     maps="identity",
     spread=False,
     discrete=True,
-    natural=Natural(
-        of=lambda law: jnp.log(law.rate),
-        law=lambda log_rate: Poisson(jnp.exp(log_rate)),
-    ),
+    natural=Natural(of=_log_rate, law=_from_log_rate),
 )
 @dataclasses.dataclass(frozen=True)
 class Poisson:

@@ -96,7 +96,7 @@ class TransformedNormal(SharedBijection):
         base: A :class:`Normal`, :class:`DiagonalNormal` or :class:`MultivariateNormal`.
         bijection: A :class:`jaxsteer.maps.Bijection`, the same for every cell.
         limits: Lowest and highest target of maps between members, in base coordinates
-            (:class:`jaxsteer.ConjugatedMap`); None does not cut. They do not enter the
+            (:class:`jaxsteer.maps.ConjugatedMap`); None does not cut. They do not enter the
             law.
     """
 

@@ -139,6 +139,7 @@ def _gains_and_shifts(cells: Any, how: _How) -> Orbit:
 
 def _carried(cells: Any, how: _How) -> Orbit:
     carried = require_traits(cells).carried
+    assert carried is not None  # a "carried" family says by which
     return carried_orbit(cells, how.weights, reference=0, carried=carried, **how.search)
 
 

@@ -314,7 +314,7 @@ def smooth_balanced_quantiles(draw: Draw) -> Call:
         return "answer"
 
     run = partial(
-        js.smooth_balanced_quantiles,
+        js.channels.smooth_balanced_quantiles,
         score,
         label,
         group,
