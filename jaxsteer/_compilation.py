@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from jaxsteer._errors import is_concrete
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # On a CPU most of a first call goes into compiling a few hundred small kernels. Older
 # emitters and fewer passes make the same arithmetic in half of the time, at the same
@@ -66,7 +69,7 @@ def jit_for_few_calls(
     return call
 
 
-def broadcasting(fn: Callable[..., Any]) -> Callable[..., Any]:
+def broadcasting(fn: Callable[P, R]) -> Callable[P, R]:
     """Let a function broadcast arrays of different rank, whatever the user's setting.
 
     ``jax_numpy_rank_promotion="raise"`` finds what a user's code broadcasts by mistake;
@@ -74,7 +77,7 @@ def broadcasting(fn: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(fn)
-    def call(*args, **kwargs):
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
         with jax.numpy_rank_promotion("allow"):
             return fn(*args, **kwargs)
 
