@@ -143,14 +143,17 @@ def _measure(
         stats.append((rate, size, rows, some, (counted & hit) @ n))
     critical = max(_LEAST_CRITICAL, quantile(worst, LEVEL))
     out = []
-    found: Any
-    for (columns, names, member), found in zip(sets, stats, strict=True):
+    for (columns, names, member), stat in zip(sets, stats, strict=True):
+        rate, size, rows, some, hits = stat
         share = member @ n / n.sum()
         normal = stream.normal(len(drawn), len(names))
         out.append(
             {
                 "columns": list(columns),
-                **_compare(names, *found, share, critical, normal, leave_out_small),
+                **_compare(
+                    *(names, rate, size, rows, some, hits),
+                    *(share, critical, normal, leave_out_small),
+                ),
             }
         )
     return {"critical": critical, "sets": out}
