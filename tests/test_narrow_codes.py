@@ -119,9 +119,11 @@ def test_fitted_scores_take_codes_of_any_type(dtype):
     rng = np.random.default_rng(0)
     label, group = np.arange(400) % 2, np.arange(400) // 2 % 2
     score, key = rng.normal(size=400), jax.random.key(0)
-    roc = js.roc_channel(score, label, group, bins=150)
-    classes = js.multiclass_channel(np.stack([score, -score], 1), label, group, bins=4)
-    levels = js.balanced_quantiles(score, label, group)
+    roc = jaxsteer.roc_channel(score, label, group, bins=150)
+    classes = jaxsteer.multiclass_channel(
+        np.stack([score, -score], 1), label, group, bins=4
+    )
+    levels = jaxsteer.balanced_quantiles(score, label, group)
     for move in (
         lambda codes: roc.transport(score, codes, key=key),
         lambda codes: classes.transport(np.stack([score, -score], 1), codes, key=key),

@@ -278,7 +278,8 @@ def _alike(law: Any, other: Any) -> Any:
 def summarize(
     priors: Float[Array, "K G"], rates: Array, cost: Array, standard_error: Array
 ) -> BayesRates:
-    """What follows from the rates."""
+    """What follows from the rates; no rule is one of Bayes under priors that are none."""
+    rates = jnp.where(jnp.all(priors >= 0), rates, jnp.nan)
     share = shares_in_group(priors)
     wrong = 1 - jnp.eye(len(priors), dtype=rates.dtype)
     mass = priors * rates

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -95,6 +96,8 @@ def fit_leace(
     given = {} if weights is None else {"weights": weights}
     if np.ndim(x) != 2:
         raise ValueError(f"x must have shape [n, d], got {np.shape(x)}.")
+    if not isinstance(x, jax.Array) and np.asarray(x).dtype.kind in "USO":
+        raise ValueError(f"x must hold numbers, got dtype {np.asarray(x).dtype}.")
     check_same_length(x=x, z=z, **given)
     codes, size = check_concepts(z, n_concepts)
     if on_host(x, z, *given.values()):

@@ -77,7 +77,8 @@ def moments_on_host(
     def chunk(start: int, stop: int, buffer: np.ndarray) -> np.ndarray:
         if as_given:
             return x[start:stop]
-        np.subtract(x[start:stop], origin, out=buffer, casting="unsafe")
+        with np.errstate(over="ignore"):  # what overflows is found in the moments
+            np.subtract(x[start:stop], origin, out=buffer, casting="unsafe")
         if root is not None:
             buffer *= root[start:stop, None]
         return buffer

@@ -278,8 +278,14 @@ def smooth_balanced_quantiles(
         )
     _check_rows(score, label, group, class_weight, weights, n_groups)
     dtype = jnp.result_type(score, jnp.float32)
+    given = score
     score, label, group = (jnp.asarray(v) for v in (score, label, group))
     score = score.astype(dtype)
+    if is_concrete(given) and not np.isfinite(np.asarray(score)).all():
+        raise ValueError(
+            f"score leaves the range of {dtype}, in which it is smoothed; divide it by "
+            f"its standard deviation, and the bandwidth too."
+        )
     ones = jnp.ones(score.shape, dtype)
     weights = ones if weights is None else jnp.asarray(weights, dtype)
     below = jax.nn.sigmoid((score[:, None] - score) / bandwidth)

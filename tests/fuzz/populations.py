@@ -157,7 +157,7 @@ def gaussian_channel(draw: Draw) -> Call:
     pop = inputs.population(draw, ["MultivariateNormal"])
     subspace = draw.often("subspace", "discriminant", ["all", "none"])
     run = partial(js.gaussian_channel, pop, subspace)
-    return Call(run, _verified, (*NAMES, "subspace"))
+    return Call(run, _verified, (*NAMES, "subspace", "classes"))
 
 
 def divergence(draw: Draw) -> Call:
