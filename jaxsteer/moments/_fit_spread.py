@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxsteer._labels import cell_codes
 from jaxsteer.families import DiagonalNormal
 from jaxsteer.moments._columns import CellColumns
 from jaxsteer.moments._diagnosis import diagnose
@@ -100,7 +101,9 @@ def _columns(x, label, group, weights, mesh, rows, features, *, sizes):
     layout |= {"mean": columns, "variance": columns}
 
     def one_device(x: Any, label: Any, group: Any, weights: Any) -> CellColumns:
-        return _column_moments(x, label * sizes[1] + group, weights, sizes, rows)
+        return _column_moments(
+            x, cell_codes(label, group, sizes[1]), weights, sizes, rows
+        )
 
     program = jax.shard_map(
         one_device,
@@ -109,8 +112,7 @@ def _columns(x, label, group, weights, mesh, rows, features, *, sizes):
         out_specs=CellColumns(**layout),
         check_vma=False,
     )
-    codes = label.astype(jnp.int32), group.astype(jnp.int32)
-    return jax.jit(program)(x.astype(dtype), *codes, weights.astype(dtype))
+    return jax.jit(program)(x.astype(dtype), label, group, weights.astype(dtype))
 
 
 def _column_moments(
