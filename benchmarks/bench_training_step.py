@@ -10,8 +10,7 @@
    any loss, gap or weight.
 
 CPU seconds of the process, after compilation; the kinds of step take turns, medians. A
-step of 1. is 12 million multiply-adds a row, the work of a transformer's block of d = 256
-at one token; a language model's step has hundreds of times the work for the same gap.
+plain step of 1. is 12 million multiply-adds a row.
 
     python benchmarks/bench_training_step.py            # prints and writes the results
     python benchmarks/bench_training_step.py --part small   # or wide, all, long

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -159,6 +160,8 @@ def test_on_eight_devices():
         text=True,
         timeout=280,
         env={
+            # Where compiled programs are kept, if anywhere.
+            **{k: v for k, v in os.environ.items() if "CACHE" in k},
             "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
             "JAX_PLATFORMS": "cpu",
             "PATH": "/usr/bin:/bin",
