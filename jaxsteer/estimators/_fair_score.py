@@ -52,6 +52,9 @@ class FairScore(FoldScorer):
         tolerance: Largest gap that "roc" may leave, in sample.
         class_weight: For "quantiles": 1/2 weighs both rates alike, 1 makes true-positive
             rates equal at every threshold, 0 false-positive rates.
+        shrinkage: For "roc" and "quantiles": how far each group's laws of the score are
+            drawn to those of all groups, 0 to 1; "auto" by what chance alone would make
+            of them, for groups with few rows. Above 0 it is not exact in sample.
         group_estimator: For "blind": the classifier that reads the group; None takes a
             copy of `estimator`.
         random_state: Seed of the folds and of the choice, which is settled at fit time:
@@ -93,6 +96,7 @@ class FairScore(FoldScorer):
         bins: Any = None,
         tolerance: float = 0.0,
         class_weight: float = 0.5,
+        shrinkage: float | str = 0.0,
         group_estimator: Any = None,
         random_state: Any = None,
         sensitive_columns: Any = None,
@@ -104,6 +108,7 @@ class FairScore(FoldScorer):
         self.bins = bins
         self.tolerance = tolerance
         self.class_weight = class_weight
+        self.shrinkage = shrinkage
         self.group_estimator = group_estimator
         self.random_state = random_state
         self.sensitive_columns = sensitive_columns
@@ -173,7 +178,8 @@ class FairScore(FoldScorer):
         """Return a copy with another channel on the same fitted classifiers.
 
         Args:
-            options: `method`, `bins`, `tolerance`, `class_weight` or `group_estimator`.
+            options: `method`, `bins`, `tolerance`, `class_weight`, `shrinkage` or
+                `group_estimator`.
 
         Raises:
             ValueError: On other options, which would need another fit, and after
@@ -189,7 +195,14 @@ class FairScore(FoldScorer):
             check_choice(
                 "option",
                 name,
-                ("method", "bins", "tolerance", "class_weight", "group_estimator"),
+                (
+                    "method",
+                    "bins",
+                    "tolerance",
+                    "class_weight",
+                    "shrinkage",
+                    "group_estimator",
+                ),
             )
         other: Any = clone(self)
         other.set_params(**options)
@@ -236,6 +249,11 @@ class FairScore(FoldScorer):
                     f"{name}={value} has no meaning for method={self.method!r}; pass "
                     f"method={method!r}, or leave it out."
                 )
+        if self.shrinkage != 0 and self.method == "blind":
+            raise ValueError(
+                f"shrinkage={self.shrinkage!r} has no meaning for method='blind', which "
+                "has one kernel for all groups; leave it out."
+            )
 
     def _check_classes(self) -> None:
         if len(self.classes_) != 2:
@@ -263,11 +281,22 @@ class FairScore(FoldScorer):
         if self.method == "roc":
             bins = 60 if self.bins is None else self.bins
             channel: Any = roc_channel(
-                score, label, group, bins=bins, tolerance=self.tolerance, **options
+                score,
+                label,
+                group,
+                bins=bins,
+                tolerance=self.tolerance,
+                shrinkage=self.shrinkage,
+                **options,
             )
         elif self.method == "quantiles":
             channel = balanced_quantiles(
-                score, label, group, class_weight=self.class_weight, **options
+                score,
+                label,
+                group,
+                class_weight=self.class_weight,
+                shrinkage=self.shrinkage,
+                **options,
             )
         else:
             if self._group_models is None:

@@ -162,6 +162,23 @@ def test_a_tolerance_keeps_more(fitted):
     assert areas[1] > areas[0]
 
 
+def test_small_groups_borrow_from_all(fitted):
+    for method in ("roc", "quantiles"):
+        plain = fitted.with_options(method=method)
+        pooled = fitted.with_options(method=method, shrinkage=1.0)
+        assert not np.any(plain.channel_.shrinkage)
+        # Nothing is left of the groups: one map for all.
+        one, other = (
+            pooled._transport(np.linspace(-2, 2, 9), np.full(9, a), None, np.arange(9))
+            for a in (0, 1)
+        )
+        np.testing.assert_allclose(one, other, atol=1e-6)
+        some = fitted.with_options(method=method, shrinkage="auto").channel_
+        assert (np.asarray(some.shrinkage) < 0.5).all()
+    with pytest.raises(ValueError, match="shrinkage='auto' has no meaning"):
+        fitted.with_options(method="blind", shrinkage="auto")
+
+
 def test_blind_needs_no_group_and_takes_a_probe_of_its_own(fitted):
     blind = fitted.with_options(method="blind", bins=(10, 3))
     assert isinstance(blind.channel_, js.BlindChannel)
