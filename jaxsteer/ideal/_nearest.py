@@ -63,14 +63,14 @@ def nearest_ideal(
             traced: another group is no other program. So may `pivot`.
         maps: Which maps are allowed, for multivariate normal populations. "general": any
             invertible matrix; nearest, not convex, tried from several starts.
-            "positive_definite":
-            positive definite matrices, and "symmetric": the paper's, positive definite
-            times the inverse root of the pivot class; both are convex when affirmative.
-            "tied": a closed form, nearest when a moving group's classes share one
-            covariance (all groups: a search under that model). "diagonal": feature by
-            feature, nearest when the features are independent. Always the result is
-            ideal. Families of one feature or of independent features have one kind of
-            map, and every kind of maps means that one. Low-rank cells
+            "positive_definite": positive definite matrices; "pivot": the paper's,
+            positive definite times the inverse root of the pivot class; both are convex
+            when affirmative. "shared_covariance": a closed form, nearest when a moving
+            group's classes share one covariance (all groups: a search under that
+            model). "diagonal": feature by feature, nearest when the features are
+            independent. Always the result is ideal. Families of one feature or of
+            independent features have one kind of map, and every kind of maps means that
+            one. Low-rank cells
             (:class:`jaxsteer.LowRankNormal`) are solved by products with their factors
             when affirmative, and end, but for "diagonal", as a full
             :class:`jaxsteer.MultivariateNormal`; with "all_groups" the best template is
@@ -80,15 +80,17 @@ def nearest_ideal(
             or "keep" (then the result is not ideal: equalized odds of prior-free rules
             only).
         allow_reflection: Allow maps that turn the orientation.
-        solver: A :class:`jaxsteer.solvers.MatrixNewton` with its limits, for maps that
-            are searched for; None takes it with its defaults.
+        solver: For maps that are searched for: a :class:`jaxsteer.solvers.MatrixNewton`
+            (None takes one with its defaults: fewest steps, each with products by the
+            Hessian), a :class:`jaxsteer.solvers.ProjectedGradient` (definite maps only:
+            cheap steps on the cone, many of them) or a :class:`jaxsteer.solvers.Optax`
+            (any optax optimizer, to compare with).
         differentiate: "implicit" (implicit function theorem, right at convergence),
             "unroll" (through the last steps) or "none"; where the answer is a closed
             form the first two are the same. Along directions that the divergence does
             not see (rotations, with one class) the derivative is damped to 0; so it is
-            for "shared_covariance" with "all_groups" along those that the tied model
-            does not see,
-            though unequal covariances do.
+            for "shared_covariance" with "all_groups" along those that the model of one
+            covariance does not see, though unequal covariances do.
         pivot: The class whose covariance "pivot" is relative to.
 
     Returns:
