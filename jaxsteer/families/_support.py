@@ -78,7 +78,7 @@ def normalized_weights(x: Array, weights: ArrayLike | None) -> Array:
             f"weights must broadcast against the samples {x.shape}, got "
             f"{jnp.shape(weights)}."
         ) from error
-    check_weights(weights)
+    check_weights(weights.ravel())
     return weights / jnp.sum(weights, -1, keepdims=True)
 
 
