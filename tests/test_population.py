@@ -13,8 +13,8 @@ from jaxsteer import (
     Normal,
     Population,
     TransformedNormal,
-    kl_normal,
 )
+from jaxsteer.families import kl_normal
 
 EPS = float(jnp.finfo(jnp.result_type(float)).eps)
 KL = jax.jit(lambda p, q: p.kl(q))

@@ -72,6 +72,7 @@ def parameters_valid(law: Any) -> Bool[Array, ""]:
         ``[]`` bool.
 
     Example:
+        >>> from jaxsteer.families import Exponential
         >>> bool(parameters_valid(Exponential(-2.0)))
         False
     """

@@ -60,15 +60,14 @@ def _cell_codes(label, group, n_classes, n_groups):
     return np_or_jnp.where(inside, cell_codes(label, group, n_groups), -1)
 
 
-_cell_moments = jax.jit(cell_moments, static_argnums=2)
-_cell_columns = jax.jit(cell_columns, static_argnums=2)
-_group_moments = jax.jit(group_moments, static_argnums=3)
-_prior_columns = jax.jit(prior_columns, static_argnums=1)
-_prior_moments = jax.jit(prior_moments, static_argnums=1)
-_prior_group_moments = jax.jit(prior_group_moments, static_argnums=5)
+_cell_moments = jax.jit(broadcasting(cell_moments), static_argnums=2)
+_cell_columns = jax.jit(broadcasting(cell_columns), static_argnums=2)
+_group_moments = jax.jit(broadcasting(group_moments), static_argnums=3)
+_prior_columns = jax.jit(broadcasting(prior_columns), static_argnums=1)
+_prior_moments = jax.jit(broadcasting(prior_moments), static_argnums=1)
+_prior_group_moments = jax.jit(broadcasting(prior_group_moments), static_argnums=5)
 
 
-@broadcasting
 def fit_population(
     x: Float[ArrayLike, " n"] | Float[ArrayLike, "n d"],
     label: Int[ArrayLike, " n"],

@@ -8,6 +8,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._compilation import broadcasting
 from jaxsteer._types import Array, Float
 from jaxsteer.moments._cells import CellMoments
 
@@ -93,6 +94,7 @@ def shrink(
 
 # Compiled as one: outside of jit every operation would be a program of its own.
 @partial(jax.jit, static_argnames="kind")
+@broadcasting
 def _shrink(moments: CellMoments, intensity, *, kind: str | None) -> Array:
     if kind == "oas":
         intensity = oas_intensity(moments)

@@ -124,7 +124,7 @@ def test_a_stack_gives_a_stack():
         ([], {}, "batches is empty"),
         ([(TOKENS[0], LABEL[0] + 1)], {}, "label has codes"),
         ([(TOKENS[0], LABEL[0][:2])], {}, "one entry a label"),
-        ([(TOKENS[0], LABEL[0][:, None])], {}, "one code an example"),
+        ([(TOKENS[0], LABEL[0][:, None])], {}, "one code a row"),
         ([(TOKENS[0], LABEL[0], None, MASK[:, :1])], {}, "mask has shape"),
         ([(TOKENS[0], LABEL[0])], {"tokens": "first"}, "'last', 'mean', 'all'"),
     ],
