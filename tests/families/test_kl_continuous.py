@@ -59,6 +59,8 @@ def test_equals_quadrature(x64, name, seed):
 
     if name == "VonMises":
         ends = float(p[0]) - np.pi, float(p[0]) + np.pi
+    elif name == "InverseGaussian":  # SciPy's own ends are not finite everywhere
+        ends = np.log(p[0]) - 12, np.log(p[0]) + 12
     else:
         ends = np.log(first.ppf(1e-15)), np.log(first.isf(1e-15))
     middle = float(p[0]) if name == "VonMises" else np.log(first.median())
