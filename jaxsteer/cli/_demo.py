@@ -19,6 +19,7 @@ from jaxsteer.cli._console import (
 from jaxsteer.cli._figures import comparison_figures, maps_figure, solve_facts
 from jaxsteer.cli._rows import write_text
 from jaxsteer.compare import (
+    CHANCE_FOOTNOTE,
     COLUMNS,
     DEFAULT_METHODS,
     LEARNERS,
@@ -135,10 +136,13 @@ def print_comparison(found: Comparison) -> None:
                 rows.append([row.title + "*" * row.decision_only, *cells])
         say(simple_table(LEARNERS[learner].title, headings, rows))
     for note in found.footnotes:
+        if note == CHANCE_FOOTNOTE:
+            continue  # chance levels stand in the page's table
         say(note, markup=False)
     say(
         f"Fitted on {found.n_train:,} rows, measured on {len(found.label_test):,} "
-        "others, whose labels only the metrics saw. Intervals are in the page."
+        "others, whose labels only the metrics saw. Intervals and levels of chance are "
+        "in the page."
     )
 
 

@@ -2,6 +2,7 @@
 
 from jaxsteer.compare._compare import DEFAULT_METHODS, METHODS, compare, measure
 from jaxsteer.compare._comparison import (
+    CHANCE_FOOTNOTE,
     COLUMNS,
     Comparison,
     Row,
@@ -26,6 +27,7 @@ from jaxsteer.compare._synthetic import (
 )
 
 __all__ = [
+    "CHANCE_FOOTNOTE",
     "COLUMNS",
     "Comparison",
     "DEFAULT_METHODS",
