@@ -134,22 +134,9 @@ def render_report(report: Report) -> str:
     Raises:
         ImportError: If jinja2 is not installed.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise ImportError(
-            "Reports need jinja2: pip install 'jaxsteer[cli]'."
-        ) from error
+    template = page_template("report.html")
     from jaxsteer.plots import figure_uri
 
-    source = importlib.resources.files("jaxsteer").joinpath("templates/report.html")
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.from_string(source.read_text(encoding="utf-8"))
     comparisons = [
         (heading, table, _learner_tables(table))
         for heading, table in report.comparisons
@@ -169,6 +156,33 @@ def render_report(report: Report) -> str:
         counts=_counts(report),
         versions=versions(),
     )
+
+
+def page_template(name: str, **filters: Any) -> Any:
+    """Return a page's jinja2 template, in which all that is filled in is escaped.
+
+    Args:
+        name: Its file in the folder of templates.
+        **filters: Functions that the template calls by name.
+
+    Raises:
+        ImportError: If jinja2 is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise ImportError(
+            "Reports need jinja2: pip install 'jaxsteer[cli]'."
+        ) from error
+    source = importlib.resources.files("jaxsteer").joinpath("templates", name)
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(filters)
+    return environment.from_string(source.read_text(encoding="utf-8"))
 
 
 def page_style() -> Any:

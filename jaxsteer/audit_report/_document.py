@@ -14,7 +14,7 @@ from jaxsteer.audit_report._measures import SMALL_SHARE, measure_rates
 from jaxsteer.audit_report._metrics import measure_table
 from jaxsteer.audit_report._profiles import PROFILES
 from jaxsteer.audit_report._words import TITLES, in_words
-from jaxsteer.report import page_style, versions
+from jaxsteer.report import page_style, page_template, versions
 
 DRAWS = 500
 
@@ -149,21 +149,7 @@ def render_audit(document: Mapping[str, Any]) -> str:
     Raises:
         ImportError: If jinja2 is not installed.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise ImportError(
-            "Reports need jinja2: pip install 'jaxsteer[cli]'."
-        ) from error
-    source = importlib.resources.files("jaxsteer").joinpath("templates/audit.html")
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda rate: f"{100 * rate:.1f}%"
-    template = environment.from_string(source.read_text(encoding="utf-8"))
+    template = page_template("audit.html", percent=lambda rate: f"{100 * rate:.1f}%")
     profile = PROFILES.get(document["profile"] or "")
     wanted = profile["measures"] if profile else tuple(document["measures"])
     # Up to three sentences first; the others stand above their tables.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from jaxsteer.baselines import fit_mean_match, fit_mimic
@@ -10,7 +11,28 @@ from jaxsteer.estimators._group_maps import AffineGroupSteering, on_host
 from jaxsteer.estimators._rows import reference_code
 
 
-class MeanMatching(AffineGroupSteering):
+class _Matching(AffineGroupSteering):
+    """Moves every group to the moments of one that stays; labels are not read."""
+
+    _target = None
+    reference: Any
+
+    def _match(self, rows: Rows, fit: Callable[..., Any], **options: Any) -> None:
+        """Keep what a baseline finds for these rows and the group that stays."""
+        reference = reference_code(self.reference, rows.group, self.groups_)
+        self.reference_ = self.groups_[reference]
+        found = fit(
+            rows.X,
+            rows.group,
+            reference=reference,
+            weights=rows.weight,
+            n_groups=len(self.groups_),
+            **options,
+        )
+        self.maps_ = on_host(found)
+
+
+class MeanMatching(_Matching):
     """Shift every group onto the mean of the reference group.
 
     The simplest steering vector: labels are not read. Where groups and classes go
@@ -36,26 +58,15 @@ class MeanMatching(AffineGroupSteering):
         Singh et al. 2024, "Representation Surgery", arXiv 2402.09631, section 3.
     """
 
-    _target = None
-
     def __init__(self, *, reference: Any = None, sensitive_columns: Any = None):
         self.reference = reference
         self.sensitive_columns = sensitive_columns
 
     def _fit(self, rows: Rows) -> None:
-        reference = reference_code(self.reference, rows.group, self.groups_)
-        self.reference_ = self.groups_[reference]
-        found = fit_mean_match(
-            rows.X,
-            rows.group,
-            reference=reference,
-            weights=rows.weight,
-            n_groups=len(self.groups_),
-        )
-        self.maps_ = on_host(found)
+        self._match(rows, fit_mean_match)
 
 
-class MiMiC(AffineGroupSteering):
+class MiMiC(_Matching):
     """Match the mean and the covariance of every group to the reference group.
 
     Of all affine maps that give a group the first two moments of the reference group
@@ -82,8 +93,6 @@ class MiMiC(AffineGroupSteering):
         Singh et al. 2024, "Representation Surgery", arXiv 2402.09631, section 4.
     """
 
-    _target = None
-
     def __init__(
         self,
         *,
@@ -96,14 +105,4 @@ class MiMiC(AffineGroupSteering):
         self.sensitive_columns = sensitive_columns
 
     def _fit(self, rows: Rows) -> None:
-        reference = reference_code(self.reference, rows.group, self.groups_)
-        self.reference_ = self.groups_[reference]
-        found = fit_mimic(
-            rows.X,
-            rows.group,
-            reference=reference,
-            weights=rows.weight,
-            n_groups=len(self.groups_),
-            ridge=self.ridge,
-        )
-        self.maps_ = on_host(found)
+        self._match(rows, fit_mimic, ridge=self.ridge)
