@@ -18,17 +18,13 @@ from jaxsteer.channels._roc_channel import RocChannel, roc_channel
 
 __all__ = [
     "BlindChannel",
-    "EntropicMeet",
     "MulticlassChannel",
     "RocChannel",
     "ScoreMap",
     "balanced_quantiles",
     "blind_channel",
-    "entropic_kernel",
-    "entropic_meet",
     "gaussian_channel",
     "multiclass_channel",
     "roc_channel",
-    "row_uniform",
     "smooth_balanced_quantiles",
 ]
