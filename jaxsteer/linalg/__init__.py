@@ -24,7 +24,6 @@ from jaxsteer.linalg._factor import (
     solver,
     svd,
 )
-from jaxsteer.linalg._logs import expm1_minus, log_or_zero, relative_entropy
 from jaxsteer.linalg._matmul import (
     einsum,
     gram,
@@ -33,9 +32,9 @@ from jaxsteer.linalg._matmul import (
     symmetrize,
     transpose,
 )
-from jaxsteer.linalg._polar import polar_orthogonal
 from jaxsteer.linalg._roots import (
     inv_sqrtm_psd,
+    polar_orthogonal,
     project_psd,
     roots_psd,
     solve_lyapunov,
@@ -44,10 +43,13 @@ from jaxsteer.linalg._roots import (
 from jaxsteer.linalg._special import (
     HALF_LOG_2PI,
     entropy_remainder,
+    expm1_minus,
     gamma_excess,
     lgamma_bregman,
     log_minus_digamma,
+    log_or_zero,
     log_quotient,
+    relative_entropy,
     stirling_remainder,
 )
 

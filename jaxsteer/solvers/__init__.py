@@ -26,8 +26,13 @@ from jaxsteer.solvers._simplex import (
     project_simplex_ball,
 )
 from jaxsteer.solvers._small_newton import LocalMinimum, minimize_newton
-from jaxsteer.solvers._solution import Solution, final_status
-from jaxsteer.solvers._status import SolveError, Status, require_converged
+from jaxsteer.solvers._solution import (
+    Solution,
+    SolveError,
+    Status,
+    final_status,
+    require_converged,
+)
 
 __all__ = [
     "MatrixNewton",
