@@ -21,9 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from _machine import describe, first_and_median, save
 
-from jaxsteer.channels._entropic_meet import entropic_meet
-from jaxsteer.channels._kernel import degrading_kernel
+from jaxsteer.channels._entropic_kernel import entropic_meet
 from jaxsteer.channels._multiclass_channel import multiclass_channel
+from jaxsteer.channels._roc import degrading_kernel
 
 BINS = 60
 

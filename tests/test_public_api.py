@@ -15,6 +15,7 @@ import jaxsteer as js
 PACKAGES = [
     "jaxsteer",
     "jaxsteer.audit",
+    "jaxsteer.audit.metrics",
     "jaxsteer.audit_report",
     "jaxsteer.baselines",
     "jaxsteer.channels",
@@ -70,6 +71,22 @@ def test_the_contracts_names_are_there():
 def test_the_first_page_is_short():
     assert len(js.__all__) <= 50
     assert not [name for name in js.__all__ if re.match("kl_(?!divergence$)", name)]
+
+
+def test_what_is_offered_can_be_read_in_one_sitting():
+    # What the front page and a package both offer counts once.
+    offered = {}
+    for name in PACKAGES:
+        package = importlib.import_module(name)
+        offered |= {id(getattr(package, public)): public for public in package.__all__}
+    assert len(offered) <= 260
+
+
+def test_each_family_has_its_divergence_by_name():
+    loc = js.Normal(0.0, 1.0), js.Normal(1.0, 1.0)
+    assert float(js.families.kl_normal(*loc)) == float(js.kl_divergence(*loc)) == 0.5
+    names = [name for name in dir(js.families) if name.startswith("kl_")]
+    assert len(names) >= 20
 
 
 def test_unknown_names_are_refused():

@@ -19,23 +19,12 @@ from jaxsteer.audit._uncertainty import (
 )
 
 __all__ = [
-    "BayesRates",
-    "Certificate",
-    "FamilySensitivity",
-    "GroupReadability",
-    "IdealResidual",
-    "PriceOfFairness",
-    "SampleSizeCurve",
-    "Steerability",
-    "Uncertainty",
     "bayes_rates",
     "certificate",
-    "cut_rows",
     "family_sensitivity",
     "group_readability",
     "ideal_residual",
     "is_ideal",
-    "kl_and_maps",
     "metrics",
     "price_of_fairness",
     "sample_size_curve",

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from jaxsteer._chunks import map_in_chunks
 from jaxsteer._errors import check_choice, is_concrete
-from jaxsteer._types import Array, Float, Key
+from jaxsteer._types import Array, Float, Int, Key
 from jaxsteer.audit._accuracy import ACCURACY, BALANCED_ACCURACY
 from jaxsteer.audit._curves import sort_by_score
 from jaxsteer.audit._interval import Interval, interval
@@ -21,11 +21,46 @@ from jaxsteer.audit._measure import evaluate, on_rows, on_table, rows_for
 from jaxsteer.audit._metric import Metric, cell_counts, smallest_cell
 from jaxsteer.audit._odds import EQUAL_OPPORTUNITY, EQUALIZED_ODDS
 from jaxsteer.audit._parity import DEMOGRAPHIC_PARITY
-from jaxsteer.audit._resample import multinomial_counts, row_multiplicities
 from jaxsteer.audit._rows import Rows
 from jaxsteer.audit._scores import AUC, SUP_DP_GAP, SUP_FPR_GAP, SUP_TPR_GAP
 from jaxsteer.audit._table import cell_of_row, sum_by_cell
 from jaxsteer.audit._tpr_gap import TPR_GAP, TPR_GAP_PER_CLASS
+
+
+def row_multiplicities(key: Key[Array, ""], n: int) -> Float[Array, " n"]:
+    """Draw n of n rows with replacement; return how often each row came. O(n)."""
+    drawn = jax.random.randint(key, (n,), 0, n, dtype=jnp.int32)
+    return jnp.zeros(n, float).at[drawn].add(1)
+
+
+def multinomial_counts(
+    key: Key[Array, ""], counts: Int[Array, " C"]
+) -> Float[Array, " C"]:
+    """Draw the cell counts of as many rows drawn with replacement.
+
+    A chain of conditional binomials: cell c takes its share, `counts[c]` out of all
+    that remains, of the draws that remain. The remaining totals are integers, so the
+    last cell with rows takes exactly what is left, and an empty cell nothing.
+
+    Args:
+        key: randomness.
+        counts: rows in each cell; they add up to n.
+
+    Returns:
+        Counts that add up to n. Cost O(C) binomials, whatever n is.
+    """
+    remaining = jnp.cumsum(counts[::-1])[::-1]
+    share = counts / jnp.maximum(remaining, 1)
+
+    def draw(left: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
+        key, share = step
+        taken = jnp.clip(jax.random.binomial(key, left, share), 0, left)
+        return left - taken, taken
+
+    keys = jax.random.split(key, counts.shape[0])
+    _, drawn = jax.lax.scan(draw, remaining[0].astype(float), (keys, share))
+    return drawn
+
 
 __all__ = ["METRICS", "bootstrap"]
 

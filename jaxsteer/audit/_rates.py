@@ -14,10 +14,9 @@ from jaxsteer._compilation import broadcasting
 from jaxsteer._errors import check_choice
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Key
-from jaxsteer.audit._bayes_mc import mc_rates
 from jaxsteer.audit._bayes_normal import exact_rates, two_class_region
-from jaxsteer.audit._bayes_qmc import REPLICATES, qmc_rates
-from jaxsteer.audit._bayes_quadrature import region_masses
+from jaxsteer.audit._bayes_qmc import REPLICATES, mc_rates, qmc_rates
+from jaxsteer.audit._bayes_quadrature import region_masses, summed_rates
 from jaxsteer.audit._bayes_rule import (
     RULES,
     cost_matrix,
@@ -27,7 +26,6 @@ from jaxsteer.audit._bayes_rule import (
     pooled,
     shares_in_group,
 )
-from jaxsteer.audit._bayes_sum import summed_rates
 from jaxsteer.audit._cells import base_cells
 from jaxsteer.families import DiagonalNormal, MultivariateNormal, Normal
 from jaxsteer.population import Population, check_population

@@ -27,8 +27,6 @@ from jaxsteer.audit._scores import auc, sup_gap
 from jaxsteer.audit._tpr_gap import tpr_gap, tpr_gap_per_class
 
 __all__ = [
-    "ChanceLevel",
-    "Interval",
     "accuracy",
     "auc",
     "balanced_accuracy",

@@ -18,14 +18,7 @@ from jaxsteer.audit_report._profiles import PROFILES
 from jaxsteer.audit_report._words import in_words
 
 __all__ = [
-    "Cells",
-    "PROFILES",
-    "audit_counts",
     "audit_document",
     "count_rows",
-    "counts_csv",
-    "cut_numbers",
-    "in_words",
-    "recompute_source",
     "render_audit",
 ]

@@ -16,9 +16,6 @@ from jaxsteer.baselines._splince import fit_splince
 from jaxsteer.baselines._switch import fit_switch
 
 __all__ = [
-    "ConceptSubspace",
-    "MixtureTransport",
-    "OracleEraser",
     "concept_subspace",
     "fit_inlp",
     "fit_leace",

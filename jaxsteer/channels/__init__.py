@@ -1,8 +1,12 @@
 """Channels: scores and features made fair at deployment, without labels."""
 
+from jaxsteer._row_draws import row_uniform
 from jaxsteer.channels._blind_channel import BlindChannel, blind_channel
-from jaxsteer.channels._entropic_kernel import entropic_kernel
-from jaxsteer.channels._entropic_meet import EntropicMeet, entropic_meet
+from jaxsteer.channels._entropic_kernel import (
+    EntropicMeet,
+    entropic_kernel,
+    entropic_meet,
+)
 from jaxsteer.channels._gaussian_channel import gaussian_channel
 from jaxsteer.channels._multiclass_channel import MulticlassChannel, multiclass_channel
 from jaxsteer.channels._quantiles import (
@@ -11,21 +15,16 @@ from jaxsteer.channels._quantiles import (
     smooth_balanced_quantiles,
 )
 from jaxsteer.channels._roc_channel import RocChannel, roc_channel
-from jaxsteer.channels._row_draws import row_uniform
 
 __all__ = [
     "BlindChannel",
-    "EntropicMeet",
     "MulticlassChannel",
     "RocChannel",
     "ScoreMap",
     "balanced_quantiles",
     "blind_channel",
-    "entropic_kernel",
-    "entropic_meet",
     "gaussian_channel",
     "multiclass_channel",
     "roc_channel",
-    "row_uniform",
     "smooth_balanced_quantiles",
 ]

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
-from jaxsteer.channels._common_gram import barrier_floor, largest_below
 from jaxsteer.linalg import (
     cholesky,
     eigh,
@@ -21,6 +20,7 @@ from jaxsteer.linalg import (
     whiten,
     whiten_transposed,
 )
+from jaxsteer.solvers._max_det import barrier_floor, largest_below
 
 
 class Discriminants(NamedTuple):

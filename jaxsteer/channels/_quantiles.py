@@ -22,21 +22,20 @@ from jaxsteer._errors import (
 )
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int
-from jaxsteer.channels._held_scores import (
-    held_scores,
-    in_precision_of,
-    traced_precision,
-)
-from jaxsteer.channels._isotonic import isotonic_knots, isotonic_knots_traced
-from jaxsteer.channels._pooling import (
+from jaxsteer.channels._rows import (
     check_shrinkage,
     class_weights,
     group_shrinkage,
+    held_scores,
+    in_precision_of,
     pooled_weights,
+    traced_precision,
 )
-from jaxsteer.channels._quantile_curves import (
+from jaxsteer.channels._score_ranks import (
     frechet_gap,
     group_curve,
+    isotonic_knots,
+    isotonic_knots_traced,
     largest_gaps,
     rates_at,
 )

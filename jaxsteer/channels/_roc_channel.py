@@ -25,29 +25,28 @@ from jaxsteer._errors import (
     is_concrete,
 )
 from jaxsteer._pytrees import register_dataclass
+from jaxsteer._row_draws import Draw, draw_for
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
-from jaxsteer.channels._channel_rows import channel_rows, class_law
-from jaxsteer.channels._entropic_meet import entropic_meet
-from jaxsteer.channels._held_scores import (
-    held_scores,
-    in_precision_of,
-    traced_precision,
-)
-from jaxsteer.channels._isotonic import isotonic_knots
-from jaxsteer.channels._kernel import degrading_kernel
-from jaxsteer.channels._pooling import (
-    check_shrinkage,
-    class_weights,
-    pooled_weights,
-)
+from jaxsteer.channels._entropic_kernel import entropic_meet
 from jaxsteer.channels._quantiles import ScoreMap, balanced_quantiles
 from jaxsteer.channels._roc import (
     concave_hull,
+    degrading_kernel,
     heights_within,
     lower_envelope,
     roc_points,
 )
-from jaxsteer.channels._row_draws import Draw, draw_for
+from jaxsteer.channels._rows import (
+    channel_rows,
+    check_shrinkage,
+    class_law,
+    class_weights,
+    held_scores,
+    in_precision_of,
+    pooled_weights,
+    traced_precision,
+)
+from jaxsteer.channels._score_ranks import isotonic_knots
 from jaxsteer.solvers import Status
 
 METHODS = ("linear_program", "entropic")

@@ -7,12 +7,9 @@ from jaxsteer.datasets._split import stratified_split
 from jaxsteer.datasets._table import Table
 
 __all__ = [
-    "Table",
-    "TextTable",
     "load_adult",
     "load_german",
     "read_table",
     "read_text_table",
-    "stratified_split",
     "table_from_frame",
 ]

@@ -22,7 +22,6 @@ PARTS = (FoldModels,)
 
 __all__ = [
     "FairScore",
-    "FairScorer",
     "GaussianChannel",
     "INLP",
     "IdealSteering",
@@ -40,7 +39,6 @@ __all__ = [
     "RomeRegressor",
     "SteeredClassifier",
     "TabularEncoder",
-    "fair_weights",
     "load_estimator",
     "make_fair_scorer",
 ]

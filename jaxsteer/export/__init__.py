@@ -26,13 +26,8 @@ from jaxsteer.export._numpy import AffineArrays, to_numpy
 from jaxsteer.export._torch import attach, hook_source, to_torch
 
 __all__ = [
-    "AdditivePart",
-    "AffineArrays",
-    "RequestStates",
-    "SteeringArtifact",
     "attach",
     "hidden_state_moments",
-    "hook_source",
     "load_steering",
     "read_hidden_states",
     "save_steering",

@@ -1,7 +1,5 @@
 """The programs: from a population to the nearest ideal one."""
 
-from jaxsteer.ideal._batch import nearest_ideal_batch
-from jaxsteer.ideal._gap import ideality_gap
-from jaxsteer.ideal._nearest import nearest_ideal
+from jaxsteer.ideal._nearest import ideality_gap, nearest_ideal, nearest_ideal_batch
 
 __all__ = ["ideality_gap", "nearest_ideal", "nearest_ideal_batch"]

@@ -18,7 +18,6 @@ from jaxsteer.ideal._affirmative_objective import (
     AffirmativeObjective,
     affirmative_objective,
 )
-from jaxsteer.ideal._diagonalization import diagonalizing_matrix
 from jaxsteer.ideal._matrix_programs import (
     MANY_FEATURES,
     MatrixSolution,
@@ -27,9 +26,15 @@ from jaxsteer.ideal._matrix_programs import (
     solve_matrices,
     trial_steps,
 )
-from jaxsteer.ideal._orbit import Orbit, join_maps
-from jaxsteer.ideal._stacks import Cells, at, groups_in_front, pooled_cov
-from jaxsteer.ideal._tied import tied_map
+from jaxsteer.ideal._orbit import (
+    Cells,
+    Orbit,
+    at,
+    groups_in_front,
+    join_maps,
+    pooled_cov,
+)
+from jaxsteer.ideal._tied import diagonalizing_matrix, tied_map
 from jaxsteer.linalg import inv_sqrtm_psd, matmul, transpose
 from jaxsteer.solvers import Job
 

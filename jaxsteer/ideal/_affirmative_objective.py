@@ -16,15 +16,9 @@ import jax.numpy as jnp
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float
 from jaxsteer.families import LowRankNormal
-from jaxsteer.ideal._stacks import (
-    Cells,
-    DenseStack,
-    LowRankStack,
-    Stack,
-    covariances,
-    sum_between,
-)
+from jaxsteer.ideal._orbit import Cells, covariances
 from jaxsteer.linalg import cholesky_inverse, matmul, transpose
+from jaxsteer.linalg._psd_operators import DenseStack, LowRankStack, Stack, sum_between
 from jaxsteer.maps import AffineMap
 from jaxsteer.solvers import Expansion
 

@@ -31,8 +31,7 @@ from jaxsteer.ideal._matrix_programs import (
     solve_matrices,
     trial_steps,
 )
-from jaxsteer.ideal._orbit import Orbit
-from jaxsteer.ideal._stacks import at, groups_in_front
+from jaxsteer.ideal._orbit import Orbit, at, groups_in_front
 from jaxsteer.ideal._tied import affirmative_tied
 from jaxsteer.linalg import einsum, matmul, transpose
 from jaxsteer.maps import AffineMap

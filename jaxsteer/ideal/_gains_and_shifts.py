@@ -17,8 +17,7 @@ import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
 from jaxsteer.families import Carried, require_traits
-from jaxsteer.ideal._orbit import Orbit, pin_identity
-from jaxsteer.ideal._stacks import at
+from jaxsteer.ideal._orbit import Orbit, at, pin_identity
 from jaxsteer.ideal._univariate import IDENTITY
 from jaxsteer.maps import DiagonalMap
 from jaxsteer.solvers import (

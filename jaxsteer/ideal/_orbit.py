@@ -8,14 +8,21 @@ the group, so neither does the Bayes rule). A program chooses ``f_i`` and ``T_a`
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Int
-from jaxsteer.families import Product, SharedBijection
+from jaxsteer.families import (
+    LowRankNormal,
+    MultivariateNormal,
+    Natural,
+    Product,
+    SharedBijection,
+)
+from jaxsteer.linalg._psd_operators import DenseStack, LowRankStack, Stack
 from jaxsteer.maps import AffineMap, IdentityMap
 
 
@@ -116,3 +123,70 @@ def join_maps(moved: AffineMap) -> AffineMap:
 def pin_identity(maps: Any, reference: int, identity: Any) -> Any:
     """Put the exact identity in the reference group's place."""
     return jax.tree.map(lambda leaf, one: leaf.at[reference].set(one), maps, identity)
+
+
+# The families of cells that the multivariate programs take.
+Cells: TypeAlias = MultivariateNormal | LowRankNormal
+
+
+def covariances(law: Cells) -> Stack:
+    """Covariances of a law with batch ``[K]``."""
+    if isinstance(law, LowRankNormal):
+        return LowRankStack(law.diagonal, law.factor, jnp.ones_like(law.mean[..., 0]))
+    return DenseStack(law.cov)
+
+
+def pooled_cov(law: Cells, share: Float[Array, " K"]) -> Float[Array, "d d"]:
+    """``sum_k share_k C_k`` of a law with batch ``[K]``."""
+    return covariances(law).mixture(share)
+
+
+def at(cells: Any, *index: Any) -> Any:
+    """The cells at an index of their batch; the family has no other way to pick."""
+    return jax.tree.map(lambda leaf: leaf[index], cells)
+
+
+def groups_in_front(cells: Cells, groups: slice) -> Any:
+    """Cells ``[K, G]`` of some groups, their axis in front."""
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0)[groups], cells)
+
+
+def barycentre(laws: Any, share: Float[Array, "K G"], natural: Natural) -> Any:
+    """The law ``f_i`` of least ``sum_a share_ia KL(f_i || f_ia)`` within the family.
+
+    Args:
+        laws: Batch ``[K, G]``, of an exponential family.
+        share: ``[K, G]`` weights; each row sums to 1.
+        natural: The family's natural parameters.
+
+    Returns:
+        Batch ``[K]``.
+
+    References:
+        Banerjee et al. 2005, "Clustering with Bregman divergences", proposition 1, for
+        the divergence with its arguments exchanged.
+    """
+
+    def mean(leaf: Array) -> Array:
+        own = share.reshape(share.shape + (1,) * (leaf.ndim - 2))
+        # A value that no group allows has the natural parameter -inf.
+        return jnp.sum(jnp.where(own > 0, own * leaf, 0.0), 1)
+
+    return natural.law(jax.tree.map(mean, natural.of(laws)))
+
+
+def common_orbit(
+    cells: Any,
+    weights: Float[Array, "K G"],
+    reference: int,
+    *,
+    natural: Natural,
+    all_groups: bool,
+) -> Orbit:
+    """Every group gets one law: the reference group's, or the barycentre."""
+    template = at(cells, slice(None), reference)
+    if all_groups:
+        share = weights / jnp.sum(weights, 1, keepdims=True)
+        template = barycentre(cells, share, natural)
+    maps = IdentityMap(jnp.zeros(weights.shape[1], weights.dtype))
+    return closed_form_orbit(template, maps, weights.dtype)

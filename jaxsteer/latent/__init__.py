@@ -4,7 +4,6 @@ from jaxsteer.latent._aggregate import RobustAggregate, robust_aggregate
 from jaxsteer.latent._design import Scaling
 from jaxsteer.latent._fit import fit_rome_em, released_choices
 from jaxsteer.latent._fit_neural import NeuralData
-from jaxsteer.latent._match import match_groups
 from jaxsteer.latent._maximin import maximin_weights
 from jaxsteer.latent._moe import PlainMLP, RomeMoE
 from jaxsteer.latent._neural_fit import NeuralFit, load_network
@@ -17,7 +16,7 @@ from jaxsteer.latent._robust_baselines import (
 )
 from jaxsteer.latent._rome_moe import fit_rome_moe, fit_rome_moe_many
 from jaxsteer.latent._select import RomeSelection, select_rome_em
-from jaxsteer.latent._simulate import RomeSample, simulate_rome
+from jaxsteer.latent._simulate import RomeSample, match_groups, simulate_rome
 from jaxsteer.latent._soft_population import fit_soft_population, soft_transport
 from jaxsteer.latent._standard_errors import rome_standard_errors
 from jaxsteer.latent._subgroups import (
@@ -29,38 +28,16 @@ from jaxsteer.latent._subgroups import (
 )
 
 __all__ = [
-    "ClassOutcome",
-    "NeuralData",
-    "NeuralFit",
-    "NormalOutcome",
-    "Params",
-    "PlainMLP",
-    "RobustAggregate",
-    "RomeErrors",
-    "RomeFit",
     "RomeMoE",
-    "RomeSample",
-    "RomeSelection",
-    "Scaling",
-    "SeedInterval",
-    "SubgroupErrors",
-    "fit_robust_mlp",
-    "fit_robust_mlp_many",
     "fit_rome_em",
     "fit_rome_moe",
     "fit_rome_moe_many",
     "fit_soft_population",
-    "load_network",
     "match_groups",
-    "maximin_weights",
-    "neural_data",
-    "released_choices",
     "robust_aggregate",
     "rome_standard_errors",
-    "seed_interval",
     "select_rome_em",
     "simulate_rome",
     "soft_transport",
     "subgroup_errors",
-    "subgroups",
 ]

@@ -23,15 +23,6 @@ from jaxsteer.models._tokenizer import (
 )
 
 __all__ = [
-    "Decoder",
-    "DecoderConfig",
-    "Encoder",
-    "EncoderConfig",
-    "KVCache",
-    "KeyValues",
-    "LibraryTokenizer",
-    "PieceTokenizer",
-    "Tokenizer",
     "embed_texts",
     "generate",
     "load_decoder",

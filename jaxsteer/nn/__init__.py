@@ -38,20 +38,11 @@ from jaxsteer.nn._token_positions import TokenPositions
 from jaxsteer.nn._variables import GroupIds, SteeringConstant, SteeringParam
 
 __all__ = [
-    "Activations",
     "AffineSteer",
-    "GroupIds",
     "GroupSteer",
-    "Insertion",
-    "Insertions",
-    "LayerChoice",
     "SoftGroupSteer",
-    "StackMask",
-    "Steered",
     "SteeringConstant",
     "SteeringParam",
-    "StrengthChoice",
-    "TokenPositions",
     "capture_activations",
     "capture_moments",
     "choose_layer",

@@ -13,10 +13,12 @@ from jaxsteer.pareto._baselines import (
     fit_minimax,
     fit_regularization_path,
 )
-from jaxsteer.pareto._custom_metric import CustomMetric, MetricSum
-from jaxsteer.pareto._custom_model import CustomModel
 from jaxsteer.pareto._data import GroupData, group_data
-from jaxsteer.pareto._dependence_metrics import HSIC, DisparateMistreatment
+from jaxsteer.pareto._dependence_metrics import (
+    HSIC,
+    DisparateMistreatment,
+    GroupLossVariance,
+)
 from jaxsteer.pareto._exact import ExactOptions
 from jaxsteer.pareto._fitted import FittedModel, fit_group_weights
 from jaxsteer.pareto._front import (
@@ -28,9 +30,8 @@ from jaxsteer.pareto._front import (
 )
 from jaxsteer.pareto._individual_fairness import IndividualFairness
 from jaxsteer.pareto._linear_models import Logistic, Ridge, SmoothSVM, Softmax
-from jaxsteer.pareto._loss_metrics import GroupLossVariance
-from jaxsteer.pareto._metric import Metric, smooth_gap
-from jaxsteer.pareto._model import Model, Outputs
+from jaxsteer.pareto._metric import CustomMetric, Metric, MetricSum, smooth_gap
+from jaxsteer.pareto._model import CustomModel, Model, Outputs
 from jaxsteer.pareto._rate_metrics import (
     DemographicParity,
     EqualizedOdds,
@@ -45,23 +46,14 @@ __all__ = [
     "CustomModel",
     "DemographicParity",
     "DisparateMistreatment",
-    "Dominance",
     "EqualOpportunity",
     "EqualizedOdds",
     "ExactOptions",
-    "FittedModel",
-    "GroupData",
     "GroupLossVariance",
     "HSIC",
-    "History",
     "IndividualFairness",
     "Logistic",
     "LoopOptions",
-    "Metric",
-    "MetricSum",
-    "Model",
-    "Outputs",
-    "ParetoSolution",
     "Ridge",
     "SmoothSVM",
     "Softmax",
@@ -73,9 +65,6 @@ __all__ = [
     "fit_minimax",
     "fit_regularization_path",
     "group_data",
-    "nondominated",
     "sample_front",
-    "simplex_grid",
-    "smooth_gap",
     "solve_badr",
 ]

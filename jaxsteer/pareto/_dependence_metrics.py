@@ -1,4 +1,4 @@
-"""Disparate mistreatment and HSIC: covariances with the group."""
+"""Metrics that are second moments: covariances with the group, variance of losses."""
 
 from __future__ import annotations
 
@@ -13,12 +13,7 @@ from jaxsteer._errors import check_choice
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float
 from jaxsteer.pareto._data import GroupData
-from jaxsteer.pareto._metric import (
-    Metric,
-    hard_decisions,
-    hard_gap,
-    soft_decisions,
-)
+from jaxsteer.pareto._metric import Metric, hard_decisions, hard_gap, soft_decisions
 from jaxsteer.pareto._model import Outputs
 
 NODES = 12  # of the quadrature over a normal law of frequencies
@@ -149,3 +144,21 @@ class HSIC(Metric):
         """Raise ValueError for an unknown choice."""
         del data
         check_choice("kernel", self.kernel, ("rbf", "linear"))
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GroupLossVariance(Metric):
+    """Variance over the groups of their mean losses.
+
+    Hard: the largest difference between groups of the error rate, or mean squared
+    error for regression.
+    """
+
+    def smooth(self, outputs: Outputs, data: GroupData) -> Float[Array, ""]:
+        """Return the variance."""
+        return jnp.var(data.group_mean(outputs.losses))
+
+    def hard(self, outputs: Outputs, data: GroupData) -> Float[Array, ""]:
+        """Return the largest difference of the error rates."""
+        return hard_gap(data.group_mean(row_errors(outputs.score, data)))

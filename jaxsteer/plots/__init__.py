@@ -12,8 +12,6 @@ from jaxsteer.plots._style import figure_bytes, figure_uri
 
 __all__ = [
     "comparison_dots",
-    "figure_bytes",
-    "figure_uri",
     "gap_curve",
     "gap_curves",
     "group_differences",
@@ -22,7 +20,6 @@ __all__ = [
     "population_densities",
     "price_curves",
     "roc_meet",
-    "roc_points",
     "score_densities",
     "simplex_map",
     "standardized_differences",

@@ -26,39 +26,21 @@ from jaxsteer.solvers._simplex import (
     project_simplex_ball,
 )
 from jaxsteer.solvers._small_newton import LocalMinimum, minimize_newton
-from jaxsteer.solvers._solution import Solution, final_status
-from jaxsteer.solvers._status import SolveError, Status, require_converged
+from jaxsteer.solvers._solution import (
+    Solution,
+    SolveError,
+    Status,
+    final_status,
+    require_converged,
+)
 
 __all__ = [
-    "Chart",
-    "ConeProjectedGradient",
-    "DIFFERENTIATE",
-    "Differentiate",
-    "Expansion",
-    "FixedPoint",
-    "Job",
-    "LocalMinimum",
     "MatrixNewton",
-    "MatrixObjective",
     "Optax",
     "ProjectedGradient",
-    "Reparametrized",
-    "SearchEnd",
     "Solution",
     "SolveError",
-    "Starts",
     "Status",
-    "attach_derivative",
-    "dense_tangent_solve",
-    "final_status",
-    "fixed_point",
-    "from_log_cholesky",
-    "log_cholesky",
-    "minimize_newton",
     "minimize_on_simplex",
-    "project_simplex",
-    "project_simplex_ball",
     "require_converged",
-    "search",
-    "search_lattice",
 ]

@@ -20,8 +20,7 @@ from jaxsteer._types import Array, Bool, Float, Int
 from jaxsteer.linalg import identity_like, log_abs_det, matmul, solve
 from jaxsteer.solvers._chart import Chart, MatrixObjective
 from jaxsteer.solvers._lanes import choose, run_in_lanes
-from jaxsteer.solvers._solution import final_status
-from jaxsteer.solvers._status import Status
+from jaxsteer.solvers._solution import Status, final_status
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

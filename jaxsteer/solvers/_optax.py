@@ -14,6 +14,7 @@ import optax
 from jaxsteer._errors import check_choice
 from jaxsteer._types import Array, Float
 from jaxsteer.linalg import cholesky, gram
+from jaxsteer.solvers._conjugate_gradient import damped_tangent_solve
 from jaxsteer.solvers._projected_gradient import check_start, no_constraint, norm
 from jaxsteer.solvers._solution import (
     Solution,
@@ -22,7 +23,6 @@ from jaxsteer.solvers._solution import (
     new_trace,
     record,
 )
-from jaxsteer.solvers._tangents import damped_tangent_solve
 
 PATIENCE = 3  # steps that leave the point where it is, before giving up
 CHOICES = ("implicit", "none")

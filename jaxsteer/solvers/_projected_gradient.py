@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxsteer._errors import check_choice
 from jaxsteer._types import Array, Float
+from jaxsteer.solvers._conjugate_gradient import damped_tangent_solve
 from jaxsteer.solvers._fixed_point import DIFFERENTIATE, Differentiate
 from jaxsteer.solvers._solution import (
     Solution,
@@ -20,7 +21,6 @@ from jaxsteer.solvers._solution import (
     new_trace,
     record,
 )
-from jaxsteer.solvers._tangents import damped_tangent_solve
 
 Projection = Callable[[Array], Array]
 HALVINGS = 60  # trials in one line search

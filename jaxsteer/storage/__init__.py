@@ -7,17 +7,10 @@ from jaxsteer.storage._maps import StoredMap, load_map, save_map
 from jaxsteer.storage._pipeline import load_pipeline, save_pipeline
 
 __all__ = [
-    "Stored",
-    "StoredMap",
-    "atomic_file",
-    "content_hash",
-    "file_hash",
     "load",
     "load_map",
     "load_pipeline",
     "save",
     "save_map",
     "save_pipeline",
-    "write_bytes",
-    "write_text",
 ]

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxsteer import storage
 from jaxsteer.ideal import nearest_ideal
-from jaxsteer.ideal._options import choose
+from jaxsteer.ideal._programs import choose
 from jaxsteer.moments import MomentState, finish
 from jaxsteer.moments._shrinkage import check_shrinkage
 from jaxsteer.steering import Steering

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxsteer.audit._resample import multinomial_counts, row_multiplicities
+from jaxsteer.audit._bootstrap import multinomial_counts, row_multiplicities
 
 DRAWS = 4000
 

@@ -11,7 +11,7 @@ import pytest
 from scipy.optimize import linprog
 
 import jaxsteer as js
-from jaxsteer.channels._blind_kernel import blind_kernel, information_utility
+from jaxsteer.channels._blind_channel import blind_kernel, information_utility
 from tests.channels.test_roc_channel import auc, largest_gap, simulate
 
 KEY = jax.random.key(0)

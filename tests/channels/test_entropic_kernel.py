@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 
 from jaxsteer.channels._entropic_kernel import diluted, entropic_kernel
-from jaxsteer.channels._kernel import degrading_kernel
-from jaxsteer.channels._roc import concave_hull, lower_envelope, roc_points
+from jaxsteer.channels._roc import (
+    concave_hull,
+    degrading_kernel,
+    lower_envelope,
+    roc_points,
+)
 from jaxsteer.solvers import SolveError, Status
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from scipy import linalg
 
 import jaxsteer as js
-from jaxsteer.channels._common_gram import largest_below
+from jaxsteer.solvers._max_det import largest_below
 from tests.channels.test_gaussian_channel import (
     EPS,
     SUBSPACES,

@@ -3,8 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jaxsteer.channels._kernel import degrading_kernel
-from jaxsteer.channels._roc import concave_hull, lower_envelope, roc_points
+from jaxsteer.channels._roc import (
+    concave_hull,
+    degrading_kernel,
+    lower_envelope,
+    roc_points,
+)
 
 
 def experiments(seed, bins=10):

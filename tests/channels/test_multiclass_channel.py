@@ -12,10 +12,10 @@ from sklearn.linear_model import LogisticRegression
 
 import jaxsteer as js
 from jaxsteer.channels import multiclass_channel
-from jaxsteer.channels._class_kernels import common_experiment
+from jaxsteer.channels._multiclass_channel import common_experiment
 from jaxsteer.channels._roc import concave_hull, lower_envelope, roc_points
-from jaxsteer.channels._score_tree import find_bins, fit_score_tree, tree_size
-from jaxsteer.channels._soft_labels import soft_labels
+from jaxsteer.channels._rows import soft_labels
+from jaxsteer.channels._score_ranks import find_bins, fit_score_tree, tree_size
 
 EPS = float(jnp.finfo(jnp.result_type(float)).eps)
 KEY = jax.random.key

@@ -14,7 +14,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 
 import jaxsteer as js
-from jaxsteer.channels._isotonic import isotonic_knots
+from jaxsteer.channels._score_ranks import isotonic_knots
 from tests.channels.test_roc_channel import simulate
 
 EPS = float(jnp.finfo(jnp.result_type(float)).eps)

@@ -11,12 +11,14 @@ import pytest
 
 import jaxsteer as js
 from jaxsteer.channels import entropic_meet
-from jaxsteer.channels._meet_curve import (
+from jaxsteer.channels._roc import (
+    concave_hull,
     concave_majorant,
     excess_information,
+    lower_envelope,
     meet_atoms,
+    roc_points,
 )
-from jaxsteer.channels._roc import concave_hull, lower_envelope, roc_points
 from jaxsteer.solvers import SolveError, Status
 from tests.channels.test_roc_channel import auc, curve_of, largest_gap, laws, simulate
 

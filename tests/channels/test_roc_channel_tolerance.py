@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import jaxsteer as js
-from jaxsteer.channels._kernel import degrading_kernel
 from jaxsteer.channels._roc import (
     concave_hull,
+    degrading_kernel,
     heights_within,
     lower_envelope,
     turned_height,

@@ -9,7 +9,8 @@ import pytest
 
 import jaxsteer as js
 from jaxsteer.ideal._affirmative_objective import affirmative_objective, precisions
-from jaxsteer.ideal._stacks import DenseStack, covariances, pooled_cov, sum_between
+from jaxsteer.ideal._orbit import covariances, pooled_cov
+from jaxsteer.linalg._psd_operators import DenseStack, sum_between
 from jaxsteer.maps import DiagonalMap
 
 pytestmark = pytest.mark.slow

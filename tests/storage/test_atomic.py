@@ -136,7 +136,7 @@ def test_a_writer_may_close_the_file(tmp_path):
 # Hashes that are stored nowhere: draws by row, and the format of another program.
 OTHER_HASHES = {
     "audit_report/_document.py",
-    "channels/_row_draws.py",
+    "_row_draws.py",
     "export/_easysteer.py",
 }
 

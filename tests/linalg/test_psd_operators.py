@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsteer.ideal import _stacks
-from jaxsteer.ideal._stacks import DenseStack, LowRankStack, sum_between
-from jaxsteer.linalg import einsum
+from jaxsteer.linalg import _psd_operators, einsum
+from jaxsteer.linalg._psd_operators import DenseStack, LowRankStack, sum_between
 
 
 def symmetric(rng, k, d):
@@ -22,7 +21,7 @@ def test_a_loop_over_classes_sums_what_the_batch_does(monkeypatch, eps):
     x = jnp.asarray(rng.normal(size=(4, 4)))
     expected = einsum("kij,jl,klm->im", left.matrices, x, right.matrices)
     for limit in (4, 5):  # the loop, then the batch
-        monkeypatch.setattr(_stacks, "LARGE", limit)
+        monkeypatch.setattr(_psd_operators, "LARGE", limit)
         found, tangent = jax.jvp(
             lambda x: sum_between(left, x, right), (x,), (2 * jnp.ones_like(x),)
         )

@@ -15,11 +15,7 @@ import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float
-from jaxsteer.families import LowRankNormal, MultivariateNormal
-from jaxsteer.linalg import einsum, matmul, transpose
-
-# The families of cells that the multivariate programs take.
-Cells: TypeAlias = MultivariateNormal | LowRankNormal
+from jaxsteer.linalg._matmul import einsum, matmul, transpose
 
 # From so many features on a class's product fills the processor, and stacking all of
 # them costs memory traffic: half the speed.
@@ -165,25 +161,3 @@ def sum_between(left: Any, x: Float[Array, "d d"], right: Any) -> Float[Array, "
     pulled = einsum("kis,ij->ksj", left.factor, x) * right.diagonal[:, None, :]
     across = across + einsum("kis,ksj->ij", left._gained(), pulled)
     return across + einsum("ki,kj->ij", left.diagonal, right.diagonal) * x
-
-
-def covariances(law: Cells) -> Stack:
-    """Covariances of a law with batch ``[K]``."""
-    if isinstance(law, LowRankNormal):
-        return LowRankStack(law.diagonal, law.factor, jnp.ones_like(law.mean[..., 0]))
-    return DenseStack(law.cov)
-
-
-def pooled_cov(law: Cells, share: Float[Array, " K"]) -> Float[Array, "d d"]:
-    """``sum_k share_k C_k`` of a law with batch ``[K]``."""
-    return covariances(law).mixture(share)
-
-
-def at(cells: Any, *index: Any) -> Any:
-    """The cells at an index of their batch; the family has no other way to pick."""
-    return jax.tree.map(lambda leaf: leaf[index], cells)
-
-
-def groups_in_front(cells: Cells, groups: slice) -> Any:
-    """Cells ``[K, G]`` of some groups, their axis in front."""
-    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0)[groups], cells)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import jaxsteer as js
-from jaxsteer.channels._row_draws import _host_words, _traced_words, row_uniform
+from jaxsteer._row_draws import _host_words, _traced_words, row_uniform
 from tests.channels.test_roc_channel import largest_gap, simulate
 
 KEY = jax.random.key(3)
