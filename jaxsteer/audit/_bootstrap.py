@@ -14,17 +14,19 @@ from jax.typing import ArrayLike
 from jaxsteer._chunks import map_in_chunks
 from jaxsteer._errors import check_choice, is_concrete
 from jaxsteer._types import Array, Float, Int, Key
-from jaxsteer.audit._accuracy import ACCURACY, BALANCED_ACCURACY
-from jaxsteer.audit._curves import sort_by_score
+from jaxsteer.audit._counts import cell_of_row, sort_by_score, sum_by_cell
+from jaxsteer.audit._formulas import METRICS
 from jaxsteer.audit._interval import Interval, interval
-from jaxsteer.audit._measure import evaluate, on_rows, on_table, rows_for
-from jaxsteer.audit._metric import Metric, cell_counts, smallest_cell
-from jaxsteer.audit._odds import EQUAL_OPPORTUNITY, EQUALIZED_ODDS
-from jaxsteer.audit._parity import DEMOGRAPHIC_PARITY
+from jaxsteer.audit._metric import (
+    Metric,
+    cell_counts,
+    evaluate,
+    on_rows,
+    on_table,
+    rows_for,
+    smallest_cell,
+)
 from jaxsteer.audit._rows import Rows
-from jaxsteer.audit._scores import AUC, SUP_DP_GAP, SUP_FPR_GAP, SUP_TPR_GAP
-from jaxsteer.audit._table import cell_of_row, sum_by_cell
-from jaxsteer.audit._tpr_gap import TPR_GAP, TPR_GAP_PER_CLASS
 
 
 def row_multiplicities(key: Key[Array, ""], n: int) -> Float[Array, " n"]:
@@ -62,32 +64,13 @@ def multinomial_counts(
     return drawn
 
 
-__all__ = ["METRICS", "bootstrap"]
-
-METRICS = {
-    metric.name: metric
-    for metric in (
-        ACCURACY,
-        BALANCED_ACCURACY,
-        DEMOGRAPHIC_PARITY,
-        EQUAL_OPPORTUNITY,
-        EQUALIZED_ODDS,
-        TPR_GAP,
-        TPR_GAP_PER_CLASS,
-        AUC,
-        SUP_TPR_GAP,
-        SUP_FPR_GAP,
-        SUP_DP_GAP,
-    )
-}
-
 # Entries that the resamples worked on at one time may fill (16 MiB in float32): more
 # leaves the processor's cache, measured twice as slow for all resamples at once.
 CHUNK_ENTRIES = 2**22
 
 
 def bootstrap(
-    metrics: Sequence[str],
+    metrics: Sequence[str | Metric],
     label: ArrayLike,
     prediction: ArrayLike | None,
     group: ArrayLike,
@@ -122,7 +105,8 @@ def bootstrap(
     Args:
         metrics: names out of "accuracy", "balanced_accuracy", "demographic_parity",
             "equal_opportunity", "equalized_odds", "tpr_gap", "tpr_gap_per_class", and
-            for scores "auc", "sup_tpr_gap", "sup_fpr_gap", "sup_dp_gap".
+            for scores "auc", "sup_tpr_gap", "sup_fpr_gap", "sup_dp_gap"; or metrics of
+            your own (`Metric`).
         label: true class codes 0..K-1, `[n]`; binary where a score is read.
         prediction: predicted class codes, `[n]`, or None if only scores are read.
         group: group codes 0..G-1, `[n]`.
@@ -246,15 +230,19 @@ def _map_resamples(
 
 
 def choose(
-    names: Sequence[str], prediction: ArrayLike | None, score: ArrayLike | None
+    names: Sequence[str | Metric], prediction: ArrayLike | None, score: ArrayLike | None
 ) -> tuple[Metric, ...]:
     """Return the metrics of the names, and check that what they read is there."""
-    names = (names,) if isinstance(names, str) else tuple(names)
+    names = (names,) if isinstance(names, str | Metric) else tuple(names)
     if not names:
         raise ValueError(f"metrics is empty: name some of {', '.join(METRICS)}.")
     for name in names:
-        check_choice("metrics", name, tuple(METRICS))
-    chosen = tuple(METRICS[name] for name in dict.fromkeys(names))
+        if not isinstance(name, Metric):
+            check_choice("metrics", name, tuple(METRICS))
+    found = [one if isinstance(one, Metric) else METRICS[one] for one in names]
+    chosen = tuple(dict.fromkeys(found))
+    if len({metric.name for metric in chosen}) < len(chosen):
+        raise ValueError("two metrics have one name; the answers go by names.")
     for metric in chosen:
         if metric.on_scores and score is None:
             raise ValueError(f"{metric.name} reads a score: pass score=, real and [n].")

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
 from jaxsteer.families import MultivariateNormal
-from jaxsteer.ideal._tied import generic_mixture
 from jaxsteer.linalg import cholesky_inverse, eigh, einsum, symmetrize, transpose
+from jaxsteer.linalg._diagonalization import generic_mixture
 
 
 def canonical_cells(cells: MultivariateNormal) -> MultivariateNormal:

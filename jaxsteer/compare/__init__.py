@@ -28,6 +28,7 @@ from jaxsteer.compare._synthetic import (
 
 __all__ = [
     "Comparison",
+    "Learner",
     "compare",
     "intervene",
     "measure",

@@ -34,8 +34,9 @@ from jaxsteer.ideal._orbit import (
     join_maps,
     pooled_cov,
 )
-from jaxsteer.ideal._tied import diagonalizing_matrix, tied_map
+from jaxsteer.ideal._tied import tied_map
 from jaxsteer.linalg import inv_sqrtm_psd, matmul, transpose
+from jaxsteer.linalg._diagonalization import diagonalizing_matrix
 from jaxsteer.solvers import Job
 
 

@@ -41,7 +41,6 @@ __all__ = [
     "AffineSteer",
     "GroupSteer",
     "SoftGroupSteer",
-    "SteeringConstant",
     "SteeringParam",
     "capture_activations",
     "capture_moments",
