@@ -4,6 +4,9 @@
    2 x 2 cells: CPU time of a jitted training step with the gap of the last block's
    activations in the loss, against the step without. All features, or 32 principal ones
    that a fixed projection keeps. Wanted: at most 1.1 times the plain step.
+   "decoder": the same in a Llama-like decoder of 8 blocks and d = 256, 256 texts of 64
+   tokens a batch, next-token loss, and the gap of the last block's last token. Wanted:
+   at most 1.1 times the plain step, for every kind of maps.
 2. The same with 32 features and 512 rows and ``maps="positive_definite"``, which are
    searched for. Wanted: at most 2 times the plain step.
 3. 1,000 steps on batches whose cells empty out now and then (``prior=1.0``): no NaN in
@@ -13,10 +16,10 @@ CPU seconds of the process, after compilation; the kinds of step take turns, med
 plain step of 1. is 12 million multiply-adds a row.
 
     python benchmarks/bench_training_step.py            # prints and writes the results
-    python benchmarks/bench_training_step.py --part small   # or wide, all, long
+    python benchmarks/bench_training_step.py --part small   # or wide, all, long, ...
     python benchmarks/bench_training_step.py --quick    # small, prints only
 
-Writes results/training_step_{wide,all,small,long}.json.
+Writes results/training_step_{wide,all,decoder,small,long}.json.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ from _machine import describe, save
 from flax import nnx
 
 import jaxsteer as js
+from jaxsteer.models import Decoder, DecoderConfig
+from jaxsteer.nn import capture_activations
 
 CELLS = {"n_classes": 2, "n_groups": 2, "prior": 1.0}
 
@@ -64,14 +69,31 @@ class Network(nnx.Module):
         return self.head(x), x
 
 
-def make_step(gap_of):
+def classify(model, x, label):
+    """Return the loss of predicted classes, and the last block's activations."""
+    logits, hidden = model(x)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean(), hidden
+
+
+def continue_texts(model, tokens, label):
+    """Return the loss of next tokens, and the last block's at each text's last token."""
+    del label
+    place = f"layers.{len(model.layers) - 1}"
+    with capture_activations(model, [place]) as kept:
+        logits = model(tokens)
+    loss = optax.softmax_cross_entropy_with_integer_labels(
+        logits[:, :-1], tokens[:, 1:]
+    )
+    return loss.mean(), kept[place][:, -1]
+
+
+def make_step(gap_of, task=classify):
     """Return a jitted training step, with the gap in the loss where there is one."""
 
     @nnx.jit
     def step(model, optimizer, x, label, group):
         def loss(model):
-            logits, hidden = model(x)
-            nll = optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
+            nll, hidden = task(model, x, label)
             gap = jnp.zeros(()) if gap_of is None else gap_of(hidden, label, group)
             return nll + 0.1 * gap, gap
 
@@ -110,15 +132,53 @@ def cpu_seconds(call):
     return time.process_time() - start
 
 
-def compare(d, n, n_blocks, kinds, repeats):
+def texts(rng, n, length):
+    """Texts of random tokens; classes and groups differ by which tokens are likely."""
+    cell = rng.choice(4, n)
+    label, group = cell // 2, cell % 2
+    tokens = rng.integers(0, 256, (n, length)) + 256 * (rng.random((n, length)) < 0.3)
+    tokens = tokens + 512 * (rng.random((n, length)) < (0.2 + 0.3 * label)[:, None])
+    tokens = np.where(rng.random((n, length)) < 0.2 * group[:, None], 7, tokens)
+    return jnp.asarray(tokens % 1024), jnp.asarray(label), jnp.asarray(group)
+
+
+def decoder(d, n_blocks, length):
+    """Return a decoder of Llama's architecture, randomly initialized."""
+    config = DecoderConfig(
+        vocab_size=1024,
+        dim=d,
+        hidden_dim=d * 8 // 3,
+        n_layers=n_blocks,
+        n_heads=max(1, d // 64),
+        n_kv_heads=max(1, d // 64),
+        max_length=length,
+    )
+    return Decoder(config, rngs=nnx.Rngs(0))
+
+
+def compare_networks(d, n, n_blocks, kinds, repeats):
+    """Compare steps of the residual network."""
+    batch = next(batches(np.random.default_rng(0), n, d))
+    return compare(
+        lambda: Network(d, n_blocks, nnx.Rngs(0)), batch, classify, kinds, repeats
+    )
+
+
+def compare_decoders(d, n, n_blocks, length, kinds, repeats):
+    """Compare steps of the decoder."""
+    batch = texts(np.random.default_rng(0), n, length)
+    return compare(
+        lambda: decoder(d, n_blocks, length), batch, continue_texts, kinds, repeats
+    )
+
+
+def compare(make_model, batch, task, kinds, repeats):
     """Median CPU seconds of a step of each kind, which take turns."""
-    rng = np.random.default_rng(0)
-    batch = next(batches(rng, n, d))
     runs = {}
     for name, gap in kinds.items():
-        model = Network(d, n_blocks, nnx.Rngs(0))
+        model = make_model()
         optimizer = nnx.Optimizer(model, optax.adam(1e-4), wrt=nnx.Param)
-        step = make_step(gap)
+        step = make_step(gap, task)
         start = time.process_time()
         runs[name] = nnx.cached_partial(step, model, optimizer)
         jax.block_until_ready(runs[name](*batch))
@@ -168,6 +228,7 @@ def parts(quick):
     d, n, blocks, repeats, steps = (
         (16, 64, 2, 3, 20) if quick else (256, 256, 8, 5, 1000)
     )
+    length = 16 if quick else 64
     view = jnp.asarray(
         np.linalg.qr(np.random.default_rng(2).normal(size=(d, d // 8)))[0], jnp.float32
     )
@@ -185,14 +246,23 @@ def parts(quick):
         "gap, general": gap_of(),
         "gap, positive definite": gap_of(maps="positive_definite"),
     }
+    kinds = {"plain": None} | {
+        f"gap, {maps}": gap_of(maps=maps)
+        for maps in ("general", "positive_definite", "shared_covariance")
+    }
     sizes = {"blocks": blocks, "features": d, "rows": n}
     fewer = {"blocks": blocks, "features": d // 8, "rows": 2 * n}
     return {
-        "wide": lambda: {**sizes, **compare(d, n, blocks, wide, 3 * repeats)},
-        "all": lambda: {**sizes, **compare(d, n, blocks, every, 1)},
+        "wide": lambda: {**sizes, **compare_networks(d, n, blocks, wide, 3 * repeats)},
+        "all": lambda: {**sizes, **compare_networks(d, n, blocks, every, 1)},
+        "decoder": lambda: {
+            **sizes,
+            "tokens_a_text": length,
+            **compare_decoders(d, n, blocks, length, kinds, 3),
+        },
         "small": lambda: {
             **fewer,
-            **compare(d // 8, 2 * n, blocks, small, 8 * repeats),
+            **compare_networks(d // 8, 2 * n, blocks, small, 8 * repeats),
         },
         "long": lambda: long_run(d // 8, n, blocks, steps, gap_of()),
     }

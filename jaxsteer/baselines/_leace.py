@@ -30,7 +30,6 @@ from jaxsteer._errors import (
     is_concrete,
 )
 from jaxsteer._types import ArrayLike, Float, Int
-from jaxsteer.baselines._host_gram import on_host, working_dtype
 from jaxsteer.baselines._leace_moments import (
     ConceptMoments,
     moments_of_rows,
@@ -41,6 +40,7 @@ from jaxsteer.baselines._leace_moments import (
 from jaxsteer.baselines._leace_solve import erased_factors
 from jaxsteer.baselines._moments import as_rows, as_weights
 from jaxsteer.linalg import matmul
+from jaxsteer.linalg._host_gram import on_host, working_dtype
 from jaxsteer.maps import AffineMap, LowRankMap
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxsteer._errors import check_finite, check_range
 from jaxsteer._types import Array, Bool, Float
-from jaxsteer.baselines._host_gram import host_gram, origin_of, working_dtype
 from jaxsteer.linalg import matmul
+from jaxsteer.linalg._host_gram import host_gram, origin_of, working_dtype
 
 
 class ConceptMoments(NamedTuple):

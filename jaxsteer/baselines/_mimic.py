@@ -23,13 +23,13 @@ import numpy as np
 
 from jaxsteer._errors import check_choice, check_finite, is_concrete
 from jaxsteer._types import Array, ArrayLike, Float, Int
-from jaxsteer.baselines._host_gram import on_host
 from jaxsteer.baselines._moments import (
     check_groups,
     group_covariances,
     group_covariances_on_host,
     group_means,
 )
+from jaxsteer.linalg._host_gram import on_host
 from jaxsteer.maps import AffineMap, gaussian_transport
 
 

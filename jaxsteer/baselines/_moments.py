@@ -22,8 +22,8 @@ from jaxsteer._errors import (
     is_concrete,
 )
 from jaxsteer._types import Array, Float, Int
-from jaxsteer.baselines._host_gram import host_gram, working_dtype
 from jaxsteer.linalg import matmul
+from jaxsteer.linalg._host_gram import host_gram, working_dtype
 
 
 def as_rows(name: str, values: Any) -> Float[Array, "n d"]:

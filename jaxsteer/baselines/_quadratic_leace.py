@@ -20,7 +20,6 @@ import jax.numpy as jnp
 from jaxsteer._errors import is_concrete
 from jaxsteer._types import ArrayLike, Float, Int
 from jaxsteer.baselines._bures import bures_barycenter
-from jaxsteer.baselines._host_gram import on_host
 from jaxsteer.baselines._moments import (
     check_groups,
     group_covariances,
@@ -28,6 +27,7 @@ from jaxsteer.baselines._moments import (
     group_means,
 )
 from jaxsteer.linalg import matmul
+from jaxsteer.linalg._host_gram import on_host
 from jaxsteer.maps import AffineMap, gaussian_transport
 from jaxsteer.solvers import SolveError, Status
 

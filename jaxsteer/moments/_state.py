@@ -114,13 +114,13 @@ def init(
     )
 
 
-def owners(state: MomentState) -> Array:
-    """Which covariance each cell belongs to."""
-    cells = jnp.arange(state.mass.shape[0])
+def owners(state: MomentState) -> np.ndarray:
+    """Which covariance each cell belongs to, ``[C]``; known while tracing."""
+    cells = np.arange(state.mass.shape[0])
     kind = state.scatter
     if kind == "cell":
         return cells
-    return cells % state.n_groups if kind == "group" else jnp.zeros_like(cells)
+    return cells % state.n_groups if kind == "group" else np.zeros_like(cells)
 
 
 def cell_moments_of(state: MomentState) -> CellMoments:

@@ -101,11 +101,7 @@ def capture_moments(
                 f"code an example."
             )
         if states is None:
-            shapes = nnx.eval_shape(
-                lambda model, inputs: _activations(model, inputs, **place),
-                model,
-                inputs,
-            )
+            shapes = _shapes(model, inputs, **place)
             states = {
                 name: _empty(name, shape, len(label), n_classes, n_groups, scatter)
                 for name, shape in shapes.items()
@@ -121,6 +117,18 @@ def _activations(model, inputs, *, paths, at, which) -> dict[str, Array]:
     with capture_activations(model, paths, at=at, which=which) as kept:
         model(*inputs)
         return {path: kept[path] for path in paths}
+
+
+def _shapes(model, inputs, **place) -> dict[str, Any]:
+    # Traced once for each model and shape of inputs: a trace of 30 blocks takes as long
+    # as some batches.
+    graph, weights = nnx.split(model)
+    return _traced.eval_shape(graph, weights, inputs, **place)
+
+
+@partial(jax.jit, static_argnames=("graph", "paths", "at", "which"))
+def _traced(graph, weights, inputs, **place):
+    return _activations(nnx.merge(graph, weights), inputs, **place)
 
 
 @partial(nnx.jit, static_argnames=("tokens", "paths", "at", "which"))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jaxsteer.baselines import fit_leace
-from jaxsteer.baselines._host_gram import CHUNK, host_gram, origin_of
 from jaxsteer.baselines._leace_moments import moments_of_rows, moments_on_host
+from jaxsteer.linalg._host_gram import CHUNK, host_gram, origin_of
 
 
 def wholly(x):
