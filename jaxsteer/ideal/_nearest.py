@@ -15,10 +15,10 @@ from jaxsteer._chunks import map_in_chunks
 from jaxsteer._compilation import broadcasting, jit_for_few_calls
 from jaxsteer._types import Array, Float, Int
 from jaxsteer.families import parameters_valid
+from jaxsteer.families._units import law_in_own_units, maps_in_own_units, standard_units
 from jaxsteer.ideal._orbit import Orbit
 from jaxsteer.ideal._priors import joint_priors
 from jaxsteer.ideal._programs import Options, check_problem, choose, nearest_orbit
-from jaxsteer.ideal._units import law_in_own_units, maps_in_own_units, standard_units
 from jaxsteer.population import (
     Population,
     choose_reference,
