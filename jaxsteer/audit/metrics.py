@@ -20,7 +20,7 @@ they would be if the groups had nothing to do with them.
 
 from __future__ import annotations
 
-from jaxsteer.audit._bootstrap import bootstrap
+from jaxsteer.audit._bootstrap import Interval, bootstrap
 from jaxsteer.audit._chance import ChanceLevel, chance_level
 from jaxsteer.audit._formulas import (
     accuracy,
@@ -33,7 +33,6 @@ from jaxsteer.audit._formulas import (
     tpr_gap,
     tpr_gap_per_class,
 )
-from jaxsteer.audit._interval import Interval
 from jaxsteer.audit._metric import Metric, ScoreMetric, metric
 
 __all__ = [

@@ -10,7 +10,7 @@ import pytest
 
 import jaxsteer as js
 from jaxsteer.channels import MulticlassChannel, RocChannel
-from jaxsteer.latent._checkpoint import read_about, read_tree, write_tree
+from jaxsteer.latent._neural_fit import read_about, read_tree, write_tree
 from jaxsteer.storage import (
     content_hash,
     load,
