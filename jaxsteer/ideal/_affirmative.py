@@ -35,16 +35,31 @@ from jaxsteer.ideal._orbit import (
     pooled_cov,
 )
 from jaxsteer.ideal._tied import tied_map
-from jaxsteer.linalg import inv_sqrtm_psd, matmul, transpose
+from jaxsteer.linalg import (
+    cholesky,
+    eigh,
+    inv_sqrtm_psd,
+    matmul,
+    solve,
+    symmetrize,
+    transpose,
+)
 from jaxsteer.linalg._diagonalization import diagonalizing_matrix
 from jaxsteer.solvers import Job
 
 
 class Group(NamedTuple):
-    """One group that moves: its cells, batch ``[K]``, and their weights ``[K]``."""
+    """One group that moves.
+
+    Attributes:
+        cells: Its cells, batch ``[K]``.
+        weight: ``[K]`` their weights.
+        start: ``[d, d]`` where the search for its matrix starts, or None.
+    """
 
     cells: Cells
     weight: Array
+    start: Array | None = None
 
 
 def reference_root(cells: Cells, pivot: Any) -> Float[Array, "d d"]:
@@ -60,9 +75,32 @@ def first_frame(
     return definite_frame(objective.output_metric / objective.log_weight[0], moment)
 
 
+def frame_at(
+    start: Float[Array, "d d"],
+    right: Float[Array, "d d"],
+    metric: Float[Array, "d d"],
+    otherwise: Float[Array, "d d"],
+) -> Float[Array, "d d"]:
+    """Return ``f`` such that ``f f' right`` is a given start, at the metric's axes.
+
+    Args:
+        start: A definite matrix times `right`.
+        right: The fixed factor.
+        metric: Of the space mapped into.
+        otherwise: The frame where the start is none of a definite matrix.
+    """
+    definite = symmetrize(transpose(solve(transpose(right), transpose(start))))
+    factor = cholesky(definite)
+    usable = jnp.all(jnp.isfinite(factor))
+    factor = jnp.where(usable, factor, jnp.eye(len(start), dtype=start.dtype))
+    _, axes = eigh(matmul(transpose(factor), matmul(metric, factor)))
+    return jnp.where(usable, matmul(factor, axes), otherwise)
+
+
 def _by_group(
     cells: Cells,
     weights: Float[Array, "K G"],
+    start: Float[Array, "G d d"] | None,
     solve: Callable[[Group, AffirmativeObjective], MatrixSolution],
 ) -> Orbit:
     """Solve every moving group's problem and join the maps."""
@@ -74,7 +112,11 @@ def _by_group(
         move = objective.best_map(found.x[0])
         return move, found.residual, found.status, found.steps
 
-    others = Group(groups_in_front(cells, slice(1, None)), weights.T[1:])
+    others = Group(
+        groups_in_front(cells, slice(1, None)),
+        weights.T[1:],
+        None if start is None else start[1:],
+    )
     moved, residual, status, steps = jax.vmap(one)(others)
     return Orbit(
         template=template,
@@ -92,6 +134,7 @@ def affirmative_definite(
     *,
     pivot: Any,
     options: SearchOptions,
+    start: Float[Array, "G d d"] | None = None,
 ) -> Orbit:
     """Maps ``x -> S x + b``, or with a pivot class ``r`` ``S Sigma_r^-1/2 x + b``.
 
@@ -103,6 +146,7 @@ def affirmative_definite(
         weights: ``[K, G]`` new priors.
         pivot: The pivot class, or None.
         options: How to search.
+        start: Matrices to start from, in place of those for equal covariances.
 
     References:
         "On Optimal Steering to Achieve Exact Fairness", Theorem 4.1.
@@ -113,9 +157,10 @@ def affirmative_definite(
         root = reference_root(cells, pivot)
 
     def solve(group: Group, objective: AffirmativeObjective) -> MatrixSolution:
-        del group
         fixed, right = jax.lax.stop_gradient((objective, root))
         frame = first_frame(fixed, right)
+        if group.start is not None:
+            frame = frame_at(group.start, right, fixed.total, frame[0])[None]
         points = matmul(frame, matmul(transpose(frame), right))[None]
         return solve_matrices(
             objective,
@@ -127,14 +172,14 @@ def affirmative_definite(
             factor=None if pivot is None else root[None],
         )
 
-    return _by_group(cells, weights, solve)
+    return _by_group(cells, weights, start, solve)
 
 
 def _closed_forms(
     group: Group, template: Cells, *, reflect: bool
 ) -> list[Float[Array, "d d"]]:
     """Starts that take no search: pooled covariances, and paired axes."""
-    own, weight = group
+    own, weight = group.cells, group.weight
     share = weight / jnp.sum(weight)
     pooled, within = pooled_cov(own, share), pooled_cov(template, share)
     starts = [
@@ -163,12 +208,13 @@ def affirmative_general(
     pivot: Any,
     allow_reflection: bool,
     options: SearchOptions,
+    start: Float[Array, "G d d"] | None = None,
 ) -> Orbit:
     """Maps ``x -> T x + b`` with any invertible ``T``: not convex, from several starts.
 
     Never above the definite maps, whose answers are among the starts up to
     ``MANY_FEATURES`` features, nor, with reflections, above what is found without: the
-    best start of either kind is followed to its end.
+    best start of either kind is followed to its end. With a `start` it is the only one.
     """
     fixed_cells = jax.lax.stop_gradient(cells)
     few = cells.mean.shape[-1] <= MANY_FEATURES
@@ -177,13 +223,15 @@ def affirmative_general(
 
     def solve(group: Group, objective: AffirmativeObjective) -> MatrixSolution:
         group, fixed = jax.lax.stop_gradient((group, objective))
+        if group.start is not None:
+            return _search_general(objective, fixed, [group.start], 1, None, options)
         starts = _closed_forms(group, template, reflect=False)
         n_plain = len(starts)
         if allow_reflection:
             starts += _closed_forms(group, template, reflect=True)
         return _search_general(objective, fixed, starts, n_plain, root, options)
 
-    return _by_group(cells, weights, solve)
+    return _by_group(cells, weights, start, solve)
 
 
 def _search_general(

@@ -16,6 +16,7 @@ from jaxsteer.ideal._affirmative import (
     Group,
     affirmative_general,
     first_frame,
+    frame_at,
     reference_root,
 )
 from jaxsteer.ideal._affirmative_objective import affirmative_objective
@@ -87,17 +88,24 @@ def all_groups_definite(
     *,
     pivot: Any,
     options: SearchOptions,
+    start: Float[Array, "G d d"] | None = None,
 ) -> Orbit:
     """Positive definite maps from the template to each group.
 
     Without a pivot the template has the reference group's coordinates. With one it has
     the identity as covariance of the pivot class, so that group ``a`` ends with ``T_a^2``
     there (the paper's form); the result is given in the reference group's coordinates
-    all the same.
+    all the same. A `start` has these coordinates and serves where there is no pivot.
     """
     pinned = pivot is not None
     objective = all_groups_objective(cells, weights, pivot if pinned else 0)
     frames = jax.lax.stop_gradient(_frames(cells, weights, [pivot]))
+    if start is not None and not pinned:
+        metric = jax.lax.stop_gradient(objective.output_metric)
+        right = jnp.broadcast_to(
+            jnp.eye(start.shape[-1], dtype=start.dtype), start.shape
+        )
+        frames = jax.vmap(frame_at)(start, right, metric, frames[0])[None]
     objective = dataclasses.replace(objective, pinned=jnp.asarray(pinned))
     found = solve_matrices(
         objective,
@@ -117,12 +125,17 @@ def all_groups_general(
     pivot: Any,
     allow_reflection: bool,
     options: SearchOptions,
+    start: Float[Array, "G d d"] | None = None,
 ) -> Orbit:
     """Any invertible maps: not convex, from several starts.
 
     Started from the affirmative answer, and, up to ``MANY_FEATURES`` features, from the
-    definite maps' answers, hence not above any of them.
+    definite maps' answers, hence not above any of them; with a `start` from it alone.
     """
+    objective = all_groups_objective(cells, weights, pivot)
+    free = _all_but_first(weights.shape[1])
+    if start is not None:
+        return _orbit(objective, _from_one(objective, start, free, options))
     fixed_cells, fixed_weights = jax.lax.stop_gradient((cells, weights))
     rough = dataclasses.replace(
         options,
@@ -148,7 +161,6 @@ def all_groups_general(
         ]
         starts = [*starts, *starts, *starts]
     jobs.append(Job(source=tuple(range(len(starts)))))
-    objective = all_groups_objective(cells, weights, pivot)
     points = jnp.stack(starts)
     found = solve_matrices(
         objective,
@@ -156,10 +168,27 @@ def all_groups_general(
         jobs,
         options,
         frames=frames,
-        free=_all_but_first(weights.shape[1]),
+        free=free,
         moment=jax.lax.stop_gradient(objective).input_moment(points[0]),
     )
     return _orbit(objective, found)
+
+
+def _from_one(
+    objective: AllGroupsObjective,
+    start: Float[Array, "G d d"],
+    free: Array,
+    options: SearchOptions,
+) -> MatrixSolution:
+    """Search from one start to the end."""
+    return solve_matrices(
+        objective,
+        start[None],
+        [Job(source=0)],
+        options,
+        free=free,
+        moment=jax.lax.stop_gradient(objective).input_moment(start),
+    )
 
 
 def all_groups_tied(
@@ -183,14 +212,10 @@ def all_groups_tied(
     start = affirmative_tied(
         fixed_cells, fixed_weights, allow_reflection=allow_reflection
     )
-    points = start.to_group.weight[None]
-    model = all_groups_objective(tied, weights, 0)
-    found = solve_matrices(
-        model,
-        points,
-        [Job(source=0)],
+    found = _from_one(
+        all_groups_objective(tied, weights, 0),
+        start.to_group.weight,
+        _all_but_first(weights.shape[1]),
         options,
-        free=_all_but_first(weights.shape[1]),
-        moment=jax.lax.stop_gradient(model).input_moment(points[0]),
     )
     return _orbit(all_groups_objective(cells, weights, 0), found)

@@ -14,11 +14,13 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxsteer._chunks import map_in_chunks
 from jaxsteer._compilation import broadcasting, jit_for_few_calls
 from jaxsteer._types import Array, Float, Int
-from jaxsteer.families import parameters_valid
+from jaxsteer.families import LowRankNormal, MultivariateNormal, parameters_valid
 from jaxsteer.families._units import law_in_own_units, maps_in_own_units, standard_units
 from jaxsteer.ideal._orbit import Orbit
 from jaxsteer.ideal._priors import joint_priors
 from jaxsteer.ideal._programs import Options, check_problem, choose, nearest_orbit
+from jaxsteer.linalg import identity_like
+from jaxsteer.linalg import solve as solve_linear
 from jaxsteer.population import (
     Population,
     choose_reference,
@@ -44,6 +46,7 @@ def nearest_ideal(
     solver: Any = None,
     differentiate: Differentiate = "implicit",
     pivot: int | Int[Array, ""] = 0,
+    start: Steering | None = None,
 ) -> Steering:
     """Find the ideal population nearest in KL divergence, and the maps that lead there.
 
@@ -90,6 +93,13 @@ def nearest_ideal(
             for "shared_covariance" with "all_groups" along those that the model of one
             covariance does not see, though unequal covariances do.
         pivot: The class whose covariance "pivot" is relative to.
+        start: A steering of a population of the same shape, found with the same kind of
+            maps: that of the last training step, or of the data until yesterday. The
+            search for maps of multivariate normals starts at its maps and nowhere else,
+            so that it takes a fraction of the steps, and ends at the minimum that
+            belongs to this start. Closed forms need none, "pivot" and
+            "shared_covariance" with "all_groups" take none; where its maps are not
+            finite, the identity serves.
 
     Returns:
         The steering. Under ``jit`` nothing raises on values: see its `status`.
@@ -120,8 +130,42 @@ def nearest_ideal(
     )
     check_problem(pop, priors, options, reference, pivot)
     given = jax.lax.stop_gradient(pop) if differentiate == "none" else pop
-    found = solve(given, reference, pivot, tolerance, priors=priors, options=options)
+    found = solve(
+        given,
+        reference,
+        pivot,
+        tolerance,
+        start_matrices(start, pop),
+        priors=priors,
+        options=options,
+    )
     return dataclasses.replace(found, source=pop)
+
+
+def start_matrices(start: Steering | None, pop: Population) -> Array | None:
+    """The matrices ``[G, d, d]`` of a steering that a search starts at.
+
+    Raises:
+        ValueError: If the population's maps are no matrices, or of another size.
+    """
+    if start is None:
+        return None
+    law = pop.conditionals
+    found = getattr(getattr(start, "group_maps", None), "weight", None)
+    if not isinstance(law, MultivariateNormal | LowRankNormal):
+        raise ValueError(
+            f"start= serves searches over matrices, for multivariate normals; the "
+            f"programs of {type(law).__name__} need none: leave it out."
+        )
+    d = law.mean.shape[-1]
+    wanted = (pop.n_groups, d, d)
+    if found is None or jnp.shape(found) != wanted:
+        raise ValueError(
+            f"start has maps of {'another kind' if found is None else jnp.shape(found)}, "
+            f"expected matrices {wanted}: pass the steering of a population of the same "
+            f"shape."
+        )
+    return jax.lax.stop_gradient(found).astype(working_dtype(pop))
 
 
 def working_dtype(pop: Any) -> Any:
@@ -143,6 +187,7 @@ def solve(
     reference: Any,
     pivot: Any,
     tolerance: Any,
+    start: Any = None,
     *,
     priors: str,
     options: Options,
@@ -158,7 +203,9 @@ def solve(
     own, old = take_groups(pop.conditionals, order), pop.priors[:, order]
     cells, units = standard_units(own, options.maps)
     new = _weights(old, cells, pivot, tolerance, priors, options)
-    orbit = nearest_orbit(cells, new.weights, pivot, tolerance, options)
+    if start is not None:
+        start = _from_reference(start[order])
+    orbit = nearest_orbit(cells, new.weights, pivot, tolerance, options, start)
     found = _steering(Population(old, cells), new, orbit, ideal=priors != "keep")
     ideal = law_in_own_units(found.target.conditionals, cells, own, units)
     target = Population(found.target.priors[:, back], take_groups(ideal, back))
@@ -170,6 +217,14 @@ def solve(
         group_maps=jax.tree.map(lambda leaf: leaf[back], maps),
         reference=reference,
     )
+
+
+def _from_reference(weight: Float[Array, "G d d"]) -> Float[Array, "G d d"]:
+    """From matrices to a template those from the first group; finite in any case."""
+    identity = identity_like(weight)
+    home = jnp.broadcast_to(weight[:1], weight.shape)
+    found = solve_linear(weight, home).at[0].set(identity[0])
+    return jnp.where(jnp.all(jnp.isfinite(found)), found, identity)
 
 
 def _reference_first(n_groups: int, reference: Array) -> tuple[Array, Array]:
@@ -414,7 +469,9 @@ def ideality_gap(
     solver: Any = None,
     pivot: int | Int[Array, ""] = 0,
     return_status: bool = False,
-) -> Float[Array, ""] | tuple[Float[Array, ""], Int[Array, ""]]:
+    start: Steering | None = None,
+    return_steering: bool = False,
+) -> Float[Array, ""] | tuple[Float[Array, ""], Any]:
     """KL divergence from the nearest ideal population to this one, in nats.
 
     A fairness regularizer: its gradient by the population's parameters is taken with
@@ -433,6 +490,10 @@ def ideality_gap(
         pivot: The class that "pivot" is relative to.
         return_status: Return the :class:`jaxsteer.Status` of the solve as well, for
             ``jax.value_and_grad(..., has_aux=True)``.
+        start: Where the search starts: in training the last step's steering, which
+            `return_steering` hands on, so that a step of training takes a step or two of
+            the search.
+        return_steering: Return the steering as well, as `return_status` does the status.
 
     Returns:
         The divergence; where the solve did not converge, that of the best map found,
@@ -470,5 +531,15 @@ def ideality_gap(
         differentiate="held" if still else "implicit",
     )
     check_problem(pop, priors, options, reference, pivot)
-    found = solve(pop, reference, pivot, tolerance, priors=priors, options=options)
+    found = solve(
+        pop,
+        reference,
+        pivot,
+        tolerance,
+        start_matrices(start, pop),
+        priors=priors,
+        options=options,
+    )
+    if return_steering:
+        return found.kl, jax.lax.stop_gradient(found)
     return (found.kl, found.status) if return_status else found.kl

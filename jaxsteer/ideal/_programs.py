@@ -139,12 +139,15 @@ class _How(NamedTuple):
         pivot: The class that "pivot" maps are relative to, maybe traced.
         tolerance: ``[]`` residual that counts as converged, maybe traced.
         options: The other choices.
+        start: ``[G, d, d]`` matrices from the reference group to each, at which a search
+            over matrices starts, or None.
     """
 
     weights: Float[Array, "K G"]
     pivot: Any
     tolerance: Any
     options: Options
+    start: Float[Array, "G d d"] | None = None
 
     @property
     def all_groups(self) -> bool:
@@ -167,6 +170,7 @@ def nearest_orbit(
     pivot: Any,
     tolerance: Any,
     options: Options,
+    start: Float[Array, "G d d"] | None = None,
 ) -> Orbit:
     """Solve the program of a family, kind of maps and intervention.
 
@@ -176,11 +180,12 @@ def nearest_orbit(
         pivot: The class that "pivot" maps are relative to, maybe traced.
         tolerance: ``[]`` residual that counts as converged, maybe traced.
         options: The other choices.
+        start: Matrices at which a search over matrices starts, or None.
 
     Raises:
         NotImplementedError: If no maps act on the family.
     """
-    return _solve(cells, _How(weights, pivot, tolerance, options))
+    return _solve(cells, _How(weights, pivot, tolerance, options, start))
 
 
 def _solve(cells: Any, how: _How) -> Orbit:
@@ -269,16 +274,23 @@ def _affine(cells: Any, how: _How) -> Orbit:
         differentiate=options.differentiate,
     )
     if options.maps == "shared_covariance":
+        # Along directions that this model does not see, the answer is that of the
+        # closed form it starts at: no other start.
         return all_groups_tied(cells, weights, allow_reflection=reflect, options=search)
-    pivot = how.pivot
+    pivot, start = how.pivot, how.start
     if options.maps == "general":
         general = all_groups_general if all_groups else affirmative_general
         return general(
-            cells, weights, pivot=pivot, allow_reflection=reflect, options=search
+            cells,
+            weights,
+            pivot=pivot,
+            allow_reflection=reflect,
+            options=search,
+            start=start,
         )
     definite = all_groups_definite if all_groups else affirmative_definite
     pivot = None if options.maps == "positive_definite" else pivot
-    return definite(cells, weights, pivot=pivot, options=search)
+    return definite(cells, weights, pivot=pivot, options=search, start=start)
 
 
 _PROGRAMS: dict[str, Callable[[Any, _How], Orbit]] = {
