@@ -1,8 +1,7 @@
-"""Maps of a shared covariance: a closed form for any number of classes and features.
+"""The map between mixtures of a shared covariance, in closed form.
 
-Exact when the groups that move have one within-class covariance each (the model of
-linear discriminant analysis); otherwise the map is that of the pooled covariance and the
-result is ideal all the same, though not the nearest.
+For any number of classes and features. Exact where the classes of each side have one
+covariance (the model of linear discriminant analysis).
 """
 
 from __future__ import annotations
@@ -11,15 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
-from jaxsteer.ideal._orbit import (
-    Cells,
-    Orbit,
-    at,
-    closed_form_orbit,
-    groups_in_front,
-    join_maps,
-    pooled_cov,
-)
 from jaxsteer.linalg import (
     cholesky,
     matmul,
@@ -31,7 +21,7 @@ from jaxsteer.linalg import (
     whiten,
     whiten_transposed,
 )
-from jaxsteer.maps import AffineMap
+from jaxsteer.maps._affine import AffineMap
 
 
 def _significant(core: Array) -> tuple[Array, Array]:
@@ -115,38 +105,3 @@ def tied_map(
         whiten_transposed(right, matmul(transpose(middle), transpose(left)))
     )
     return AffineMap(weight, source_center - weight @ center)
-
-
-def affirmative_tied(
-    cells: Cells,
-    weights: Float[Array, "K G"],
-    *,
-    allow_reflection: bool = False,
-) -> Orbit:
-    """Every other group is brought to the shape of the reference group, which stays.
-
-    Args:
-        cells: Cells with batch ``[K, G]``, the reference group in front; the covariances
-            of a group that moves are pooled over classes with the given weights.
-        weights: ``[K, G]`` new priors.
-        allow_reflection: Allow maps with a negative determinant.
-
-    Returns:
-        The orbit, with affine maps.
-    """
-    template = at(cells, slice(None), 0)
-
-    def solve(own: Cells, weight: Array) -> AffineMap:
-        share = weight / jnp.sum(weight)
-        return tied_map(
-            own.mean,
-            pooled_cov(own, share),
-            template.mean,
-            pooled_cov(template, share),
-            weight,
-            allow_reflection=allow_reflection,
-        )
-
-    moved = jax.vmap(solve)(groups_in_front(cells, slice(1, None)), weights.T[1:])
-    dtype = cells.mean.dtype
-    return closed_form_orbit(template, join_maps(moved), dtype, reference_stays=True)
