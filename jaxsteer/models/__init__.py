@@ -13,9 +13,9 @@ from jaxsteer.models._embed_texts import embed_texts, token_batches
 from jaxsteer.models._encoder import Encoder
 from jaxsteer.models._generate import generate
 from jaxsteer.models._load import load_decoder, load_encoder
-from jaxsteer.models._sentence_pieces import PieceTokenizer
 from jaxsteer.models._tokenizer import (
     LibraryTokenizer,
+    PieceTokenizer,
     Tokenizer,
     load_tokenizer,
     pad_tokens,
