@@ -9,7 +9,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
@@ -161,11 +161,41 @@ class ScoreMetric(Metric):
         )
 
 
-def metric(**fields: Any) -> Callable[[Callable[..., Array]], Metric]:
+@overload
+def metric(
+    *,
+    support: Support,
+    compares: bool = True,
+    per_class: bool = False,
+    reflected: bool = False,
+) -> Callable[[Callable[..., Array]], Metric]: ...
+@overload
+def metric(
+    *,
+    support: Support,
+    classes: tuple[int, ...],
+    compares: bool = True,
+    per_class: bool = False,
+    reflected: bool = False,
+) -> Callable[[Callable[..., Array]], ScoreMetric]: ...
+def metric(**fields: Any) -> Any:
     """Make a metric of a formula, under its name and with its docstring.
 
     Args:
         **fields: those of :class:`Metric` but the name and the formula.
+
+    Returns:
+        A decorator, which makes a :class:`ScoreMetric` where `classes` are given.
+
+    Example:
+        >>> import jax.numpy as jnp, numpy as np
+        >>> @metric(support="groups", classes=(0, 1))
+        ... def highest_share(curve, ties):
+        ...     rows = curve[0] + curve[1]
+        ...     return jnp.max(rows[:, -1]) / jnp.sum(rows[:, -1])
+        >>> label, group = np.array([0, 1, 0, 1]), np.array([0, 0, 0, 1])
+        >>> print(highest_share(label, np.array([0.1, 0.4, 0.4, 0.9]), group))
+        0.75
     """
     cls = ScoreMetric if fields.get("classes") else Metric
 

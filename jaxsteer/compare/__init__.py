@@ -33,7 +33,6 @@ __all__ = [
     "intervene",
     "measure",
     "split_table",
-    "study",
     "study_table",
     "synthetic_populations",
 ]
