@@ -32,7 +32,7 @@ from _gauge_problems import population, related, unrelated  # noqa: E402
 from _machine import describe, first_and_median, save  # noqa: E402
 
 import jaxsteer as js  # noqa: E402
-from jaxsteer.ideal._tied import affirmative_tied  # noqa: E402
+from jaxsteer.ideal._affirmative import affirmative_tied  # noqa: E402
 from jaxsteer.solvers import MatrixNewton  # noqa: E402
 
 

@@ -23,7 +23,7 @@ from scipy.special import logsumexp
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from jaxsteer.latent import fit_rome_em, simulate_rome
-from jaxsteer.latent._starts import draw_starts
+from jaxsteer.latent._em import draw_starts
 
 RIDGE = 1e-3
 

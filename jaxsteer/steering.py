@@ -226,6 +226,8 @@ class Steering:
         spread = AffineMap(factors, jnp.zeros(factors.shape[:2], moved.dtype))
         return moved + _by_index(spread, noise, index, count=n_groups)
 
+    __call__ = transport
+
 
 def _partial(maps: Any, strength: Any) -> Any:
     if isinstance(maps, AffineMap) and maps.weight.shape[-2] != maps.weight.shape[-1]:

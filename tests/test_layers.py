@@ -116,3 +116,10 @@ def test_files_stay_small():
     sizes = sorted(len(path.read_text().splitlines()) for path in FILES)
     assert sizes[-1] <= 500
     assert sizes[len(sizes) // 2] < 200
+
+
+def test_the_programs_can_be_read():
+    sizes = [
+        len(path.read_text().splitlines()) for path in (ROOT / "ideal").glob("*.py")
+    ]
+    assert len(sizes) <= 16 and sum(sizes) <= 3000

@@ -23,6 +23,19 @@ def run(name: str) -> dict:
 
 
 @pytest.mark.slow
+def test_census_income():
+    space = run("01_census_income.ipynb")
+    gaps = space["gaps"]
+    for name in ("sup_tpr_gap", "sup_fpr_gap"):
+        assert gaps["drawn"][name] < gaps["even"][name] < 0.6 * gaps["raw"][name]
+    aucs = [gaps[name]["auc"] for name in ("raw", "even", "drawn")]
+    assert aucs == sorted(aucs, reverse=True) and aucs[-1] > 0.87
+    assert gaps["steered"]["sup_tpr_gap"] > gaps["raw"]["sup_tpr_gap"]
+    assert space["alone"][0] == space["batch"][2]
+    assert (space["again"] == space["batch"]).all()
+
+
+@pytest.mark.slow
 def test_training_with_fairness():
     space = run("04_training_with_fairness.ipynb")
     assert space["fair_gaps"][-1] < 0.2 * space["plain_gaps"][-1]

@@ -18,13 +18,27 @@ def test_examples_run_and_say_what_they_promise(capsys):
     for block in BLOCKS:
         exec(compile(block, "README.md", "exec"), names)
     lines = capsys.readouterr().out.splitlines()
+    shown = re.findall(r"```text\n(.*?)```", README, re.DOTALL)[0].splitlines()
+    numbers = re.compile(r"\d+\.\d+")
+    for line, said in zip(lines, shown, strict=True):
+        assert numbers.sub("", line) == numbers.sub("", said)
+        for found, number in zip(
+            numbers.findall(line), numbers.findall(said), strict=True
+        ):
+            assert abs(float(found) - float(number)) < 0.005, (line, said)
     gaps = {line.split()[0]: float(line.split()[1]) for line in lines[1:4]}
-    assert gaps["exact"] < 0.05 < gaps["even"] < gaps["raw"]
+    assert gaps["exact"] < 0.01 < gaps["even"] < gaps["raw"]
     assert float(lines[0].split()[1]) > 0
 
 
 def test_the_library_example_is_short():
     assert len(BLOCKS[0].strip().splitlines()) <= 25
+
+
+def test_it_can_be_read_in_one_sitting():
+    assert len(README.splitlines()) <= 200
+    notebooks = {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert notebooks <= set(re.findall(r"notebooks/([a-z0-9_]+\.ipynb)", README))
 
 
 def test_the_two_commands_are_there():

@@ -15,12 +15,9 @@ from jaxsteer._chunks import map_in_chunks
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Key
 from jaxsteer.audit._bootstrap import CHUNK_ENTRIES, check_resampling, choose
-from jaxsteer.audit._curves import sort_by_score
-from jaxsteer.audit._measure import on_rows, rows_for
-from jaxsteer.audit._metric import Metric
+from jaxsteer.audit._counts import sort_by_score
+from jaxsteer.audit._metric import Metric, on_rows, rows_for
 from jaxsteer.audit._rows import Rows
-
-__all__ = ["ChanceLevel", "chance_level"]
 
 
 @register_dataclass
@@ -38,7 +35,7 @@ class ChanceLevel:
 
 
 def chance_level(
-    metrics: Sequence[str],
+    metrics: Sequence[str | Metric],
     label: ArrayLike,
     prediction: ArrayLike | None,
     group: ArrayLike,
@@ -59,7 +56,7 @@ def chance_level(
     as small as rows so few can show.
 
     Args:
-        metrics: names as in `bootstrap`.
+        metrics: names, or metrics of your own, as in `bootstrap`.
         label: true class codes 0..K-1, `[n]`; binary where a score is read.
         prediction: predicted class codes, `[n]`, or None if only scores are read.
         group: group codes 0..G-1, `[n]`.

@@ -19,6 +19,7 @@ from jaxsteer.audit._bayes_qmc import REPLICATES, mc_rates, qmc_rates
 from jaxsteer.audit._bayes_quadrature import region_masses, summed_rates
 from jaxsteer.audit._bayes_rule import (
     RULES,
+    base_cells,
     cost_matrix,
     expected_costs,
     line_costs,
@@ -26,7 +27,6 @@ from jaxsteer.audit._bayes_rule import (
     pooled,
     shares_in_group,
 )
-from jaxsteer.audit._cells import base_cells
 from jaxsteer.families import DiagonalNormal, MultivariateNormal, Normal
 from jaxsteer.population import Population, check_population
 

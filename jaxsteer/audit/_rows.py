@@ -22,8 +22,6 @@ from jaxsteer._errors import check_codes, check_same_length, check_weights, is_c
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Bool, Float, Int
 
-__all__ = ["Rows", "read_rows"]
-
 # A confusion table beyond this many entries means that the codes are not codes
 # (identifiers, years, cents), and would exhaust the memory.
 _MAX_TABLE = 2**24

@@ -13,8 +13,7 @@ from jax.typing import ArrayLike
 from jaxsteer._errors import check_choice, check_codes, check_finite, is_concrete
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Key
-from jaxsteer.audit._bootstrap import row_multiplicities
-from jaxsteer.audit._interval import Interval, interval
+from jaxsteer.audit._bootstrap import Interval, interval, row_multiplicities
 
 __all__ = ["Steerability", "steerability"]
 

@@ -14,8 +14,7 @@ from jaxsteer.audit_report._document import (
     recompute_source,
     render_audit,
 )
-from jaxsteer.audit_report._profiles import PROFILES
-from jaxsteer.audit_report._words import in_words
+from jaxsteer.audit_report._words import PROFILES, in_words
 
 __all__ = [
     "audit_document",

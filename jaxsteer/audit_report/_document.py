@@ -12,8 +12,7 @@ from typing import Any
 from jaxsteer.audit_report._cells import Cells
 from jaxsteer.audit_report._measures import SMALL_SHARE, measure_rates
 from jaxsteer.audit_report._metrics import measure_table
-from jaxsteer.audit_report._profiles import PROFILES
-from jaxsteer.audit_report._words import TITLES, in_words
+from jaxsteer.audit_report._words import PROFILES, TITLES, in_words
 from jaxsteer.report import page_style, page_template, versions
 
 DRAWS = 500

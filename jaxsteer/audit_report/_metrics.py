@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxsteer.audit_report._cells import Cells
-from jaxsteer.audit_report._draws import Stream, draw_counts, quantile
+from jaxsteer.audit_report._measures import Stream, draw_counts, quantile
 
 _PLAIN = ("accuracy", "balanced_accuracy", "auc")
 _FEW = 30

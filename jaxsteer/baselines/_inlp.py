@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from jaxsteer._errors import is_concrete
 from jaxsteer._types import Array, ArrayLike, Float, Int
-from jaxsteer.baselines._leace_solve import range_basis
+from jaxsteer.baselines._leace_moments import range_basis
 from jaxsteer.baselines._logistic import Rows, fit_probe, scores
 from jaxsteer.baselines._moments import check_groups
 from jaxsteer.linalg import matmul

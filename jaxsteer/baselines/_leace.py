@@ -32,12 +32,12 @@ from jaxsteer._errors import (
 from jaxsteer._types import ArrayLike, Float, Int
 from jaxsteer.baselines._leace_moments import (
     ConceptMoments,
+    erased_factors,
     moments_of_rows,
     moments_on_host,
     one_hot,
     standardized,
 )
-from jaxsteer.baselines._leace_solve import erased_factors
 from jaxsteer.baselines._moments import as_rows, as_weights
 from jaxsteer.linalg import matmul
 from jaxsteer.linalg._host_gram import on_host, working_dtype

@@ -2,16 +2,59 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsteer._errors import check_finite, check_range
+from jaxsteer._errors import check_finite, check_range, is_concrete
 from jaxsteer._types import Array, Bool, Float
-from jaxsteer.linalg import matmul
+from jaxsteer.linalg import (
+    cholesky,
+    matmul,
+    roots_psd,
+    solve_psd,
+    svd,
+    whiten,
+    whiten_transposed,
+)
 from jaxsteer.linalg._host_gram import host_gram, origin_of, working_dtype
+
+STEPS = 12
+
+
+def keeps_all_directions(
+    a: Float[Array, "d d"], factor: Float[Array, "d d"]
+) -> Bool[Array, ""]:
+    """Whether no eigenvalue of `a` is near ``d * eps`` of the largest. O(d^2).
+
+    That is where pseudo-inverses start to drop directions, which a factor cannot do.
+    Both ends of the spectrum are found by power iterations, to well within the factor of
+    4 that is kept between them and the limit.
+
+    Args:
+        a: ``[d, d]`` symmetric matrix.
+        factor: ``[d, d]`` its lower Cholesky factor, NaN where there is none.
+    """
+    d = a.shape[-1]
+    start = jax.random.normal(jax.random.key(0), (d, 1), a.dtype)
+
+    def power(operator):
+        def step(_, pair):
+            vector, _ = pair
+            vector = vector / jnp.linalg.norm(vector)
+            image = operator(vector)
+            return image, jnp.sum(vector * image)
+
+        return jax.lax.fori_loop(0, STEPS, step, (start, jnp.zeros((), a.dtype)))[1]
+
+    largest = power(lambda v: matmul(a, v))
+    smallest = 1 / power(lambda v: solve_psd(factor, v))
+    limit = 4 * d * jnp.finfo(a.dtype).eps * largest
+    # NaN compares as False.
+    return jnp.isfinite(factor).all() & (smallest > limit)
 
 
 class ConceptMoments(NamedTuple):
@@ -189,3 +232,64 @@ def _standardize(rows, share):
     varies = variance > (4 * eps * mean) ** 2
     scale = jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1)), 1)
     return mean, scale, jnp.where(varies, centered / scale, 0), varies
+
+
+def erased_factors(
+    corr: Float[Array, "d d"], cross: Float[Array, "d k"], tol: float
+) -> tuple[Float[Array, "d r"], Float[Array, "d r"]]:
+    """Factors ``u v'`` of the oblique projector that LEACE takes away from the identity.
+
+    ``u = W^+ U`` and ``v = W' U``, with a whitener ``W`` of `corr` and an orthonormal
+    basis ``U`` of the range of ``W cross``. Any whitener gives the same projector. While
+    values are traced it is the inverse root, on the range of `corr`; otherwise the
+    Cholesky factor, several times faster, unless `corr` is near singular.
+    """
+    if is_concrete(corr, cross):
+        u, v, usable = _by_factor(corr, cross, tol)
+        # Constants of an outer trace are concrete, but what is computed from them is not.
+        if is_concrete(usable) and bool(usable):
+            return u, v
+    return _by_roots(corr, cross, tol)
+
+
+@partial(jax.jit, static_argnums=2)
+def _by_factor(
+    corr: Array, cross: Array, tol: float
+) -> tuple[Array, Array, Bool[Array, ""]]:
+    factor = cholesky(corr)
+    basis = range_basis(whiten(factor, cross), tol)
+    usable = keeps_all_directions(corr, factor)
+    return matmul(factor, basis), whiten_transposed(factor, basis), usable
+
+
+@partial(jax.jit, static_argnums=2)
+def _by_roots(corr: Array, cross: Array, tol: float) -> tuple[Array, Array]:
+    root, whitener = roots_psd(corr)
+    basis = range_basis(matmul(whitener, cross), tol)
+    return matmul(root, basis), matmul(whitener, basis)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def range_basis(m: Float[Array, "d k"], tol: float) -> Float[Array, "d r"]:
+    """Orthonormal columns of the range of `m`, without singular values up to `tol`.
+
+    Dropped columns are zero. The derivative is that of the range at constant rank, in
+    the one basis among all that does not turn within it: right for every function that
+    does not depend on the choice of the basis, first order only.
+    """
+    return _basis_and_inverse(m, tol)[0]
+
+
+def _basis_and_inverse(m, tol):
+    u, s, vt = svd(m)
+    keep = s > tol
+    return jnp.where(keep, u, 0), jnp.where(keep, vt.T / jnp.where(keep, s, 1), 0)
+
+
+@range_basis.defjvp
+def _range_basis_jvp(tol, primals, tangents):
+    # Differentiating the singular vectors would divide by differences of singular values.
+    (m,), (dm,) = primals, tangents
+    basis, inverse = _basis_and_inverse(m, tol)
+    moved = matmul(dm, inverse)
+    return basis, moved - matmul(basis, matmul(basis.T, moved))

@@ -24,8 +24,7 @@ import numpy as np
 from jaxsteer._errors import check_same_length, is_concrete
 from jaxsteer._types import Array, ArrayLike, Float, Int
 from jaxsteer.baselines._leace import _shrink, check_concepts
-from jaxsteer.baselines._leace_moments import moments_of_rows, one_hot
-from jaxsteer.baselines._leace_solve import range_basis
+from jaxsteer.baselines._leace_moments import moments_of_rows, one_hot, range_basis
 from jaxsteer.baselines._moments import as_rows, as_weights
 from jaxsteer.linalg import matmul, roots_psd, solve
 from jaxsteer.maps import LowRankMap

@@ -26,8 +26,7 @@ import numpy as np
 
 from jaxsteer._errors import check_codes
 from jaxsteer._types import Array, ArrayLike, Float, Int
-from jaxsteer.baselines._leace_moments import moments_of_rows
-from jaxsteer.baselines._leace_solve import range_basis
+from jaxsteer.baselines._leace_moments import moments_of_rows, range_basis
 from jaxsteer.baselines._moments import as_rows, check_groups, group_means
 from jaxsteer.linalg import matmul, roots_psd, solve
 from jaxsteer.maps import AffineMap

@@ -15,9 +15,11 @@ from jaxsteer.channels._quantiles import (
     smooth_balanced_quantiles,
 )
 from jaxsteer.channels._roc_channel import RocChannel, roc_channel
+from jaxsteer.channels._rows import Channel
 
 __all__ = [
     "BlindChannel",
+    "Channel",
     "MulticlassChannel",
     "RocChannel",
     "ScoreMap",

@@ -210,6 +210,8 @@ class BlindChannel:
         cells = self._cells([score, *columns])
         return draw_atoms(self.kernel, self.atom_scores, cells, numbers)
 
+    __call__ = transport
+
     def _cells(self, values: list) -> Array | np.ndarray:
         """Cell of each row; -1 where a value is not finite."""
         if is_concrete(*values, *self.edges):

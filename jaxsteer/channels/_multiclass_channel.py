@@ -194,6 +194,8 @@ class MulticlassChannel:
         found = self._rows(score, jnp.asarray(group))
         return _pick(self.kernels, found, numbers)
 
+    __call__ = transport
+
     def _rows_on_host(self, score, group) -> np.ndarray:
         """Row of the flattened kernels that each sample uses."""
         held, codes = held_scores("score", score), np.asarray(group, int)

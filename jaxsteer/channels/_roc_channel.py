@@ -152,6 +152,8 @@ class RocChannel:
         found = self._rows(score, group)
         return draw_atoms(self.kernels, self.atom_scores, found, numbers)
 
+    __call__ = transport
+
     def expected_score(
         self, score: Float[ArrayLike, " n"], group: Int[ArrayLike, " n"]
     ) -> Float[Array, " n"]:

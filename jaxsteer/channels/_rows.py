@@ -19,7 +19,7 @@ the weight. The laws of a large group that differ stay as they are.
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +31,7 @@ from jaxsteer._errors import (
     check_weights,
     is_concrete,
 )
+from jaxsteer._types import Array
 
 #: Integers up to here are floats without loss.
 _EXACT = 2**53
@@ -87,6 +88,33 @@ def traced_precision(score: Any, default: Any) -> Any:
     """Return the dtype in which traced scores are compared: theirs, if it is a float."""
     dtype = jnp.result_type(score)
     return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.dtype(default)
+
+
+@runtime_checkable
+class Channel(Protocol):
+    """What turns scores or features into fair ones at deployment, without labels.
+
+    A class is a frozen dataclass, made a pytree by ``register_dataclass``, that a function
+    of rows with labels returns. It says what it does not reach: gaps in sample under a
+    name of its own (`gap`, `gaps`, `slack`), and the rows behind each cell.
+    """
+
+    def transport(self, score: Any, group: Any, /, **options: Any) -> Array:
+        """Return fair scores, codes or features of rows.
+
+        Args:
+            score: ``[n]``, ``[n, K]`` or ``[n, d]``, as at fit time. Where it holds values
+                they are compared in their own precision; inside ``jit`` in that of the
+                trace, where unknown codes become NaN or -1 and nothing is raised.
+            group: ``[n]`` codes, or what stands in for them.
+            **options: Of a channel that draws: ``key``, the randomness, without which it
+                raises ValueError.
+        """
+        ...
+
+    def __call__(self, score: Any, group: Any, /, **options: Any) -> Array:
+        """The same as `transport`."""
+        ...
 
 
 class ChannelRows(NamedTuple):

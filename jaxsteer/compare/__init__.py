@@ -28,11 +28,11 @@ from jaxsteer.compare._synthetic import (
 
 __all__ = [
     "Comparison",
+    "Learner",
     "compare",
     "intervene",
     "measure",
     "split_table",
-    "study",
     "study_table",
     "synthetic_populations",
 ]

@@ -94,7 +94,7 @@ Progress = Callable[[str, int, int], None]
 def compare(
     data: Table | Split,
     *,
-    learners: Sequence[str] = ("logistic", "boosted"),
+    learners: Sequence[str | Learner] = ("logistic", "boosted"),
     methods: Sequence[str] = DEFAULT_METHODS,
     reference: int = 1,
     seed: int = 0,
@@ -111,7 +111,7 @@ def compare(
         data: A table of :mod:`jaxsteer.datasets` (encoded here by a
             :class:`jaxsteer.estimators.TabularEncoder` fitted on the training rows), or
             a :class:`Split` of encoded arrays.
-        learners: Names of the downstream learners.
+        learners: The downstream learners: names, or any :class:`Learner`.
         methods: Names of the rows, keys of `METHODS`.
         reference: Code of the group that stays (a `Split` brings its own).
         seed: Seed of folds, channels, randomized decisions and resamples.

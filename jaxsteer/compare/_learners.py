@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -20,8 +20,44 @@ from jaxsteer._errors import check_choice
 from jaxsteer._labels import cell_codes
 
 
+@runtime_checkable
+class Learner(Protocol):
+    """What learns labels from the rows that a method has prepared.
+
+    :func:`jaxsteer.compare.compare` takes any beside the names of its own. What it builds
+    is a classifier as scikit-learn has them, with ``predict_proba``.
+    """
+
+    @property
+    def name(self) -> str:
+        """What rows of the table call it; one of its own."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """The same for readers."""
+        ...
+
+    @property
+    def weight_name(self) -> str:
+        """The name under which the classifier's `fit` takes sample weights."""
+        ...
+
+    @property
+    def build(self) -> Callable[[], Any]:
+        """Returns a classifier that has seen nothing."""
+        ...
+
+    def fit(self, x: np.ndarray, label: np.ndarray, weights: Any = None) -> Any:
+        """Return a classifier fitted on ``x [n, d]``, codes ``[n]`` and weights ``[n]``.
+
+        Called from several threads at once.
+        """
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
-class Learner:
+class SklearnLearner:
     """A named classifier and the name under which its `fit` takes sample weights."""
 
     name: str
@@ -51,18 +87,18 @@ def _boosted() -> Any:
 
 
 LEARNERS: dict[str, Learner] = {
-    "logistic": Learner(
+    "logistic": SklearnLearner(
         "logistic",
         "logistic regression",
         _logistic,
         "logisticregression__sample_weight",
     ),
-    "boosted": Learner("boosted", "boosted trees", _boosted, "sample_weight"),
+    "boosted": SklearnLearner("boosted", "boosted trees", _boosted, "sample_weight"),
 }
 
 
-def get_learner(name: str) -> Learner:
-    """Return the learner called `name`.
+def get_learner(name: str | Learner) -> Learner:
+    """Return the learner called `name`; a learner is returned as it is.
 
     Raises:
         ValueError: If there is none of that name.
@@ -71,6 +107,8 @@ def get_learner(name: str) -> Learner:
         >>> get_learner("boosted").title
         'boosted trees'
     """
+    if isinstance(name, Learner):
+        return name
     check_choice("learner", name, tuple(LEARNERS))
     return LEARNERS[name]
 

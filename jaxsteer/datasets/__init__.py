@@ -3,8 +3,7 @@
 from jaxsteer.datasets._frame import table_from_frame
 from jaxsteer.datasets._read import TextTable, read_table, read_text_table
 from jaxsteer.datasets._shipped import load_adult, load_german
-from jaxsteer.datasets._split import stratified_split
-from jaxsteer.datasets._table import Table
+from jaxsteer.datasets._table import Table, stratified_split
 
 __all__ = [
     "load_adult",

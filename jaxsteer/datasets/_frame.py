@@ -17,8 +17,7 @@ from jaxsteer._frames import (
     to_pandas,
 )
 from jaxsteer._spellings import match_values, merge_spellings
-from jaxsteer.datasets._split import stratified_split
-from jaxsteer.datasets._table import Table
+from jaxsteer.datasets._table import Table, stratified_split
 
 # Below this, an error rate has a standard error of about .07 and more.
 _SMALL_GROUP = 50

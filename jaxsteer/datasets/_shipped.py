@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxsteer.datasets._split import stratified_split
-from jaxsteer.datasets._table import Table
+from jaxsteer.datasets._table import Table, stratified_split
 
 
 def load_adult() -> Table:

@@ -22,6 +22,7 @@ PARTS = (FoldModels,)
 
 __all__ = [
     "FairScore",
+    "FairScorer",
     "GaussianChannel",
     "INLP",
     "IdealSteering",

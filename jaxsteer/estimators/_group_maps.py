@@ -54,11 +54,6 @@ def unsteer(
     return out
 
 
-def is_affine(maps: Any) -> bool:
-    """Tell whether maps are applied and inverted by NumPy."""
-    return isinstance(maps, AffineMap | DiagonalMap)
-
-
 class AffineGroupSteering(GroupTransformer):
     """A transformer with one affine map for each group, and the way back.
 

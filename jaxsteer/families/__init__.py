@@ -38,12 +38,16 @@ from jaxsteer.families._gumbel import Gumbel, kl_gumbel
 from jaxsteer.families._inverse_gaussian import InverseGaussian, kl_inverse_gaussian
 from jaxsteer.families._laplace import Laplace, kl_laplace
 from jaxsteer.families._low_rank_normal import LowRankNormal, kl_low_rank_normal
-from jaxsteer.families._monte_carlo import Estimate, kl_divergence_mc
 from jaxsteer.families._multivariate_normal import (
     MultivariateNormal,
     kl_multivariate_normal,
 )
 from jaxsteer.families._normal import Normal, kl_normal
+from jaxsteer.families._numerical import (
+    Estimate,
+    kl_divergence_mc,
+    kl_divergence_quadrature,
+)
 from jaxsteer.families._pareto import Pareto, kl_pareto
 from jaxsteer.families._poisson import Poisson, kl_poisson
 from jaxsteer.families._product import (
@@ -52,7 +56,6 @@ from jaxsteer.families._product import (
     transport,
     unmoved_log_ratio,
 )
-from jaxsteer.families._quadrature import kl_divergence_quadrature
 from jaxsteer.families._transformed_normal import (
     LogNormal,
     MultivariateLogNormal,

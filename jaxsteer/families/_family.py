@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, Key
+from jaxsteer._types import Array, Float, Key
 
 #: Which maps act on a family, and so which program finds its nearest ideal population.
 Maps = Literal[
@@ -69,6 +69,28 @@ class Natural:
 
     of: Callable[[Any], Any] = lambda law: law
     law: Callable[[Any], Any] = lambda natural: natural
+
+    def barycentre(self, laws: Any, share: Float[Array, "K G"]) -> Any:
+        """The law ``f_i`` of least ``sum_a share_ia KL(f_i || f_ia)`` within the family.
+
+        Args:
+            laws: Batch ``[K, G]``.
+            share: ``[K, G]`` weights; each row sums to 1.
+
+        Returns:
+            Batch ``[K]``.
+
+        References:
+            Banerjee et al. 2005, "Clustering with Bregman divergences", proposition 1, for
+            the divergence with its arguments exchanged.
+        """
+
+        def mean(leaf: Array) -> Array:
+            own = share.reshape(share.shape + (1,) * (leaf.ndim - 2))
+            # A value that no group allows has the natural parameter -inf.
+            return jnp.sum(jnp.where(own > 0, own * leaf, 0.0), 1)
+
+        return self.law(jax.tree.map(mean, self.of(laws)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

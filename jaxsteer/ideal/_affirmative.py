@@ -30,11 +30,11 @@ from jaxsteer.ideal._orbit import (
     Cells,
     Orbit,
     at,
+    closed_form_orbit,
     groups_in_front,
     join_maps,
     pooled_cov,
 )
-from jaxsteer.ideal._tied import diagonalizing_matrix, tied_map
 from jaxsteer.linalg import (
     cholesky,
     eigh,
@@ -44,6 +44,9 @@ from jaxsteer.linalg import (
     symmetrize,
     transpose,
 )
+from jaxsteer.linalg._diagonalization import diagonalizing_matrix
+from jaxsteer.maps import AffineMap
+from jaxsteer.maps._shared_covariance import tied_map
 from jaxsteer.solvers import Job
 
 
@@ -274,3 +277,42 @@ def _search_general(
         rights=rights,
         moment=fixed.input_moment,
     )
+
+
+def affirmative_tied(
+    cells: Cells,
+    weights: Float[Array, "K G"],
+    *,
+    allow_reflection: bool = False,
+) -> Orbit:
+    """Every other group is brought to the shape of the reference group, which stays.
+
+    In closed form. Exact when the groups that move have one within-class covariance
+    each; otherwise the map is that of the pooled covariance and the result is ideal all
+    the same, though not the nearest.
+
+    Args:
+        cells: Cells with batch ``[K, G]``, the reference group in front; the covariances
+            of a group that moves are pooled over classes with the given weights.
+        weights: ``[K, G]`` new priors.
+        allow_reflection: Allow maps with a negative determinant.
+
+    Returns:
+        The orbit, with affine maps.
+    """
+    template = at(cells, slice(None), 0)
+
+    def solve(own: Cells, weight: Array) -> AffineMap:
+        share = weight / jnp.sum(weight)
+        return tied_map(
+            own.mean,
+            pooled_cov(own, share),
+            template.mean,
+            pooled_cov(template, share),
+            weight,
+            allow_reflection=allow_reflection,
+        )
+
+    moved = jax.vmap(solve)(groups_in_front(cells, slice(1, None)), weights.T[1:])
+    dtype = cells.mean.dtype
+    return closed_form_orbit(template, join_maps(moved), dtype, reference_stays=True)

@@ -15,6 +15,7 @@ from jaxsteer.families import MultivariateNormal
 from jaxsteer.ideal._affirmative import (
     Group,
     affirmative_general,
+    affirmative_tied,
     first_frame,
     frame_at,
     reference_root,
@@ -33,7 +34,6 @@ from jaxsteer.ideal._matrix_programs import (
     trial_steps,
 )
 from jaxsteer.ideal._orbit import Orbit, at, groups_in_front
-from jaxsteer.ideal._tied import affirmative_tied
 from jaxsteer.linalg import einsum, matmul, transpose
 from jaxsteer.maps import AffineMap
 from jaxsteer.solvers import Job

@@ -21,7 +21,11 @@ from jaxsteer.families import (
     require_traits,
     traits_of,
 )
-from jaxsteer.ideal._affirmative import affirmative_definite, affirmative_general
+from jaxsteer.ideal._affirmative import (
+    affirmative_definite,
+    affirmative_general,
+    affirmative_tied,
+)
 from jaxsteer.ideal._all_groups import (
     all_groups_definite,
     all_groups_general,
@@ -31,7 +35,6 @@ from jaxsteer.ideal._gains_and_shifts import carried_orbit, moved_orbit
 from jaxsteer.ideal._matrix_programs import SearchOptions
 from jaxsteer.ideal._orbit import Orbit, common_orbit
 from jaxsteer.ideal._priors import PRIORS
-from jaxsteer.ideal._tied import affirmative_tied
 from jaxsteer.ideal._univariate import (
     affirmative_univariate,
     all_groups_univariate,

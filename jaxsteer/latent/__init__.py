@@ -1,10 +1,13 @@
 """Latent groups: mixtures found from data, and models that serve the worst of them."""
 
-from jaxsteer.latent._aggregate import RobustAggregate, robust_aggregate
+from jaxsteer.latent._aggregate import (
+    RobustAggregate,
+    maximin_weights,
+    robust_aggregate,
+)
 from jaxsteer.latent._design import Scaling
 from jaxsteer.latent._fit import fit_rome_em, released_choices
 from jaxsteer.latent._fit_neural import NeuralData
-from jaxsteer.latent._maximin import maximin_weights
 from jaxsteer.latent._moe import PlainMLP, RomeMoE
 from jaxsteer.latent._neural_fit import NeuralFit, load_network
 from jaxsteer.latent._outcomes import ClassOutcome, NormalOutcome, Params

@@ -21,11 +21,17 @@ from jaxsteer._errors import (
 )
 from jaxsteer._types import Array, ArrayLike, Float, Key
 from jaxsteer.latent._design import Scaling, make_design
-from jaxsteer.latent._em import Model, Problem, Schedule, run_many
+from jaxsteer.latent._em import (
+    Model,
+    Problem,
+    Schedule,
+    draw_starts,
+    given_start,
+    run_many,
+)
 from jaxsteer.latent._outcomes import ClassOutcome, NormalOutcome, Outcome, Params
 from jaxsteer.latent._result import RomeFit
 from jaxsteer.latent._standard_errors import rome_standard_errors
-from jaxsteer.latent._starts import draw_starts, given_start
 from jaxsteer.linalg import transpose
 from jaxsteer.solvers import Status
 

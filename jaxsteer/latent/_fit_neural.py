@@ -21,8 +21,14 @@ from jaxsteer._errors import (
     check_same_length,
     check_weights,
 )
-from jaxsteer.latent._checkpoint import read_about, read_tree, write_tree
-from jaxsteer.latent._neural_fit import NeuralFit, Scales, as_matrix
+from jaxsteer.latent._neural_fit import (
+    NeuralFit,
+    Scales,
+    as_matrix,
+    read_about,
+    read_tree,
+    write_tree,
+)
 from jaxsteer.latent._objectives import Objective
 from jaxsteer.latent._train import (
     Progress,

@@ -11,6 +11,7 @@ from jaxsteer.maps._bijections import (
 from jaxsteer.maps._gaussian import gaussian_transport
 from jaxsteer.maps._identity import IdentityMap
 from jaxsteer.maps._low_rank import LowRankMap
+from jaxsteer.maps._map import Map
 from jaxsteer.maps._power_bijections import BoxCox, YeoJohnson
 from jaxsteer.maps._product import ProductMap, join_columns, split_columns
 from jaxsteer.maps._shape_bijections import RationalQuadraticSpline, SinhArcsinh
@@ -25,6 +26,7 @@ __all__ = [
     "DiagonalMap",
     "Exp",
     "LowRankMap",
+    "Map",
     "ProductMap",
     "RationalQuadraticSpline",
     "Sigmoid",

@@ -6,17 +6,16 @@ plain submodules, so that :func:`jaxsteer.nn.insert_steering` reaches every plac
 Reading GGUF, safetensors and ``tokenizer.json`` needs ``pip install 'jaxsteer[llm]'``.
 """
 
-from jaxsteer.models._batches import token_batches
 from jaxsteer.models._cache import KeyValues, KVCache
 from jaxsteer.models._configs import DecoderConfig, EncoderConfig
 from jaxsteer.models._decoder import Decoder
-from jaxsteer.models._embed_texts import embed_texts
+from jaxsteer.models._embed_texts import embed_texts, token_batches
 from jaxsteer.models._encoder import Encoder
 from jaxsteer.models._generate import generate
 from jaxsteer.models._load import load_decoder, load_encoder
-from jaxsteer.models._sentence_pieces import PieceTokenizer
 from jaxsteer.models._tokenizer import (
     LibraryTokenizer,
+    PieceTokenizer,
     Tokenizer,
     load_tokenizer,
     pad_tokens,

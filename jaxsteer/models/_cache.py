@@ -1,4 +1,4 @@
-"""Keys and values of the tokens so far, so that each new token costs one row."""
+"""Keys and values of the tokens so far, and the rotation by which they know their place."""
 
 from __future__ import annotations
 
@@ -9,6 +9,25 @@ import jax.numpy as jnp
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float, Int
 from jaxsteer.models._configs import DecoderConfig
+
+
+def rotate(
+    x: Float[Array, "B T H D"], positions: Int[Array, "B T"], base: float
+) -> Float[Array, "B T H D"]:
+    """Turn the pairs ``(2i, 2i + 1)`` of each head by ``position * base^(-2i/D)``.
+
+    The angles are float32 whatever the precision of `x`.
+
+    References:
+        Su et al. 2021, arXiv 2104.09864.
+    """
+    size = x.shape[-1]
+    frequencies = base ** (-jnp.arange(0, size, 2, dtype=jnp.float32) / size)
+    angles = positions[..., None, None].astype(jnp.float32) * frequencies
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    even, odd = x[..., 0::2], x[..., 1::2]
+    turned = jnp.stack([even * cos - odd * sin, even * sin + odd * cos], axis=-1)
+    return turned.reshape(x.shape).astype(x.dtype)
 
 
 @register_dataclass

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxsteer._types import Array, Float, Int
-from jaxsteer.models._cache import KeyValues, KVCache
+from jaxsteer.models._cache import KeyValues, KVCache, rotate
 from jaxsteer.models._configs import DecoderConfig
-from jaxsteer.models._rotary import rotate
 
 
 class Attention(nnx.Module):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxsteer.models._configs import DecoderConfig
-from jaxsteer.models._extras import need
+from jaxsteer.models._weights import need
 
 _NAMES = {
     "attn_norm": "attention_norm.scale",

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxsteer.models._configs import DecoderConfig, EncoderConfig
-from jaxsteer.models._extras import need
-from jaxsteer.models._weights import pair_rotary_rows
+from jaxsteer.models._weights import need, pair_rotary_rows
 
 _LLAMA = {
     "input_layernorm.weight": "attention_norm.scale",

@@ -1,12 +1,26 @@
-"""Weights by path: the one way in which every reader fills a model."""
+"""Weights by path: the one way in which every reader fills a model, and its packages."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+
+
+def need(name: str) -> Any:
+    """Import a package, or say which extra brings it."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        package = name.split(".")[0]
+        if error.name != package:
+            raise
+        raise ImportError(
+            f"This file needs the package {package!r}: pip install 'jaxsteer[llm]'."
+        ) from error
 
 
 def fill(make: Any, weights: dict[str, Any], dtype: Any) -> Any:

@@ -19,7 +19,6 @@ layer                 map
 """
 
 from jaxsteer.nn import linen
-from jaxsteer.nn._affine_steer import AffineSteer
 from jaxsteer.nn._capture import Activations, capture_activations
 from jaxsteer.nn._capture_moments import capture_moments
 from jaxsteer.nn._choose_layer import LayerChoice, choose_layer
@@ -32,6 +31,7 @@ from jaxsteer.nn._insert import (
     remove_steering,
     steer_model,
 )
+from jaxsteer.nn._layer import AffineSteer
 from jaxsteer.nn._soft_group_steer import SoftGroupSteer
 from jaxsteer.nn._steered import StackMask, Steered, set_positions, set_strength
 from jaxsteer.nn._token_positions import TokenPositions
@@ -41,7 +41,6 @@ __all__ = [
     "AffineSteer",
     "GroupSteer",
     "SoftGroupSteer",
-    "SteeringConstant",
     "SteeringParam",
     "capture_activations",
     "capture_moments",

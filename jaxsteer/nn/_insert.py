@@ -11,9 +11,9 @@ from flax import nnx
 from jaxsteer.nn._layer import SteeringLayer
 from jaxsteer.nn._paths import Path, Slot, check_at, split_path
 from jaxsteer.nn._select import Which, check_which
-from jaxsteer.nn._stacks import check_stack, stack_of
 from jaxsteer.nn._steered import StackMask, Steered, SteeringOptions, keep_positions
 from jaxsteer.nn._token_positions import position_variables
+from jaxsteer.nn._variables import check_stack, stack_of
 
 
 class Insertion:

@@ -61,7 +61,6 @@ __all__ = [
     "fit_balanced",
     "fit_best_group",
     "fit_erm",
-    "fit_group_weights",
     "fit_minimax",
     "fit_regularization_path",
     "group_data",

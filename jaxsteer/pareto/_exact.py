@@ -11,8 +11,12 @@ import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float
-from jaxsteer.pareto._hypergradient import Problem, hypergradient
-from jaxsteer.pareto._screening import sample_of, starting_points
+from jaxsteer.pareto._hypergradient import (
+    Problem,
+    hypergradient,
+    sample_of,
+    starting_points,
+)
 from jaxsteer.pareto._solution import History
 from jaxsteer.pareto._spectral import (
     Point,

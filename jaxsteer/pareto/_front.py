@@ -12,11 +12,11 @@ import numpy as np
 from jaxsteer._errors import check_finite
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Bool, Float, Int
+from jaxsteer.pareto._baselines import least_worst
 from jaxsteer.pareto._data import GroupData
 from jaxsteer.pareto._fitted import FittedModel, fit_path
 from jaxsteer.pareto._hypergradient import Problem
 from jaxsteer.pareto._metric import Metric
-from jaxsteer.pareto._minimax import least_worst
 from jaxsteer.pareto._model import Model, unraveler
 from jaxsteer.pareto._solve import check_problem
 

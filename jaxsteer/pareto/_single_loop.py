@@ -14,13 +14,13 @@ from jaxsteer._types import Array, Float
 from jaxsteer.pareto._exact import STATIC, UpperEnd
 from jaxsteer.pareto._hypergradient import (
     Problem,
+    best_starts,
     hypergradient,
     smooth_metric,
     tangent,
 )
 from jaxsteer.pareto._lower_level import DENSE, solve_factored
 from jaxsteer.pareto._model import group_losses, weighted_loss
-from jaxsteer.pareto._screening import best_starts
 from jaxsteer.pareto._solution import History
 from jaxsteer.pareto._spectral import projected_residual, slope_scale
 from jaxsteer.solvers import project_simplex

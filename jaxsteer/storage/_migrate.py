@@ -11,6 +11,16 @@ RENAMED_CLASSES = {
     "ideal.Steering": "steering.Steering",
 }
 
+#: Modules of 0.1 that are part of another one now; skops names classes by modules.
+MOVED_MODULES = {
+    "jaxsteer.channels._entropic_meet": "jaxsteer.channels._entropic_kernel",
+    "jaxsteer.families._monte_carlo": "jaxsteer.families._numerical",
+    "jaxsteer.pareto._custom_metric": "jaxsteer.pareto._metric",
+    "jaxsteer.pareto._custom_model": "jaxsteer.pareto._model",
+    "jaxsteer.pareto._loss_metrics": "jaxsteer.pareto._dependence_metrics",
+    "jaxsteer.solvers._status": "jaxsteer.solvers._solution",
+}
+
 #: Fields that have another name now, by the present name of their class.
 RENAMED_FIELDS: dict[str, dict[str, str]] = {}
 

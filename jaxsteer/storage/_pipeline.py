@@ -7,12 +7,14 @@ import importlib
 import inspect
 import os
 import pathlib
+import sys
 import zipfile
 from collections.abc import Collection
 from typing import Any
 
 from jaxsteer.storage._atomic import write_bytes
 from jaxsteer.storage._hash import bytes_hash, check_hash
+from jaxsteer.storage._migrate import MOVED_MODULES
 from jaxsteer.storage._registry import registered_classes
 
 # What skops does not trust by itself, and what our pipelines are made of: classes that
@@ -117,7 +119,9 @@ def _check_trusted(
 ) -> list[str]:
     untrusted = io.get_untrusted_types(data=data)
     unknown = set(untrusted) - TRUSTED - trusted
-    unknown = sorted(unknown - own_types() if unknown else unknown)
+    if unknown:
+        unknown = {name for name in unknown if _present_name(name) not in own_types()}
+    unknown = sorted(unknown)
     if unknown:
         raise ValueError(
             f"{what} holds types that are not trusted: {', '.join(unknown)}. If you "
@@ -125,6 +129,16 @@ def _check_trusted(
             "stored by jaxsteer.storage.save."
         )
     return untrusted
+
+
+def _present_name(name: str) -> str:
+    """A class's qualified name today; its old module becomes another name of the new."""
+    module, _, cls = name.rpartition(".")
+    present = MOVED_MODULES.get(module)
+    if present is None:
+        return name
+    sys.modules.setdefault(module, importlib.import_module(present))
+    return f"{present}.{cls}"
 
 
 def _skops() -> Any:

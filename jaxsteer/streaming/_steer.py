@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -16,12 +18,72 @@ from jaxsteer.ideal._programs import choose
 from jaxsteer.moments import MomentState, finish
 from jaxsteer.moments._shrinkage import check_shrinkage
 from jaxsteer.steering import Steering
+from jaxsteer.storage import atomic_file
 from jaxsteer.streaming._encoder import RowEncoder, codes_of, row_encoder
 from jaxsteer.streaming._files import RowFiles, arrow, open_files
 from jaxsteer.streaming._pass import MomentPass, run_pass
 from jaxsteer.streaming._progress import Meter, Tell
 from jaxsteer.streaming._statistics import table_statistics
-from jaxsteer.streaming._write import check_output, row_writer
+
+_ENDINGS = (".parquet", ".pq", ".csv", ".tsv")
+
+
+def check_output(path: str | os.PathLike, *inputs: str) -> None:
+    """Raise unless rows can be written there without harm to what is read."""
+    target = pathlib.Path(path)
+    if target.suffix not in _ENDINGS:
+        raise ValueError(
+            f"out={str(path)!r} must end in one of {', '.join(_ENDINGS)}; compressed "
+            f"text is not written in chunks, Parquet is compressed as it is."
+        )
+    for source in inputs:
+        if target.exists() and os.path.samefile(target, source):
+            raise ValueError(f"out={str(path)!r} is a file that is read; name another.")
+
+
+@contextlib.contextmanager
+def row_writer(path: str | os.PathLike) -> Iterator[Any]:
+    """Open a writer of ``pyarrow.Table`` batches.
+
+    The file takes its name when the last batch is written and on the disk; on any
+    error, a full disk too, there is no file, and one that was there stays as it was.
+
+    Args:
+        path: Ending in .parquet, .pq, .csv or .tsv.
+
+    Yields:
+        A function that writes one table; all must have the schema of the first.
+    """
+    try:
+        with atomic_file(path) as file, contextlib.ExitStack() as stack:
+            writers: list[Any] = []
+
+            def write(table: Any) -> None:
+                if not writers:
+                    writer = _writer(file, table.schema, pathlib.Path(path).suffix)
+                    writers.append(stack.enter_context(writer))
+                writers[0].write_table(table)
+
+            yield write
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        # A full disk does not say which file it was.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _writer(file: Any, schema: Any, ending: str) -> Any:
+    if ending in (".parquet", ".pq"):
+        parquet = arrow("pyarrow.parquet")
+        return parquet.ParquetWriter(file, schema, write_page_checksum=True)
+    csv = arrow("pyarrow.csv")
+    separator = "\t" if ending == ".tsv" else ","
+    return csv.CSVWriter(
+        file,
+        schema,
+        write_options=csv.WriteOptions(delimiter=separator, quoting_style="needed"),
+    )
+
 
 _KIND = "jaxsteer stream"
 

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import norm
 
 import jaxsteer as js
-from jaxsteer.audit._variation import excess_mass, mixture_variation, variation_bound
+from jaxsteer.audit._certificate import excess_mass, mixture_variation, variation_bound
 from tests.audit.rules import COSTS, Logistic, ratio_cost
 from tests.ideal.problems import random_multivariate, random_univariate
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxsteer as js
-from jaxsteer.audit._canonical import canonical_cells
+from jaxsteer.audit._ideality import canonical_cells
 from tests.ideal.problems import (
     orbit_residual,
     random_multivariate,

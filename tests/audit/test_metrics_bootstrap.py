@@ -9,8 +9,9 @@ import pytest
 from scipy import stats
 
 from jaxsteer.audit import metrics
-from jaxsteer.audit._bootstrap import METRICS, _replicate_counts, _replicate_rows
-from jaxsteer.audit._interval import interval as summarize
+from jaxsteer.audit._bootstrap import _replicate_counts, _replicate_rows
+from jaxsteer.audit._bootstrap import interval as summarize
+from jaxsteer.audit._formulas import METRICS
 from jaxsteer.audit._rows import read_rows
 
 pytestmark = pytest.mark.slow

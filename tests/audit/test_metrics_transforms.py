@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from jaxsteer.audit import metrics
-from jaxsteer.audit._measure import measure
 from jaxsteer.audit._metric import Metric
 
 TOL = 50 * float(jnp.finfo(jnp.result_type(float)).eps)
@@ -142,9 +141,7 @@ def test_the_same_shapes_are_traced_once(rows):
     metric = Metric(name="sum", support="rows", formula=formula, compares=False)
     for seed in range(3):
         d = rows(123, seed=seed)
-        assert (
-            measure(metric, d["label"], d["group"], prediction=d["prediction"]) == 123
-        )
+        assert metric(d["label"], d["prediction"], d["group"]) == 123
     assert len(traces) == 1
 
 

@@ -16,7 +16,7 @@ from jaxsteer.baselines import (
     leace_from_moments,
     mimic_from_moments,
 )
-from jaxsteer.baselines._conditioning import keeps_all_directions
+from jaxsteer.baselines._leace_moments import keeps_all_directions
 from jaxsteer.maps import LowRankMap
 
 DTYPE = jnp.result_type(float)

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.stats import ortho_group
 
 import jaxsteer as js
-from jaxsteer.ideal._tied import tied_map
+from jaxsteer.maps._shared_covariance import tied_map
 from tests.ideal.problems import random_multivariate
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import pathlib
+import sys
+import zipfile
 
 import numpy as np
 import pytest
 
 import jaxsteer as js
 from jaxsteer.channels import MulticlassChannel, RocChannel
-from jaxsteer.latent._checkpoint import read_about, read_tree, write_tree
+from jaxsteer.latent._neural_fit import read_about, read_tree, write_tree
 from jaxsteer.storage import (
     content_hash,
     load,
@@ -20,7 +23,7 @@ from jaxsteer.storage import (
     save_map,
     save_pipeline,
 )
-from jaxsteer.storage._migrate import RENAMED_CLASSES
+from jaxsteer.storage._migrate import MOVED_MODULES, RENAMED_CLASSES
 from jaxsteer.storage._registry import registered_classes
 
 safetensors = pytest.importorskip(
@@ -110,3 +113,33 @@ def test_expected_hash_of_a_pipeline(tmp_path):
     (tmp_path / "a").write_bytes((tmp_path / "a").read_bytes() + b"x")
     with pytest.raises(ValueError, match="another file, or was changed"):
         load_pipeline(tmp_path / "a", expect_hash=digest)
+
+
+def test_estimators_name_classes_by_modules_of_before(tmp_path):
+    pytest.importorskip("skops", reason="skops is not installed")
+    from jaxsteer.estimators import ParetoFair
+
+    path, before = tmp_path / "now.skops", tmp_path / "before.skops"
+    metric = js.pareto.GroupLossVariance()
+    save_pipeline(path, ParetoFair(metric=metric))
+    now, old = (
+        f"jaxsteer.pareto.{name}" for name in ("_dependence_metrics", "_loss_metrics")
+    )
+    with zipfile.ZipFile(path) as read, zipfile.ZipFile(before, "w") as written:
+        for name in read.namelist():
+            data = read.read(name)
+            if name == "schema.json":
+                assert now.encode() in data
+                data = data.replace(now.encode(), old.encode())
+            written.writestr(name, data)
+    assert old not in sys.modules
+    try:
+        assert load_pipeline(before).metric == metric
+    finally:
+        sys.modules.pop(old, None)
+
+
+def test_modules_that_moved_are_where_they_are_said_to_be():
+    for before, present in MOVED_MODULES.items():
+        assert importlib.util.find_spec(present) is not None
+        assert importlib.util.find_spec(before) is None

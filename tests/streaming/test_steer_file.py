@@ -23,7 +23,7 @@ from jaxsteer.streaming import (
     steer_file,
     table_statistics,
 )
-from jaxsteer.streaming._write import row_writer
+from jaxsteer.streaming._steer import row_writer
 from tests.streaming.rows import pa, parquet, write
 
 BATCH = 128

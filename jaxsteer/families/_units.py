@@ -18,12 +18,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
-from jaxsteer.families import (
-    LowRankNormal,
-    MultivariateNormal,
-    Product,
-    SharedBijection,
-)
+from jaxsteer.families._low_rank_normal import LowRankNormal
+from jaxsteer.families._multivariate_normal import MultivariateNormal
+from jaxsteer.families._product import Product
+from jaxsteer.families._transformed_normal import SharedBijection
 from jaxsteer.linalg import matmul
 from jaxsteer.maps import AffineMap
 
