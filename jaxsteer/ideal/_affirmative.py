@@ -30,7 +30,14 @@ from jaxsteer.ideal._matrix_programs import (
 from jaxsteer.ideal._orbit import Orbit, join_maps
 from jaxsteer.ideal._stacks import Cells, at, groups_in_front, pooled_cov
 from jaxsteer.ideal._tied import tied_map
-from jaxsteer.linalg import inv_sqrtm_psd, matmul, transpose
+from jaxsteer.linalg import (
+    cholesky_inverse,
+    inv_sqrtm_psd,
+    matmul,
+    polar_orthogonal,
+    symmetrize,
+    transpose,
+)
 from jaxsteer.solvers import Job
 
 
@@ -43,7 +50,13 @@ class Group(NamedTuple):
 
 def reference_root(cells: Cells, pivot: Any) -> Float[Array, "d d"]:
     """Inverse root of the reference group's covariance in the pivot class."""
-    return inv_sqrtm_psd(at(cells, pivot, 0).cov)
+    cov = at(cells, pivot, 0).cov
+    if cov.shape[-1] > MANY_FEATURES:
+        return inv_sqrtm_psd(cov)
+    # The inverse of the triangular factor, without its turn: of twice as many digits as
+    # the root of the eigenvalues, where features come in unlike units.
+    _, inverse = cholesky_inverse(cov)
+    return symmetrize(matmul(transpose(polar_orthogonal(inverse)), inverse))
 
 
 def first_frame(

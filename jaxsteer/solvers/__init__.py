@@ -1,5 +1,6 @@
 """Solvers that know nothing of fairness, and how they say how they ended."""
 
+from jaxsteer._compilation import limit_programs
 from jaxsteer.solvers._chart import Chart, Expansion, MatrixObjective
 from jaxsteer.solvers._fixed_point import (
     DIFFERENTIATE,
@@ -53,6 +54,7 @@ __all__ = [
     "final_status",
     "fixed_point",
     "from_log_cholesky",
+    "limit_programs",
     "log_cholesky",
     "minimize_newton",
     "minimize_on_simplex",

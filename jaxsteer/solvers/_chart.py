@@ -30,11 +30,14 @@ class Expansion(NamedTuple):
         gradient: ``[g, d, d]`` by ``e`` at 0.
         second: Its derivative, a linear map of ``[g, d, d]``.
         curvature: ``[g, d, d]`` about the second derivative along each entry of ``e``.
+        fixed_target: Whether nothing else moves along, so that a direction is at least
+            about as steep as its entries' curvature says.
     """
 
     gradient: Float[Array, "g d d"]
     second: Callable[[Array], Array]
     curvature: Float[Array, "g d d"]
+    fixed_target: bool = False
 
 
 class MatrixObjective(Protocol):
@@ -153,7 +156,15 @@ class Chart:
             return straight * g - crossed * transpose(g)
 
         slope = self.restrict(pulled - weight * identity)
-        return Model(slope, hessian, precondition)
+        # Where definite maps' features come in unlike units some directions are steeper
+        # than the weight by any factor, and rounding in their slope is as large; what is
+        # left to gain along one is its slope's square over its curvature.
+        unit = jnp.ones_like(middle)
+        if near.fixed_target:
+            gentle = jnp.sqrt(2 * weight / jnp.maximum(middle + weight, 2 * weight))
+            unit = jnp.where(self.symmetric, gentle, unit)
+        residual = relative_residual(slope * unit, objective.log_weight)
+        return Model(slope, hessian, precondition, residual)
 
 
 class Model(NamedTuple):
@@ -163,11 +174,14 @@ class Model(NamedTuple):
         slope: ``[g, d, d]`` gradient by ``e``.
         hessian: Symmetric linear map.
         precondition: Positive definite linear map near the inverse of `hessian`.
+        residual: ``[]`` see :func:`relative_residual`; for definite maps to a fixed
+            target each entry of the slope is measured against its curvature.
     """
 
     slope: Float[Array, "g d d"]
     hessian: Callable[[Array], Array]
     precondition: Callable[[Array], Array]
+    residual: Float[Array, ""]
 
 
 def relative_residual(

@@ -12,7 +12,6 @@ from jaxsteer.solvers._chart import (
     Chart,
     MatrixObjective,
     cast_floating,
-    relative_residual,
 )
 from jaxsteer.solvers._conjugate_gradient import trust_region_step
 from jaxsteer.solvers._solution import default_tolerance
@@ -123,7 +122,7 @@ class MatrixNewton:
         dtype = chart.left.dtype
         narrow = dtype if self.product_dtype is None else jnp.dtype(self.product_dtype)
         model = near = chart.expand(objective)
-        residual = relative_residual(model.slope, objective.log_weight)
+        residual = model.residual
         if narrow != dtype:
             seen_from, seen = cast_floating((chart, objective), narrow)
             near = seen_from.expand(seen)

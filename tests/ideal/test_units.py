@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import jaxsteer as js
+from jaxsteer.ideal._matrix_programs import definite_frame
 
 K, G, D = 2, 2, 3
 RNG = np.random.default_rng(0)
@@ -148,3 +149,31 @@ def test_other_laws_of_normal_vectors(family):
     group = np.arange(2)
     there = np.asarray(moved.transport(x * units, group)) / units
     np.testing.assert_allclose(there, found.transport(x, group), rtol=2e-3, atol=2e-3)
+
+
+def test_the_first_frame_of_definite_maps_solves_the_case_of_equal_classes():
+    """``s moment s metric = 1``, and both are diagonal in the frame's coordinates."""
+    moment, metric = jnp.asarray(COV[0]), jnp.asarray(COV[1] / 2)
+    frame = definite_frame(metric, moment)
+    definite = frame @ frame.mT
+    product = definite @ moment @ definite @ metric
+    atol = 100 * float(jnp.finfo(product.dtype).eps)
+    np.testing.assert_allclose(
+        product, np.broadcast_to(np.eye(D), product.shape), atol=20 * atol
+    )
+    for matrix in (metric, moment):
+        seen = np.asarray(frame.mT @ matrix @ frame)
+        away = seen * (1 - np.eye(D))
+        np.testing.assert_allclose(away, 0, atol=20 * atol)
+
+
+@pytest.mark.parametrize("maps", ["positive_definite", "pivot"])
+@pytest.mark.parametrize("power", [1, 2, 3, 9])
+def test_definite_maps_in_mixed_units_are_solved_or_say_that_they_are_not(maps, power):
+    """What "definite" means depends on the units; no answer is claimed wrongly."""
+    scale = np.array([10.0**-power, 1.0, 10.0**power])
+    found = js.nearest_ideal(in_units(scale, 0.0), maps=maps)
+    if power == 1:
+        found.require()
+    if found.converged:
+        assert found.verify().ok, str(found.verify())
