@@ -147,7 +147,8 @@ def run(targets: list[str], state: State, calls: int, seconds: float, seed: int)
             outcome, log, taken = one_call(name, number, seed)
             state.add(name, number, seed, outcome.kind, taken, outcome.detail, log)
             if outcome.kind in KINDS[3:]:
-                print(f"{name} #{number} {log}\n    {outcome.kind}: {outcome.detail}")
+                said = " ".join(outcome.detail.split())[:200]
+                print(f"{name} #{number} {log}\n    {outcome.kind}: {said}", flush=True)
         state.save()
         lap += 1
 

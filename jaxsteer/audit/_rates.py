@@ -29,7 +29,12 @@ from jaxsteer.audit._bayes_rule import (
 )
 from jaxsteer.audit._bayes_sum import summed_rates
 from jaxsteer.audit._cells import base_cells
-from jaxsteer.families import DiagonalNormal, MultivariateNormal, Normal
+from jaxsteer.families import (
+    DiagonalNormal,
+    MultivariateNormal,
+    Normal,
+    parameters_valid,
+)
 from jaxsteer.population import Population, check_population
 
 METHODS = ("auto", "exact", "sum", "quadrature", "qmc", "mc")
@@ -226,6 +231,12 @@ def _rates(
         else:
             measured = Population(pop.priors, law)
             rates, spread = mc_rates(measured, *rest, n_points=n_points)
+    # A sum or an integral has a value where the parameters are none of a law. (Vectors'
+    # are NaN without this, and every logit is one, infinite ones too.)
+    laws = [cells.law] if decider is None else [cells.law, decider.conditionals]
+    for law in laws:
+        if not isinstance(law, MultivariateNormal) and not hasattr(law, "logits"):
+            rates = jnp.where(parameters_valid(law), rates, jnp.nan)
     return summarize(pop.priors, rates, cost, spread)
 
 

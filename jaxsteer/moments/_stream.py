@@ -83,8 +83,9 @@ def update(
         weights = np.ones(np.shape(x)[0], state.mass.dtype)
     elif is_concrete(weights):
         # A batch may be of no weight at all, as padding is.
+        check_finite("weights", weights)
         values = np.asarray(weights)
-        if (values < 0).any() or not np.isfinite(values).all():
+        if (values < 0).any():
             check_weights(weights)
     return _updated(state, jnp.asarray(x), *map(jnp.asarray, (label, group, weights)))
 
