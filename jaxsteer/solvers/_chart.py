@@ -30,8 +30,7 @@ class Expansion(NamedTuple):
         gradient: ``[g, d, d]`` by ``e`` at 0.
         second: Its derivative, a linear map of ``[g, d, d]``.
         curvature: ``[g, d, d]`` about the second derivative along each entry of ``e``.
-        fixed_target: Whether nothing else moves along, so that a direction is at least
-            about as steep as its entries' curvature says.
+        fixed_target: Whether nothing else moves along, so that `curvature` is exact.
     """
 
     gradient: Float[Array, "g d d"]
@@ -156,15 +155,12 @@ class Chart:
             return straight * g - crossed * transpose(g)
 
         slope = self.restrict(pulled - weight * identity)
-        # Where definite maps' features come in unlike units some directions are steeper
-        # than the weight by any factor, and rounding in their slope is as large; what is
-        # left to gain along one is its slope's square over its curvature.
         unit = jnp.ones_like(middle)
         if near.fixed_target:
-            gentle = jnp.sqrt(2 * weight / jnp.maximum(middle + weight, 2 * weight))
-            unit = jnp.where(self.symmetric, gentle, unit)
-        residual = relative_residual(slope * unit, objective.log_weight)
-        return Model(slope, hessian, precondition, residual)
+            steep = jnp.sqrt(2 * weight / jnp.maximum(middle + weight, 2 * weight))
+            unit = jnp.where(self.symmetric, steep, unit)
+        gentle = relative_residual(slope * unit, objective.log_weight)
+        return Model(slope, hessian, precondition, gentle)
 
 
 class Model(NamedTuple):
@@ -174,14 +170,14 @@ class Model(NamedTuple):
         slope: ``[g, d, d]`` gradient by ``e``.
         hessian: Symmetric linear map.
         precondition: Positive definite linear map near the inverse of `hessian`.
-        residual: ``[]`` see :func:`relative_residual`; for definite maps to a fixed
-            target each entry of the slope is measured against its curvature.
+        gentle: ``[]`` :func:`relative_residual`; for definite maps to a fixed target
+            with each entry of the slope measured against its own curvature.
     """
 
     slope: Float[Array, "g d d"]
     hessian: Callable[[Array], Array]
     precondition: Callable[[Array], Array]
-    residual: Float[Array, ""]
+    gentle: Float[Array, ""]
 
 
 def relative_residual(

@@ -12,6 +12,7 @@ from jaxsteer.solvers._chart import (
     Chart,
     MatrixObjective,
     cast_floating,
+    relative_residual,
 )
 from jaxsteer.solvers._conjugate_gradient import trust_region_step
 from jaxsteer.solvers._solution import default_tolerance
@@ -122,7 +123,7 @@ class MatrixNewton:
         dtype = chart.left.dtype
         narrow = dtype if self.product_dtype is None else jnp.dtype(self.product_dtype)
         model = near = chart.expand(objective)
-        residual = model.residual
+        residual = relative_residual(model.slope, objective.log_weight)
         if narrow != dtype:
             seen_from, seen = cast_floating((chart, objective), narrow)
             near = seen_from.expand(seen)
@@ -132,9 +133,18 @@ class MatrixNewton:
             slope.astype(narrow),
             near.precondition,
             memory.radius.astype(narrow),
-            accuracy=jnp.minimum(0.3, jnp.sqrt(residual)).astype(narrow),
+            accuracy=jnp.minimum(0.3, jnp.sqrt(model.gentle)).astype(narrow),
             max_products=self.max_products,
         )
+        # Where definite maps' features come in unlike units some directions are steeper
+        # than the weight by any factor, and rounding in their slope is as large. What
+        # counts is what is left to gain: the square of a slope over its curvature.
+        gain = jnp.sqrt(
+            -4 * jnp.minimum(step.predicted, 0) / jnp.min(objective.log_weight)
+        )
+        left = jnp.where(step.bound, jnp.inf, jnp.maximum(gain, model.gentle))
+        gentler = model.gentle < residual
+        residual = jnp.where(gentler, jnp.minimum(residual, left), residual)
         e, predicted = cast_floating((step.step, step.predicted), dtype)
         length = jnp.sqrt(jnp.sum(e**2))
         moved = chart.move(e)
