@@ -189,6 +189,16 @@ def test_a_folder_of_two_runs_is_refused(source, tmp_path):
     assert "mixes two runs" in result.output and not out.exists()
     (maps / "maps.safetensors").write_bytes(mine)
     run("apply", maps, source, "--out", out)
+    # The page belongs to them; it may be elsewhere, but no other may be in its place.
+    page = tmp_path / "a.report.html"
+    own = page.read_bytes()
+    page.write_bytes((tmp_path / "b.report.html").read_bytes())
+    result = run("apply", maps, source, "--out", out, "--force", code=3)
+    assert "a.report.html is not the one" in result.output.replace("\n", " ")
+    page.unlink()
+    run("apply", maps, source, "--out", out, "--force")
+    page.write_bytes(own)
+    run("apply", maps, source, "--out", out, "--force")
     # Without its manifest, or with a damaged one, the folder is not whole.
     (maps / "manifest.json").write_text("{}")
     assert (
@@ -200,6 +210,27 @@ def test_a_folder_of_two_runs_is_refused(source, tmp_path):
     assert "has no manifest.json" in result.output
     result = run("apply", maps, source, "--out", maps / "encoder.skops", code=2)
     assert "the ending must be" in result.output
+
+
+def test_small_cells_are_hidden_on_the_page_when_asked(source, tmp_path):
+    frame = pd.read_csv(source, dtype=str, keep_default_na=False)
+    frame["sex"] = np.where(np.arange(400) < 107, "X", frame["sex"])
+    frame["paid"] = np.where(
+        frame["sex"] == "X", np.where(np.arange(400) < 7, "no", "yes"), frame["paid"]
+    )
+    small = tmp_path / "small.csv"
+    frame.to_csv(small, index=False)
+    pages = {}
+    for name, extra in (("all", []), ("some", ["--suppress", "10"])):
+        out = tmp_path / f"{name}.csv"
+        run("steer", small, "--out", out, *OPTIONS, *extra)
+        pages[name] = (tmp_path / f"{name}.report.html").read_text()
+    assert "Only 7 rows" in pages["all"] and ">7 " in pages["all"]
+    assert "Only 7 rows" not in pages["some"] and ">7 " not in pages["some"]
+    assert "fewer than 10 rows are hidden" in pages["some"].replace("\n", " ")
+    assert "data:image" not in pages["some"]
+    result = run("steer", small, "--out", out, *OPTIONS, "--suppress", "-1", code=2)
+    assert "--suppress -1" in result.output
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,10 @@ def steer(
     check: Annotated[
         bool, typer.Option(help="Measure on held-out rows, for the page.")
     ] = True,
+    suppress: Annotated[
+        int,
+        typer.Option(help="Hide cells of fewer rows (such as 10) on the page."),
+    ] = 0,
     force: Force = False,
     strict: Strict = False,
     encoding: Encoding = None,
@@ -179,6 +183,7 @@ def steer(
             maps=maps,
             report=report,
             check=check,
+            suppress=suppress,
             force=force,
             strict=strict,
             reading=Reading(

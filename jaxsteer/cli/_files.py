@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -54,8 +55,10 @@ def fitted_files(folder: pathlib.Path, fitted: Fitted) -> list[tuple[str, str]]:
     return [(f"{folder.name}/{name}", what) for name, what in kept]
 
 
-def save_fitted(folder: pathlib.Path, fitted: Fitted) -> None:
-    """Write the fitted things.
+def save_fitted(
+    folder: pathlib.Path, fitted: Fitted, report: pathlib.Path | None = None
+) -> None:
+    """Write the fitted things, after the page that tells of them.
 
     The manifest with the hashes of the others comes last: until it is there, the folder
     is refused, so files of two runs are never used together.
@@ -74,9 +77,20 @@ def save_fitted(folder: pathlib.Path, fitted: Fitted) -> None:
         names.append(_LEARNER)
     storage.save(folder / _MAPS, objects, metadata=fitted.metadata)
     hashes = {name: storage.file_hash(folder / name) for name in sorted(names)}
-    write_text(folder / _MANIFEST, json.dumps({"sha256": hashes}, indent=1) + "\n")
+    manifest: dict[str, Any] = {"sha256": hashes}
+    if report is not None:
+        manifest["report"] = {_beside(report, folder): storage.file_hash(report)}
+    write_text(folder / _MANIFEST, json.dumps(manifest, indent=1) + "\n")
     if fitted.score is None:
         (folder / _LEARNER).unlink(missing_ok=True)
+
+
+def _beside(path: pathlib.Path, folder: pathlib.Path) -> str:
+    """The path as seen from the folder, so that both can be moved together."""
+    try:
+        return pathlib.Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # another drive
+        return path.absolute().as_posix()
 
 
 def load_fitted(folder: pathlib.Path) -> Fitted:
@@ -121,8 +135,9 @@ def _check_manifest(folder: pathlib.Path) -> None:
             "whole, or the file was lost. Run steer again."
         )
     try:
-        hashes = dict(json.loads(path.read_text(encoding="utf-8"))["sha256"])
-    except (KeyError, TypeError, ValueError) as error:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        hashes, pages = dict(manifest["sha256"]), dict(manifest.get("report", {}))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"The file {path} is damaged; run steer again.") from error
     for name in (_MAPS, _ENCODER, _LEARNER):
         there = (folder / name).is_file()
@@ -132,4 +147,12 @@ def _check_manifest(folder: pathlib.Path) -> None:
             raise ValueError(
                 f"The file {folder / name} is not the one that {_MANIFEST} tells of: "
                 "the folder mixes two runs, or the file was changed. Run steer again."
+            )
+    for name, digest in pages.items():
+        page = folder / str(name)
+        # A page may be taken elsewhere, but the one in its place must be its own.
+        if page.is_file() and storage.file_hash(page) != digest:
+            raise ValueError(
+                f"The page {page} is not the one of the run that wrote {folder}: it is "
+                "of another run, or was changed. Move it away, or run steer again."
             )

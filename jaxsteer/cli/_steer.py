@@ -85,8 +85,11 @@ def steer(
     force: bool,
     strict: bool,
     reading: Reading,
+    suppress: int = 0,
 ) -> dict[str, Any]:
     """Run ``jaxsteer steer``, and return what ``--json`` prints."""
+    if suppress < 0:
+        raise UsageError(f"--suppress {suppress}: give a number of rows.")
     with as_usage():
         check_choice("--method", method, tuple(FEATURE_FITS))
         get_learner(learner)
@@ -154,13 +157,14 @@ def steer(
                 files=files,
                 notes=notes,
                 check=check,
+                suppress=suppress,
             )
         )
         # Everything is made before the first file is written.
         tell("writing", 3, 4)
         write_rows(out, whole)
-        save_fitted(folder, made.fitted)
         write_text(report, page)
+        save_fitted(folder, made.fitted, report)
         tell("done", 4, 4)
     print_warnings(notes)
     files.append((report.name, "the page to read"))
