@@ -281,8 +281,8 @@ def multiclass_channel(
         shrinkage: How far each group's laws are drawn to those of all groups, in [0, 1],
             the trees then being grown on all rows; "auto" takes for each class and
             group the part of its distance to the pooled law that chance alone would
-            make (:func:`jaxsteer.balanced_quantiles` says more). Above 0 no longer
-            exact in sample; for classes with few rows in a group fairer on new ones.
+            make, however small. Above 0 no longer exact in sample; for classes with few
+            rows in a group fairer on new ones.
 
     Returns:
         The channel.
