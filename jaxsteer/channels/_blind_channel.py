@@ -26,8 +26,8 @@ from jaxsteer.channels._held_scores import (
     traced_precision,
 )
 from jaxsteer.channels._roc import concave_hull, lower_envelope, roc_points
-from jaxsteer.channels._roc_channel import CERTAIN, draw_atoms
-from jaxsteer.channels._row_draws import draw_for
+from jaxsteer.channels._roc_channel import CERTAIN
+from jaxsteer.channels._row_draws import draw_atoms, draw_for
 from jaxsteer.channels._soft_labels import normal_scores, soft_labels
 
 #: Score bins of each group behind the group-aware curve that is reported beside.

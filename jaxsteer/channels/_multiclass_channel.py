@@ -38,7 +38,7 @@ from jaxsteer.channels._pooling import (
     class_weights,
     pooled_weights,
 )
-from jaxsteer.channels._row_draws import Draw, draw_for
+from jaxsteer.channels._row_draws import draw_atoms, draw_for
 from jaxsteer.channels._score_tree import (
     ScoreTree,
     find_bins,
@@ -123,12 +123,14 @@ class MulticlassChannel:
         _check_columns(score, n_classes)
         check_codes("group", group, self.kernels.shape[0])
         numbers = draw_for(key, draw, rows, score, group)
+        atoms = np.arange(self.kernels.shape[-1], dtype=np.int32)
         if is_concrete(score, group, self.thresholds):
-            return _pick(self.kernels, self._rows_on_host(score, group), numbers)
+            found = self._rows_on_host(score, group)
+            return draw_atoms(self.kernels, atoms, found, numbers)
         check_finite("score", score)
         score = jnp.asarray(score, traced_precision(score, self.kernels.dtype))
         found = self._rows(score, jnp.asarray(group))
-        return _pick(self.kernels, found, numbers)
+        return draw_atoms(self.kernels, atoms, found, numbers)
 
     def _rows_on_host(self, score, group) -> np.ndarray:
         """Row of the flattened kernels that each sample uses."""
@@ -164,16 +166,6 @@ class MulticlassChannel:
         start = jnp.full(group.shape, -1, jnp.int32)
         rows, _ = jax.lax.scan(visit, start, (codes, trees))
         return jnp.where(jnp.isfinite(score).all(-1), rows, -1)
-
-
-@jax.jit
-def _pick(kernels: Array, rows: Array, numbers: Draw) -> Array:
-    """Draw an atom for each row by inverting its kernel row's distribution."""
-    steps = jnp.cumsum(kernels, -1).reshape(-1, kernels.shape[-1])[rows]
-    uniform = numbers.uniform(rows.shape[0])
-    atom = jnp.sum(steps <= (uniform * steps[:, -1])[:, None], -1)
-    atom = jnp.minimum(atom, steps.shape[-1] - 1).astype(jnp.int32)
-    return jnp.where(rows >= 0, atom, -1)
 
 
 def _check_columns(score: ArrayLike, n_classes: int | None = None) -> int:
