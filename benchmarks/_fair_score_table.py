@@ -35,8 +35,8 @@ def markdown(figures: dict[str, Any]) -> str:
         "keys. An answer with * is a decision, not a score: its gap is the largest at "
         "the thresholds of its costs alone. Risk: c for a false positive, 1 - c for a "
         "false negative, a mean a row, scores being cut at c. Shrunk: shrinkage='auto', "
-        "which FairScore and MulticlassScore take where nothing else is said; the rows "
-        "without it are exact in sample."
+        "which FairScore takes where nothing else is said, as MulticlassScore does with "
+        "soft counts; the rows without either are exact in sample."
     )
     return "\n".join(lines) + "\n"
 

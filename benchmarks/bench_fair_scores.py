@@ -359,6 +359,10 @@ def six_occupations(data: pathlib.Path, n_splits: int) -> list[dict[str, dict]]:
             "multiclass channel": {},
             "multiclass channel, shrunk": {"shrinkage": "auto"},
             "multiclass channel, soft counts": {"counts": "soft"},
+            "multiclass channel, soft counts, shrunk": {
+                "counts": "soft",
+                "shrinkage": "auto",
+            },
         }.items():
             if how is None:
                 answers = [test.argmax(1)]

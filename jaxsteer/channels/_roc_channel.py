@@ -146,8 +146,8 @@ class RocChannel:
                 "is deterministic and only approximately fair. "
                 "jaxsteer.balanced_quantiles is the best that needs no key."
             )
-        numbers = draw_for(key, draw, rows, score, group)
         found = self._rows(score, group)
+        numbers = draw_for(key, draw, rows, score, group)
         return draw_atoms(self.kernels, self.atom_scores, found, numbers)
 
     def expected_score(

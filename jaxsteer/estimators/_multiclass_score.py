@@ -21,8 +21,8 @@ class MulticlassScore(FoldScorer):
     :func:`jaxsteer.multiclass_channel`: in each group they are degraded, by a random
     choice, to one common experiment. The prediction has equal error rates in all groups
     for every class, on new rows up to sampling and binning, and in sample exactly with
-    ``shrinkage=0``. The choice belongs to the row, as in :class:`FairScore`, which is
-    sharper for two classes.
+    ``counts="hard"`` and ``shrinkage=0``. The choice belongs to the row, as in
+    :class:`FairScore`, which is sharper for two classes.
 
     Args:
         estimator: A classifier with ``predict_proba``, or a pipeline that ends in one;
@@ -32,11 +32,11 @@ class MulticlassScore(FoldScorer):
         bins: Bins of the scores in each group, at least the number of classes.
         utility: ``[K, T]`` what each of T atoms is worth in each class; None takes the
             identity, whose atoms are the classes themselves.
-        counts: "hard" or "soft"; see :func:`jaxsteer.multiclass_channel`.
+        counts: "hard" or "soft"; see :func:`jaxsteer.multiclass_channel`. Most classes
+            have few rows in some group, and what undoes the noise of their counts adds
+            to the gaps on new rows; the channel's `gap` reports what is left in sample.
         shrinkage: How far each group's laws are drawn to those of all groups, 0 to 1, or
-            "auto" by what chance alone would make of their distance: most classes have
-            few rows in some group, and undoing the noise of those adds to the gaps on
-            new rows. The channel's `gap` reports what is left in sample.
+            "auto" by what chance alone would make of their distance; for the same reason.
         random_state: As in :class:`FairScore`.
         sensitive_columns: As in :class:`IdealSteering`.
 
@@ -67,7 +67,7 @@ class MulticlassScore(FoldScorer):
         repeats: int = 3,
         bins: int = 64,
         utility: Any = None,
-        counts: str = "hard",
+        counts: str = "soft",
         shrinkage: float | str = "auto",
         random_state: Any = None,
         sensitive_columns: Any = None,
