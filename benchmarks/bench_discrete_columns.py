@@ -116,7 +116,7 @@ def prepared(way: str, split: Split, discrete: np.ndarray) -> tuple[Any, Any]:
         x, new = (dithered(v, split.x_train, discrete, rng) for v in (x, new))
     if not moved.any():
         return x, new
-    steering = IdealSteering(reference=split.reference)
+    steering = IdealSteering(reference=split.reference, discrete="move")
     x, new = x.copy(), new.copy()
     x[:, moved] = steering.fit_transform(
         x[:, moved], split.label_train, sensitive_features=split.group_train
