@@ -123,42 +123,55 @@ def joint_of_known_groups(rows: Scored) -> tuple[np.ndarray, np.ndarray]:
 
 
 def linear_post(
-    joint: np.ndarray, joint_test: np.ndarray, *, slack: float = 1e-3
+    joint: np.ndarray,
+    joint_test: np.ndarray,
+    *,
+    slack: float = 1e-3,
+    noise: float = 0.01,
 ) -> dict[float, np.ndarray]:
     """Equalized odds by a linear rule on ``p(a, y | x)``, as LinearPost's.
 
     The decisions of the training rows solve a linear program; its multipliers are the
     rule's weights (Xian & Zhao 2024, the idea; this is no run of their code). Blind, or
-    with known groups, where each row has one column (:func:`joint_of_known_groups`).
+    with known groups, where each row has one column (:func:`joint_of_known_groups`): the
+    better-separated group then has to be answered at random, which a little noise on what
+    a decision gains does, as theirs.
 
     Args:
         joint: ``[n, 2, G]`` probabilities of class and group out of fold.
         joint_test: ``[m, 2, G]`` of new rows.
         slack: Largest difference of rates that is allowed, as the model sees them.
+        noise: Half the width of that noise, in costs.
     """
     n, _, n_groups = joint.shape
     totals = joint.sum(0)
     pairs = [(y, a) for y in (0, 1) for a in range(1, n_groups)]
 
+    rng = np.random.default_rng(0)
+
     def away(table: np.ndarray) -> np.ndarray:
-        rates = table / totals
+        rates = table * n / totals
         return np.stack([rates[:, y, a] - rates[:, y, 0] for y, a in pairs], 1)
 
     apart = away(joint)
     found = {}
     for cost in COSTS:
-        gain = (1 - cost) * joint[:, 1].sum(1) - cost * joint[:, 0].sum(1)
+        gain, new = (
+            (1 - cost) * table[:, 1].sum(1)
+            - cost * table[:, 0].sum(1)
+            + noise * rng.uniform(-1, 1, len(table))
+            for table in (joint, joint_test)
+        )
         solved = linprog(
-            -gain / n,
+            -gain,
             A_ub=np.concatenate([apart.T, -apart.T]),
-            b_ub=np.full(2 * len(pairs), slack),
+            b_ub=np.full(2 * len(pairs), n * slack),
             bounds=(0, 1),
             method="highs",
         )
         upper, lower = solved.ineqlin.marginals.reshape(2, -1)
-        new = (1 - cost) * joint_test[:, 1].sum(1) - cost * joint_test[:, 0].sum(1)
         # At the optimum a row is accepted where its reduced cost is negative.
-        found[cost] = (new / n + away(joint_test) @ (upper - lower) > 0).astype(int)
+        found[cost] = (new + away(joint_test) @ (upper - lower) > 0).astype(int)
     return found
 
 

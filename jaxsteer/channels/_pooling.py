@@ -7,8 +7,8 @@ laws may be drawn to those of all groups,
     F'_ka = (1 - l_ka) F_ka + l_ka F_k,
 
 which is a weighting of rows: group ``a`` gets every row of class ``k`` with its share of
-the weight. Laws that differ by more than chance would make of equal ones, but for one
-sample in a thousand, stay as they are: what is known needs no borrowing, and is exact.
+the weight. Where chance makes next to nothing of the distance, as with large groups
+that differ, the laws stay as they are: what is known needs no borrowing, and is exact.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from jaxsteer._errors import is_concrete
 #: Squared distances this small are those of equal laws.
 _LEAST = 1e-30
 
-#: Of two samples of one law, one pair in a thousand lies further apart than so many times
-#: the mean distance: the quantile 1.168 of Cramer and von Mises's statistic over its mean
-#: 1/6. A sum over classes has the lighter tail.
-_SURE = 7.0
+#: A smaller share of chance in the squared distance of laws is not worth what borrowing
+#: takes: that the answer is exact in sample.
+_LITTLE = 0.02
 
 
 def check_shrinkage(shrinkage: Any) -> None:
@@ -150,11 +149,11 @@ def group_shrinkage(
         classes: ``[K, n]`` weights of the rows of each class.
         group: ``[n]`` codes.
         shrinkage: "auto" (:func:`chance_distances`, summed over the classes; nothing
-            where chance would hardly make such a distance), or the share itself.
+            where that is little), or the share itself.
         n_groups: ``G``.
     """
     if not isinstance(shrinkage, str):
         return xp.zeros(n_groups, classes.dtype) + shrinkage
     by_chance, measured = chance_distances(xp, score[None], classes, group, n_groups)
     share = chance_share(xp, by_chance.sum(0), measured.sum(0))
-    return xp.where(_SURE * share < 1, 0.0, share)
+    return xp.where(share < _LITTLE, 0.0, share)

@@ -57,7 +57,7 @@ class FairScore(FoldScorer):
         shrinkage: For "roc" and "quantiles": how far each group's laws of the score are
             drawn to those of all groups, 0 to 1; "auto", which None takes, by what chance
             alone would make of their distance, and not at all where that is less than a
-            seventh of it. So groups with few rows borrow from all, and are not exact in
+            fiftieth of it. So groups with few rows borrow from all, and are not exact in
             sample, which the channel's `gap` reports, but fairer on new rows.
         group_estimator: For "blind": the classifier that reads the group; None takes a
             copy of `estimator`.

@@ -166,7 +166,7 @@ def test_small_groups_borrow_from_all(fitted):
     for method in ("roc", "quantiles"):
         plain = fitted.with_options(method=method)
         pooled = fitted.with_options(method=method, shrinkage=1.0)
-        # Groups of some 2,000 rows that differ borrow nothing, and are exact.
+        # Groups of thousands of rows that differ borrow nothing, and are exact.
         assert not np.any(plain.channel_.shrinkage)
         exact = fitted.with_options(method=method, shrinkage=0.0)
         np.testing.assert_array_equal(
