@@ -160,12 +160,13 @@ class IdealSteering(CellWeights, AffineGroupSteering):
         return self._on_moved(unsteer, X, group)
 
     def _on_moved(self, apply: Any, X: np.ndarray, group: Any) -> np.ndarray:
-        if self.moved_.all():
+        moved = vars(self).get("moved_")  # not there in files of earlier versions
+        if moved is None or moved.all():
             return apply(self._maps(), X, group, self.strength)
         out = X.copy()
-        if self.moved_.any():
-            part = X[:, self.moved_]
-            out[:, self.moved_] = apply(self._maps(), part, group, self.strength)
+        if moved.any():
+            part = X[:, moved]
+            out[:, moved] = apply(self._maps(), part, group, self.strength)
         return out
 
     def _cell_weights(self) -> np.ndarray:
