@@ -17,10 +17,10 @@ import numpy as np
 
 from jaxsteer._errors import check_finite, check_same_length, is_concrete
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._row_draws import draw_for
+from jaxsteer._row_draws import draw_atoms, draw_for
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 from jaxsteer.channels._roc import concave_hull, least_cost, lower_envelope, roc_points
-from jaxsteer.channels._roc_channel import CERTAIN, draw_atoms
+from jaxsteer.channels._roc_channel import CERTAIN
 from jaxsteer.channels._rows import (
     ChannelRows,
     channel_rows,

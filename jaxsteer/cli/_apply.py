@@ -14,7 +14,7 @@ from jaxsteer.cli._files import (
     fitted_paths,
     load_fitted,
 )
-from jaxsteer.cli._fit import fair_scores, significant, steer_features
+from jaxsteer.cli._fit import fair_scores, significant, steer_moved
 from jaxsteer.cli._outputs import check_ending, check_outputs, stem
 from jaxsteer.cli._rows import (
     STREAM,
@@ -141,7 +141,8 @@ def new_columns(
     draw = int(names["seed"] if seed is None else seed)
     columns: dict[str, np.ndarray] = {}
     if fitted.steering is not None:
-        steered = steer_features(fitted.steering, x, group, rows, seed=draw)
+        moved = names.get("moved", range(x.shape[1]))
+        steered = steer_moved(fitted.steering, x, group, rows, moved, seed=draw)
         columns |= steered_columns(
             fitted.encoder,
             fitted.steering,

@@ -81,6 +81,9 @@ FEATURE_FITS: dict[str, Fit | None] = {
     "reweigh": None,
 }
 
+#: Methods whose maps leave near-discrete columns as they are, as `IdealSteering` does.
+LEAVE_DISCRETE = ("affirmative", "all_groups")
+
 #: The row of the comparison table that measures a method on held-out rows.
 COMPARED_AS = {
     "affirmative": "steering",
@@ -105,6 +108,41 @@ def fit_features(
     """Return the `Steering` or `AffineMap` of a method, None where it has none."""
     fit = FEATURE_FITS[method]
     return None if fit is None else fit(x, label, group, reference, n_groups, weights)
+
+
+def moved_columns(method: str, encoder: Any) -> list[int]:
+    """Return the encoded columns that a method moves."""
+    names = [str(name) for name in encoder.get_feature_names_out()]
+    stay = set(encoder.near_discrete_) if method in LEAVE_DISCRETE else set()
+    return [place for place, name in enumerate(names) if name not in stay]
+
+
+def steer_moved(
+    steering: Any,
+    x: np.ndarray,
+    group: np.ndarray,
+    rows: np.ndarray,
+    moved: Sequence[int],
+    *,
+    seed: int,
+) -> np.ndarray:
+    """Return the features with some columns steered and the others as they are.
+
+    Args:
+        steering: What `fit_features` returned for those columns, or None.
+        x: ``[n, d]`` encoded rows.
+        group: ``[n]`` codes.
+        rows: ``[n]`` or ``[n, k]`` what tells rows apart.
+        moved: Those columns.
+        seed: Seed of the noise.
+    """
+    if len(moved) == x.shape[1]:
+        return steer_features(steering, x, group, rows, seed=seed)
+    out = x.astype(np.float64)
+    if len(moved):
+        part = x[:, list(moved)]
+        out[:, list(moved)] = steer_features(steering, part, group, rows, seed=seed)
+    return out
 
 
 def steer_features(

@@ -32,8 +32,9 @@ from jaxsteer.cli._fit import (
     FEATURE_FITS,
     fit_features,
     fit_score,
+    moved_columns,
     significant,
-    steer_features,
+    steer_moved,
 )
 from jaxsteer.cli._outputs import check_ending, check_outputs, stem
 from jaxsteer.cli._rows import (
@@ -317,17 +318,19 @@ def fit_columns(
     rows = x if ids is None else ids
     columns: dict[str, Any] = {}
     steering = score = certain = steered = None
+    moved = list(range(x.shape[1]))
     if parts.features:
+        moved = moved_columns(method, encoder)
         steering = fit_features(
             method,
-            x,
+            x[:, moved] if moved else x,
             table.label,
             table.group,
             reference=reference,
             n_groups=len(table.group_names),
             weights=table.weights,
         )
-        steered = steer_features(steering, x, table.group, rows, seed=seed)
+        steered = steer_moved(steering, x, table.group, rows, moved, seed=seed)
         columns |= steered_columns(
             encoder, steering, x, steered, table.group, len(table.group_names)
         )
@@ -358,6 +361,7 @@ def fit_columns(
         "group_columns": list(table.group_columns),
         "group_names": _plain(table.group_names),
         "feature_names": names,
+        "moved": moved,
         "columns": list(columns),
     }
     fitted = Fitted(

@@ -11,7 +11,7 @@ import numpy as np
 from jaxsteer import report as pages
 from jaxsteer.cli._figures import comparison_figures, maps_figure, solve_facts
 from jaxsteer.cli._files import Fitted
-from jaxsteer.cli._fit import COMPARED_AS
+from jaxsteer.cli._fit import COMPARED_AS, LEAVE_DISCRETE
 from jaxsteer.compare import Comparison, compare, split_table
 from jaxsteer.datasets import Table
 
@@ -99,7 +99,10 @@ def summary(
     stays = str(table.group_names[names["reference"]])
     others = [str(name) for name in table.group_names if str(name) != stays]
     done = []
-    if any(name.startswith("steered_") for name in columns):
+    steered = any(name.startswith("steered_") for name in columns)
+    if steered and not names["moved"]:
+        done.append("no feature was moved, as every column has few distinct values")
+    elif steered:
         moved = f"the features of {_join(tuple(others[:8]))} were moved so that "
         moved += "the classes stand to each other as those of " + stays + " do"
         if names["method"] in ("all_groups", "channel", "leace"):
@@ -183,6 +186,14 @@ def _discrete_warning(fitted: Fitted) -> list[str]:
     if not names or fitted.steering is None:
         return []
     listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+    if fitted.metadata["method"] in LEAVE_DISCRETE:
+        moved = len(fitted.metadata["moved"])
+        return [
+            f"{len(names)} encoded columns have few distinct values ({listed}) and stay "
+            "as they are: maps would carry them to other values in each group, where a "
+            "tree reads the group. "
+            + (f"The other {moved} were moved." if moved else "No column was moved.")
+        ]
     return [
         f"{len(names)} encoded columns have few distinct values ({listed}). Maps that "
         "know the label would leak it there; the maps used here do not know it, but "
