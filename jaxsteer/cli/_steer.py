@@ -32,8 +32,6 @@ from jaxsteer.cli._fit import (
     FEATURE_FITS,
     fit_features,
     fit_score,
-    significant,
-    steer_features,
 )
 from jaxsteer.cli._outputs import check_ending, check_outputs, stem
 from jaxsteer.cli._rows import (
@@ -47,6 +45,7 @@ from jaxsteer.cli._rows import (
 )
 from jaxsteer.cli._steer_report import name_columns, steer_report
 from jaxsteer.cli._units import steered_columns
+from jaxsteer.cli._use import significant, steer_features
 from jaxsteer.compare import get_learner
 from jaxsteer.datasets import Table, TextTable, stratified_split, table_from_frame
 from jaxsteer.estimators import TabularEncoder

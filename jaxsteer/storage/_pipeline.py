@@ -7,6 +7,7 @@ import importlib
 import inspect
 import os
 import pathlib
+import sys
 import zipfile
 from collections.abc import Collection
 from typing import Any
@@ -30,8 +31,9 @@ TRUSTED = frozenset(
 def own_types() -> frozenset[str]:
     """Return the qualified names of the estimators and of the results that they hold."""
     estimators = importlib.import_module("jaxsteer.estimators")
-    classes = [*registered_classes().values(), *estimators.PARTS]
-    classes += [v for v in vars(estimators).values() if inspect.isclass(v)]
+    names = (*estimators.__all__, *estimators._PARTS)
+    found = [getattr(estimators, name) for name in names]
+    classes = [*registered_classes().values(), *filter(inspect.isclass, found)]
     return frozenset(f"{cls.__module__}.{cls.__qualname__}" for cls in classes)
 
 
@@ -128,10 +130,18 @@ def _check_trusted(
 
 
 def _skops() -> Any:
+    # skops makes scikit-learn load all that it has, and so the frameworks that its
+    # arrays may be of, which takes seconds and serves nothing here.
+    aside = "torch" not in sys.modules
+    if aside:
+        sys.modules["torch"] = None  # type: ignore[assignment]
     try:
         import skops.io
     except ModuleNotFoundError as error:
         raise ImportError(
             "Storing estimators needs skops: pip install 'jaxsteer[sklearn]'."
         ) from error
+    finally:
+        if aside:
+            sys.modules.pop("torch", None)
     return skops.io
