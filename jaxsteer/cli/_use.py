@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from jaxsteer.channels import row_uniform
 from jaxsteer.estimators import FairScore
+from jaxsteer.estimators._base import Rows
 from jaxsteer.estimators._fold_models import FoldModels
 from jaxsteer.maps import AffineMap
 
@@ -99,12 +100,12 @@ def fair_scores(
 ) -> np.ndarray:
     """Return the fair score of each row, ``[n]``."""
     with threadpool_limits(1):
-        found = model.predict_proba(x, sensitive_features=group, row_ids=rows)
-    return found[:, 1]
+        # The groups are codes already, which `predict_proba` would look up anew.
+        return model._probabilities(Rows(x, group=group), rows)[:, 1]
 
 
 #: Rows of which each thread takes so many at a time.
-AT_A_TIME = 50_000
+AT_A_TIME = 100_000
 
 
 def in_parts(

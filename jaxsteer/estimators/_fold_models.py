@@ -28,7 +28,7 @@ from jaxsteer.estimators._weighted import with_weights
 _LEAST = 1e-12
 #: Rows that are scored at a time: trees visit all of them in turn, so they stay in a
 #: core's own memory.
-_AT_A_TIME = 4096
+_AT_A_TIME = 8192
 #: From so many rows on a model's trees are put into tables, which are compared with the
 #: model on so many.
 _MANY, _COMPARED = 8192, 1000

@@ -127,14 +127,14 @@ class TreeTables:
             left.fill(2**_LEAVES - 1)
             for g, masks in tables:
                 # The codes are in range; "clip" spares the check.
-                np.take(masks, codes[g], out=other, mode="clip")
+                masks.take(codes[g], out=other, mode="clip")
                 np.bitwise_and(left, other, out=left)
             np.negative(left, out=other)
             np.bitwise_and(left, other, out=left)
             np.multiply(left, _DE_BRUIJN, out=left)
             np.right_shift(left, 27, out=left)
             bit[:] = left
-            np.take(by_bit, bit, out=value, mode="clip")
+            by_bit.take(bit, out=value, mode="clip")
             raw += value
         return raw
 
