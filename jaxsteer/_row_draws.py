@@ -8,7 +8,6 @@ draw. Nothing depends on the other rows of a call or on their order.
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -179,7 +178,7 @@ def _words(parts: Any) -> Any:
 
 
 def _host_words(part: Any) -> np.ndarray:
-    """Words ``[n, 2 d]`` of numbers, or of the digests of anything else as text."""
+    """Words ``[n, 2 d]`` of numbers, or of the hashes of anything else as text."""
     array = np.asarray(part)
     array = array.reshape(len(array), -1)
     if array.dtype.kind in "biuf" or jnp.issubdtype(array.dtype, jnp.floating):
@@ -190,11 +189,20 @@ def _host_words(part: Any) -> np.ndarray:
             exact = (wide >= -(2**53)) & (wide <= 2**53)
             bits = np.where(exact, bits, wide.view(np.uint64))
     else:
-        text = array.astype(str)
-        values, place = np.unique(text, return_inverse=True)
-        digests = [hashlib.blake2b(v.encode(), digest_size=8).digest() for v in values]
-        bits = np.frombuffer(b"".join(digests), "<u8")[place.reshape(text.shape)]
+        bits = _text_hash(array.astype(str))
     return np.concatenate([bits >> np.uint64(32), bits], 1).astype(np.uint32)
+
+
+def _text_hash(text: np.ndarray) -> np.ndarray:
+    """A 64-bit hash ``[n, d]`` of texts, letter by letter, whatever the array's width."""
+    letters = np.ascontiguousarray(text).view(np.uint32).reshape(*text.shape, -1)
+    bits = np.full(text.shape, 0x9E3779B97F4A7C15, np.uint64)
+    for place in range(letters.shape[-1]):
+        letter = letters[..., place]
+        # A bijection of what is there so far, for each letter another.
+        mixed = (bits ^ letter) * np.uint64(0xBF58476D1CE4E5B9)
+        bits = np.where(letter == 0, bits, mixed ^ (mixed >> np.uint64(29)))
+    return bits
 
 
 def _float_bits(array: np.ndarray) -> np.ndarray:

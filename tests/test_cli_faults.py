@@ -23,6 +23,7 @@ import typer
 from typer.testing import CliRunner
 
 from jaxsteer.cli import _app, _audit, _console, _errors, _fit, _rows, _signals, _steer
+from jaxsteer.compare import LEARNERS
 
 OPTIONS = ["--label", "paid", "--group", "sex", "--method", "reweigh", "--no-check"]
 
@@ -81,6 +82,59 @@ def test_help_and_typos_load_nothing_heavy():
 
 def test_the_methods_named_are_those_that_exist():
     assert tuple(_fit.FEATURE_FITS) == _app.METHODS
+    assert set(LEARNERS) == set(_app.LEARNERS)
+
+
+COMPLETE = """
+import sys
+sys.argv = ["jaxsteer"]
+from jaxsteer.cli import main
+try:
+    main()
+finally:
+    heavy = {"jax", "numpy", "pandas", "sklearn"} & set(sys.modules)
+    assert not heavy, heavy
+"""
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("jaxsteer a", {"apply", "audit"}),
+        ("jaxsteer steer rows.csv --method me", {"mean_match", "meet"}),
+        ("jaxsteer steer rows.csv --learner b", {"boosted"}),
+        ("jaxsteer audit rows.csv --profile f", {"four-fifths"}),
+        ("jaxsteer apply maps rows.csv --det", {"--deterministic"}),
+    ],
+)
+def test_tab_completes_commands_options_and_choices(typed, offered):
+    environment = os.environ | {
+        "_JAXSTEER_COMPLETE": "complete_bash",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(typed.count(" ")),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", COMPLETE],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment,
+    )
+    assert set(done.stdout.split()) == offered, (done.stdout, done.stderr)
+    assert "AssertionError" not in done.stderr
+
+
+def test_the_shell_script_of_completion_is_shown(monkeypatch):
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    for shell in ("bash", "zsh", "fish"):
+        code = "from jaxsteer.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", code, "--show-completion", shell],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0 and "_COMPLETE" in done.stdout, done.stderr
 
 
 def test_rows_are_copied_as_they_are_written(source, tmp_path):

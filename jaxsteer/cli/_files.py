@@ -6,17 +6,20 @@ import dataclasses
 import json
 import os
 import pathlib
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from jaxsteer import storage
-from jaxsteer.cli._fit import fold_models, stored_score
 from jaxsteer.cli._rows import write_text
 from jaxsteer.cli._signals import check_interrupted
+from jaxsteer.cli._use import fold_models, stored_score
 
 _MAPS, _ENCODER, _LEARNER = "maps.safetensors", "encoder.skops", "learner.skops"
 _MANIFEST = "manifest.json"
+# Named, so that nothing else is loaded to know which types are ours.
+_ENCODER_TYPE = "jaxsteer.estimators._encoder.TabularEncoder"
 #: What the folder holds; another number cannot be read.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,8 +96,12 @@ def _beside(path: pathlib.Path, folder: pathlib.Path) -> str:
         return path.absolute().as_posix()
 
 
-def load_fitted(folder: pathlib.Path) -> Fitted:
+def load_fitted(folder: pathlib.Path) -> tuple[dict[str, Any], Future[Fitted]]:
     """Read what `save_fitted` wrote.
+
+    Returns:
+        The metadata, and the rest once it is there: packages and classifiers are loaded
+        aside, while rows are read.
 
     Raises:
         FileNotFoundError: If the folder or one of its files is not there.
@@ -113,6 +120,14 @@ def load_fitted(folder: pathlib.Path) -> Fitted:
             f"The folder {folder} was written by an earlier version of jaxsteer, whose "
             "scores and units were others; run steer again."
         )
+    pool = ThreadPoolExecutor(1)
+    rest = pool.submit(_load_rest, folder, stored)
+    pool.shutdown(wait=False)
+    return metadata, rest
+
+
+def _load_rest(folder: pathlib.Path, stored: Any) -> Fitted:
+    metadata = stored.metadata
     channel, certain = stored.objects["channel"], stored.objects["quantiles"]
     models = None
     if channel is not None:
@@ -122,7 +137,7 @@ def load_fitted(folder: pathlib.Path) -> Fitted:
         steering=stored.objects["steering"],
         score=models and stored_score(channel, "roc", models, seed=seed),
         certain=models and stored_score(certain, "quantiles", models, seed=seed),
-        encoder=storage.load_pipeline(folder / _ENCODER),
+        encoder=storage.load_pipeline(folder / _ENCODER, trusted=[_ENCODER_TYPE]),
         metadata=metadata,
     )
 

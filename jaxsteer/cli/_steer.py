@@ -33,8 +33,6 @@ from jaxsteer.cli._fit import (
     fit_features,
     fit_score,
     moved_columns,
-    significant,
-    steer_moved,
 )
 from jaxsteer.cli._outputs import check_ending, check_outputs, stem
 from jaxsteer.cli._rows import (
@@ -48,6 +46,8 @@ from jaxsteer.cli._rows import (
 )
 from jaxsteer.cli._steer_report import name_columns, steer_report
 from jaxsteer.cli._units import steered_columns
+from jaxsteer.cli._use import significant, steer_moved
+from jaxsteer.cli._verified import verification_json, verification_note, verified
 from jaxsteer.compare import get_learner
 from jaxsteer.datasets import Table, TextTable, stratified_split, table_from_frame
 from jaxsteer.estimators import TabularEncoder
@@ -134,6 +134,7 @@ def steer(
                 ids=None if mine is None else mine[order],
                 seed=seed,
             )
+        notes += verification_note(made.verification)
         name_columns(notes, made.fitted.metadata["feature_names"])
         made.fitted.metadata.update(
             id_column=row_id,
@@ -171,6 +172,8 @@ def steer(
     files.append((report.name, "the page to read"))
     for name, what in files:
         say(f"{name}: {what}", markup=False)
+    if made.verification is not None:
+        say(str(made.verification), markup=False)
     return {
         "rows": len(frame),
         "rows_without_a_group": 0 if known is None else len(frame) - len(known),
@@ -178,6 +181,7 @@ def steer(
         "out": str(out),
         "maps": str(folder),
         "report": str(report),
+        "verified": verification_json(made.verification),
         "notes": notes,
     }
 
@@ -293,12 +297,15 @@ class Made:
         fitted: What to keep for ``jaxsteer apply``.
         x: ``[n, d]`` encoded rows.
         steered: ``[n, m]`` the same steered, None where no features are.
+        verification: What was found when the maps' promises were checked anew, None
+            where nothing is promised of them.
     """
 
     columns: dict[str, Any]
     fitted: Fitted
     x: np.ndarray
     steered: np.ndarray | None
+    verification: Any
 
 
 def fit_columns(
@@ -371,7 +378,13 @@ def fit_columns(
         encoder=encoder,
         metadata=metadata,
     )
-    return Made(columns=columns, fitted=fitted, x=x, steered=steered)
+    return Made(
+        columns=columns,
+        fitted=fitted,
+        x=x,
+        steered=steered,
+        verification=verified(steering),
+    )
 
 
 def row_number_notes(table: Table) -> list[str]:

@@ -75,7 +75,9 @@ def steer_report(
         comparisons=[("Measured on held-out rows", held_out)] if held_out else [],
         figures=figures,
         solve=solve_facts(
-            fitted.steering, None if fitted.score is None else fitted.score.channel_
+            fitted.steering,
+            None if fitted.score is None else fitted.score.channel_,
+            made.verification,
         ),
         counts=counts,
         label_names=table.label_names,
