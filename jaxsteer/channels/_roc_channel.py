@@ -25,7 +25,7 @@ from jaxsteer._errors import (
     is_concrete,
 )
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._row_draws import draw_for
+from jaxsteer._row_draws import draw_atoms, draw_for
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 from jaxsteer.channels._entropic_kernel import entropic_meet
 from jaxsteer.channels._quantiles import ScoreMap, balanced_quantiles
