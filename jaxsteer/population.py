@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -70,24 +71,29 @@ class Population:
         Returns:
             Features ``[n]`` or ``[n, d]``, class codes ``[n]``, group codes ``[n]``.
         """
-        cell_key, x_key = jax.random.split(key)
-        logits = jnp.log(self.priors).reshape(-1)
-        cell = jax.random.categorical(cell_key, logits, shape=(n,))
-        label, group = cell // self.n_groups, cell % self.n_groups
+        return _sample(self, key, n)
 
-        # A cell at a time (not a matrix per row), then pick each row's own cell.
-        keys = jax.random.split(x_key, self.n_classes * self.n_groups)
 
-        def add_cell(total, code):
-            i, a = code // self.n_groups, code % self.n_groups
-            rows = _cell(self.conditionals, i, a).sample(keys[code], (n,))
-            mine = (cell == code).reshape((n,) + (1,) * (rows.ndim - 1))
-            return jnp.where(mine, rows, total), None
+@partial(jax.jit, static_argnames="n")
+def _sample(pop: Population, key: Array, n: int) -> tuple[Array, Array, Array]:
+    cell_key, x_key = jax.random.split(key)
+    logits = jnp.log(pop.priors).reshape(-1)
+    cell = jax.random.categorical(cell_key, logits, shape=(n,))
+    label, group = cell // pop.n_groups, cell % pop.n_groups
 
-        one = jax.eval_shape(lambda: _cell(self.conditionals, 0, 0).sample(key, (n,)))
-        start = jnp.zeros(one.shape, one.dtype)
-        x, _ = jax.lax.scan(add_cell, start, jnp.arange(len(keys)))
-        return x, label, group
+    # A cell at a time (not a matrix per row), then pick each row's own cell.
+    keys = jax.random.split(x_key, pop.n_classes * pop.n_groups)
+
+    def add_cell(total, code):
+        i, a = code // pop.n_groups, code % pop.n_groups
+        rows = _cell(pop.conditionals, i, a).sample(keys[code], (n,))
+        mine = (cell == code).reshape((n,) + (1,) * (rows.ndim - 1))
+        return jnp.where(mine, rows, total), None
+
+    one = jax.eval_shape(lambda: _cell(pop.conditionals, 0, 0).sample(key, (n,)))
+    start = jnp.zeros(one.shape, one.dtype)
+    x, _ = jax.lax.scan(add_cell, start, jnp.arange(len(keys)))
+    return x, label, group
 
 
 def _cell(conditionals: Any, i: Any, a: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -96,7 +97,17 @@ def price_of_fairness(
         )
     matrices = _matrices(costs, pop)
     target = steering.target
-    settings: dict[str, Any] = {"method": method, "n_points": n_points}
+    source, ideal, transferred = _rules(
+        pop, target, matrices, method=method, n_points=n_points
+    )
+    return PriceOfFairness(
+        costs=matrices, source=source, target=ideal, transferred=transferred
+    )
+
+
+@partial(jax.jit, static_argnames=("method", "n_points"))
+def _rules(pop, target, matrices, **settings):
+    """Rates of the source's rules, the target's, and the target's on the source."""
 
     def rules(cost):
         return (
@@ -105,10 +116,7 @@ def price_of_fairness(
             bayes_rates(pop, cost, rule=target, **settings),
         )
 
-    source, ideal, transferred = jax.lax.map(rules, matrices)
-    return PriceOfFairness(
-        costs=matrices, source=source, target=ideal, transferred=transferred
-    )
+    return jax.lax.map(rules, matrices)
 
 
 def _matrices(costs: Any, pop: Population) -> Float[Array, "C K K"]:

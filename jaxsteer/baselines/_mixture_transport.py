@@ -19,6 +19,7 @@ between Gaussian mixtures. Clusters come from k-means here.
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -181,6 +182,7 @@ def _clusters(rows, count, key, shrinkage):
     return tuple(jnp.asarray(a, rows.dtype) for a in (weights, means, covs))
 
 
+@partial(jax.jit, static_argnums=2)
 def _k_means(points, key, count):
     def distances(centres):
         return jnp.sum((points[:, None] - centres) ** 2, -1)
@@ -213,6 +215,7 @@ def _k_means(points, key, count):
     return jnp.argmin(distances(centres), 1)
 
 
+@jax.jit
 def _coupling(source, goal, maps, entropy):
     """The least-cost coupling of the weights, by Sinkhorn's iterations on logarithms."""
     gap = jnp.sum((source[1][:, None] - goal[1]) ** 2, -1)
@@ -237,7 +240,7 @@ def _coupling(source, goal, maps, entropy):
         ), None
 
     # Cooled in steps: at a low temperature alone the prices would hardly move.
-    start = max(1.0, entropy)
+    start = jnp.maximum(1.0, entropy)
     temperatures = jnp.geomspace(start, entropy, _STEPS, dtype=cost.dtype)
     price, _ = jax.lax.scan(cool, jnp.zeros_like(columns), temperatures)
     first = dual(price, entropy)[:, None]
