@@ -9,6 +9,7 @@ import typer
 
 from jaxsteer.cli._errors import friendly
 from jaxsteer.cli._signals import loading
+from jaxsteer.cli._stream import app as stream
 
 #: The methods of ``steer``; a test holds them to those that exist.
 METHODS = (
@@ -80,6 +81,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(stream)
 
 
 @app.command()

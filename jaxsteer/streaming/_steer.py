@@ -181,6 +181,7 @@ def steer_file(
     files.check_columns([*others, *drop])
     check_output(out, *files.paths)
     features = [n for n in files.types if n not in (*others, *drop)]
+    files = _others_as_text(files, [*features, *others], types)
     statistics = table_statistics(
         files,
         [*features, label, group],
@@ -290,6 +291,7 @@ def apply_file(
     encoder = RowEncoder.from_json(known["encoder"])
     files = open_files(source, types=types)
     files.check_columns([*encoder.columns, known["group"]])
+    files = _others_as_text(files, [*encoder.columns, known["group"]], types)
     check_output(out, *files.paths)
     steering = stored["steering"]
     columns = _new_columns(files, encoder, weights=False)
@@ -316,6 +318,20 @@ def apply_file(
         left_out=left_out,
         columns=tuple(columns),
     )
+
+
+def _others_as_text(
+    files: RowFiles, used: Sequence[str], types: dict[str, str] | None
+) -> RowFiles:
+    """Files of text whose unused columns stay text: 007 names another person than 7."""
+    if files.kind != "csv":
+        return files
+    named = types or {}
+    kept = {
+        name: kind if name in used or name in named else "string"
+        for name, kind in files.types.items()
+    }
+    return dataclasses.replace(files, types=kept)
 
 
 def _on_device(state: MomentState) -> MomentState:

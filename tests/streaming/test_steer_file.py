@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -227,3 +228,56 @@ def test_progress_tells_of_each_pass(steered):
     last = {told.task: told for told in TOLD}
     assert [last[task].rows for task in tasks] == [1400] * 3
     assert all(last[task].seconds_left == 0 for task in tasks)
+
+
+def test_the_command_line_steers_and_applies(folder, source):
+    from typer.testing import CliRunner
+
+    from jaxsteer.cli._app import app
+
+    def run(*arguments):
+        return CliRunner().invoke(app, ["stream", *map(str, arguments)])
+
+    out, maps = folder / "by-command.parquet", folder / "by-command.safetensors"
+    given = [*source, "--label", "passed", "--group", "sex", "--out", out]
+    found = run("steer", *given, "--maps", maps, "--drop", "number", "--json")
+    assert found.exit_code == 0, found.output
+    said = json.loads(found.stdout)
+    assert said["rows"] == parquet.read_table(out).num_rows
+    assert set(said["columns"]) <= set(parquet.read_table(out).column_names)
+    again = folder / "applied-by-command.parquet"
+    found = run("apply", maps, *source, "--out", again)
+    assert found.exit_code == 0, found.output
+    assert f"{said['rows']:,} rows" in found.stdout
+    name = said["columns"][0]
+    np.testing.assert_array_equal(
+        parquet.read_table(out)[name].to_numpy(),
+        parquet.read_table(again)[name].to_numpy(),
+    )
+    refused = run("steer", *given)
+    assert refused.exit_code == 2
+    assert "exists already" in refused.output
+    refused = run(
+        "steer", *source, "--label", "past", "--group", "sex", "--out", "x.csv"
+    )
+    assert refused.exit_code == 3
+    assert "past" in refused.output
+
+
+def test_columns_that_are_not_used_stay_text(folder):
+    rng = np.random.default_rng(0)
+    lines = [
+        f"{i:05d},{rng.normal():.4f},{'yes' if i % 3 else 'no'},{'fm'[i % 2]}"
+        for i in range(300)
+    ]
+    source = folder / "ids.csv"
+    source.write_text("\n".join(["person,x,y,g", *lines]) + "\n")
+    how = {"batch_rows": BATCH, "maps_file": folder / "ids.safetensors"}
+    out, again = folder / "ids-out.csv", folder / "ids-again.csv"
+    steer_file(source, label="y", group="g", drop=["person"], out=out, **how)
+    apply_file(how["maps_file"], source, out=again, batch_rows=BATCH)
+    for path in (out, again):
+        written = path.read_text().splitlines()[1:]
+        assert [line.split(",")[0].strip('"') for line in written] == [
+            line.split(",")[0] for line in lines
+        ]
