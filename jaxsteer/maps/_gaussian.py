@@ -33,6 +33,12 @@ def gaussian_transport(
     positive definite. A singular source covariance is inverted on its range only.
     Cost O(d^3) each; leading axes are a batch. Differentiable.
 
+    Args:
+        source_mean: ``[..., d]``.
+        source_cov: ``[..., d, d]``.
+        target_mean: ``[..., d]``.
+        target_cov: ``[..., d, d]``.
+
     Returns:
         The map, with the leading axes of the moments.
 
