@@ -12,6 +12,8 @@ TITLES = {
     "surgeons": "Surgeons and nurses, five random splits, logistic regression",
     "politicians": "Wikipedia's politicians, five random splits, logistic regression",
 }
+#: Parts with tables of their own.
+LAST = ("six_occupations", "one_at_a_time")
 
 
 def markdown(figures: dict[str, Any]) -> str:
@@ -32,7 +34,9 @@ def markdown(figures: dict[str, Any]) -> str:
         "in brackets the least and the largest of them. Random answers: means over three "
         "keys. An answer with * is a decision, not a score: its gap is the largest at "
         "the thresholds of its costs alone. Risk: c for a false positive, 1 - c for a "
-        "false negative, a mean a row, scores being cut at c."
+        "false negative, a mean a row, scores being cut at c. Shrunk: shrinkage='auto', "
+        "which FairScore takes where nothing else is said, as MulticlassScore does with "
+        "soft counts; the rows without either are exact in sample."
     )
     return "\n".join(lines) + "\n"
 

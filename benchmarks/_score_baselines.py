@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import linprog
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
 
 COSTS = (0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9)
 
@@ -96,42 +97,81 @@ def error_parity(rows: Scored, seed: int) -> dict[float, np.ndarray]:
     return found
 
 
+def joint_of_known_groups(rows: Scored) -> tuple[np.ndarray, np.ndarray]:
+    """``p(a, y | x)`` of rows whose group is known: ``p(y | x, a)`` in its column.
+
+    The scores, of models that do not see the group, are calibrated in each group by a
+    logistic regression on their log odds, out of fold.
+
+    Returns:
+        ``[n, 2, G]`` of the training rows and ``[m, 2, G]`` of the new ones.
+    """
+    n_groups = int(rows.group.max()) + 1
+    found = []
+    for score, group in ((rows.score, rows.group), (rows.score_test, rows.group_test)):
+        joint = np.zeros((len(score), 2, n_groups))
+        for code in range(n_groups):
+            seen, mine = rows.group == code, np.flatnonzero(group == code)
+            odds = [
+                np.log(np.clip(s, 1e-9, 1) / np.clip(1 - s, 1e-9, 1))[:, None]
+                for s in (rows.score[seen], score[mine])
+            ]
+            model = LogisticRegression().fit(odds[0], rows.label[seen])
+            joint[mine, :, code] = model.predict_proba(odds[1])
+        found.append(joint)
+    return found[0], found[1]
+
+
 def linear_post(
-    joint: np.ndarray, joint_test: np.ndarray, *, slack: float = 1e-3
+    joint: np.ndarray,
+    joint_test: np.ndarray,
+    *,
+    slack: float = 1e-3,
+    noise: float = 0.01,
 ) -> dict[float, np.ndarray]:
-    """Blind equalized odds by a linear rule on ``p(a, y | x)``, as LinearPost's.
+    """Equalized odds by a linear rule on ``p(a, y | x)``, as LinearPost's.
 
     The decisions of the training rows solve a linear program; its multipliers are the
-    rule's weights (Xian & Zhao 2024, the idea; this is no run of their code).
+    rule's weights (Xian & Zhao 2024, the idea; this is no run of their code). Blind, or
+    with known groups, where each row has one column (:func:`joint_of_known_groups`): the
+    better-separated group then has to be answered at random, which a little noise on what
+    a decision gains does, as theirs.
 
     Args:
         joint: ``[n, 2, G]`` probabilities of class and group out of fold.
         joint_test: ``[m, 2, G]`` of new rows.
         slack: Largest difference of rates that is allowed, as the model sees them.
+        noise: Half the width of that noise, in costs.
     """
     n, _, n_groups = joint.shape
     totals = joint.sum(0)
     pairs = [(y, a) for y in (0, 1) for a in range(1, n_groups)]
 
+    rng = np.random.default_rng(0)
+
     def away(table: np.ndarray) -> np.ndarray:
-        rates = table / totals
+        rates = table * n / totals
         return np.stack([rates[:, y, a] - rates[:, y, 0] for y, a in pairs], 1)
 
     apart = away(joint)
     found = {}
     for cost in COSTS:
-        gain = (1 - cost) * joint[:, 1].sum(1) - cost * joint[:, 0].sum(1)
+        gain, new = (
+            (1 - cost) * table[:, 1].sum(1)
+            - cost * table[:, 0].sum(1)
+            + noise * rng.uniform(-1, 1, len(table))
+            for table in (joint, joint_test)
+        )
         solved = linprog(
-            -gain / n,
+            -gain,
             A_ub=np.concatenate([apart.T, -apart.T]),
-            b_ub=np.full(2 * len(pairs), slack),
+            b_ub=np.full(2 * len(pairs), n * slack),
             bounds=(0, 1),
             method="highs",
         )
         upper, lower = solved.ineqlin.marginals.reshape(2, -1)
-        new = (1 - cost) * joint_test[:, 1].sum(1) - cost * joint_test[:, 0].sum(1)
         # At the optimum a row is accepted where its reduced cost is negative.
-        found[cost] = (new / n + away(joint_test) @ (upper - lower) > 0).astype(int)
+        found[cost] = (new + away(joint_test) @ (upper - lower) > 0).astype(int)
     return found
 
 

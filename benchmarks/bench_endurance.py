@@ -1,9 +1,15 @@
 """Memory over many solves: of one shape, and of shapes that change.
 
-    python benchmarks/bench_endurance.py [--solves 10000] [--shapes 300]
+Solves of one shape compile once, so that what is left after the first tenth is a leak.
+Every new shape compiles a program; beyond ``jaxsteer.solvers.limit_programs`` the one
+that was used longest ago is dropped, so that memory stops growing there but for what JAX
+itself keeps of each (traces of its own functions). The limit is small here, to be reached.
 
-Solves of one shape compile once, so that what is left after the first thousand is a leak.
-Every new shape compiles a program, which JAX keeps; ``jax.clear_caches`` drops them all.
+    python benchmarks/bench_endurance.py [--solves 10000] [--shapes 3000] [--limit 64]
+                                         [--seconds 480]
+
+The shapes that were not reached in the time are not counted; results/endurance.json says
+how many were.
 """
 
 from __future__ import annotations
@@ -19,6 +25,9 @@ import numpy as np
 from _machine import describe, save
 
 import jaxsteer as js
+from jaxsteer.solvers import limit_programs
+
+MARK = 50  # shapes between two looks at the memory
 
 
 def resident() -> float:
@@ -38,42 +47,76 @@ def population(rng: np.random.Generator, k: int, g: int) -> js.Population:
     )
 
 
+def one_shape(rng: np.random.Generator, solves: int) -> dict:
+    """Memory over solves of one shape."""
+    start = resident()
+    for _ in range(solves // 10):
+        js.nearest_ideal(population(rng, 3, 2)).require()
+    warm, clock = resident(), time.process_time()
+    for _ in range(solves - solves // 10):
+        js.nearest_ideal(population(rng, 3, 2)).require()
+    steady = resident()
+    return {
+        "solves_of_one_shape": solves,
+        "cpu_seconds": time.process_time() - clock,
+        "megabytes_at_start": start,
+        "megabytes_after_a_tenth": warm,
+        "megabytes_after_all": steady,
+        "bytes_a_solve": (steady - warm) * 2**20 / (solves - solves // 10),
+    }
+
+
+def many_shapes(
+    rng: np.random.Generator, shapes: int, limit: int, seconds: float
+) -> dict:
+    """Memory over solves of ever new shapes, with a limit on programs."""
+    before, begin = resident(), time.time()
+    limit_programs(limit)
+    marks, done = [], 0
+    for i in range(shapes):
+        if time.time() - begin > seconds:
+            break
+        k, g = 2 + i % 55, 2 + i // 55
+        js.nearest_ideal(population(rng, k, g)).require()
+        done = i + 1
+        if done % MARK == 0:
+            marks.append(resident())
+    full = resident()
+    # What one more shape costs once the limit is reached: a line through the marks.
+    settled = marks[-(-2 * limit // MARK) :]
+    slope = float("nan")
+    if len(settled) > 2:
+        slope = float(np.polyfit(np.arange(len(settled)) * MARK, settled, 1)[0])
+    first = marks[: limit // MARK + 1]
+    return {
+        "shapes": done,
+        "shapes_asked_for": shapes,
+        "limit_of_programs": limit,
+        "megabytes_before_shapes": before,
+        "megabytes_after_shapes": full,
+        "megabytes_a_shape_below_the_limit": (first[-1] - before) / (len(first) * MARK)
+        if first
+        else float("nan"),
+        "megabytes_a_shape_above_the_limit": slope,
+        "megabytes_every_50_shapes": [round(mark, 1) for mark in marks],
+    }
+
+
 def main() -> None:
     """Measure, print and save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--solves", type=int, default=10_000)
-    parser.add_argument("--shapes", type=int, default=300)
+    parser.add_argument("--shapes", type=int, default=3_000)
+    parser.add_argument("--limit", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=480.0)
     options = parser.parse_args()
-    rng = np.random.default_rng(0)
-    start = resident()
-    for _ in range(options.solves // 10):
-        js.nearest_ideal(population(rng, 3, 2)).require()
-    warm, clock = resident(), time.process_time()
-    for _ in range(options.solves - options.solves // 10):
-        js.nearest_ideal(population(rng, 3, 2)).require()
-    steady = resident()
-    seconds = time.process_time() - clock
-    shapes = [(2 + i % 20, 2 + i // 20) for i in range(options.shapes)]
-    for k, g in shapes:
-        js.nearest_ideal(population(rng, k, g)).require()
-    full = resident()
+    begin, rng = time.time(), np.random.default_rng(0)
+    row = one_shape(rng, options.solves)
+    left = options.seconds - (time.time() - begin)
+    row |= many_shapes(rng, options.shapes, options.limit, left)
     jax.clear_caches()
-    cleared = resident()
+    row["megabytes_after_clear_caches"] = resident()
     js.nearest_ideal(population(rng, 3, 2)).require()
-    row = {
-        "solves_of_one_shape": options.solves,
-        "cpu_seconds": seconds,
-        "megabytes_at_start": start,
-        "megabytes_after_a_tenth": warm,
-        "megabytes_after_all": steady,
-        "bytes_a_solve": (steady - warm) * 2**20 / (0.9 * options.solves),
-        "shapes": options.shapes,
-        "megabytes_after_shapes": full,
-        "megabytes_a_shape": (full - steady) / max(options.shapes, 1),
-        "megabytes_after_clear_caches": cleared,
-    }
-    for name, value in row.items():
-        print(f"{name}: {value:.6g}")
     save("endurance", {**describe(), **row})
 
 

@@ -1,19 +1,25 @@
 """A thousand random problems of mixed difficulty: what share is solved, in how many steps.
 
-Kinds: well-conditioned; condition numbers 1e4 and 1e8; cells fitted to fewer rows than
-features (shrunk); nearly equal classes; the well-conditioned ones again with an offset of
-1e5 deviations and in units of 1e-12 and 1e12. Each in float32 and float64, for every kind
-of maps that iterates, affirmative. "solved" means status CONVERGED at the default
-tolerance, the root of the rounding unit; every such answer is then verified in NumPy
-float64 (``Steering.verify``), which says where rounding leaves nothing to check.
+Kinds: well-conditioned; condition numbers 1e4, 1e6 and 1e8; cells fitted to fewer rows
+than features (shrunk); nearly equal classes; the well-conditioned ones again with an
+offset of 1e6 deviations and in units of 1e-12 and 1e12. Each in float32 and float64, for
+every kind of maps that iterates, affirmative. "solved" means status CONVERGED at the
+default tolerance, the root of the rounding unit; every such answer is then verified in
+NumPy float64 (``Steering.verify``), which says where rounding leaves nothing to check.
+"earlier" is the share solved before features were centered and scaled inside.
 
     python benchmarks/bench_robustness.py [--quick] [--problems 200]
+    python benchmarks/bench_robustness.py --state rows.json --seconds 500   # in pieces
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
+import time
 import warnings
+from pathlib import Path
 
 import jax
 
@@ -73,10 +79,11 @@ def moved(scale: float, offset: float):
 KINDS = {
     "well-conditioned": lambda rng: unrelated(rng, K, D),
     "condition 1e4": lambda rng: conditioned(rng, 1e4),
+    "condition 1e6": lambda rng: conditioned(rng, 1e6),
     "condition 1e8": lambda rng: conditioned(rng, 1e8),
     "4 rows a cell (n < d)": few_rows,
     "nearly equal classes": nearly_equal,
-    "offset of 1e5 deviations": moved(1.0, 1e5),
+    "offset of 1e6 deviations": moved(1.0, 1e6),
     "units of 1e-12": moved(1e-12, 0.0),
     "units of 1e12": moved(1e12, 0.0),
 }
@@ -122,45 +129,82 @@ def verified(found: js.Steering, codes: np.ndarray) -> dict:
     return counts
 
 
-def table(rows: list[dict], n: int) -> str:
+def earlier_shares() -> dict[str, float]:
+    """Shares solved before, as the last results carry them along."""
+    path = RESULTS / "robustness.json"
+    return json.loads(path.read_text())["earlier"] if path.is_file() else {}
+
+
+def name_of(row: dict) -> str:
+    """What tells one row from the others."""
+    return " | ".join((row["kind"], row["maps"], row["dtype"]))
+
+
+def table(rows: list[dict], n: int, earlier: dict[str, float]) -> str:
     """The figures as a Markdown table."""
     lines = [
         f"{n} problems a kind, K={K}, G=2, d={D}; see bench_robustness.py.",
         "",
-        "| problems | condition | maps | dtype | solved | otherwise | verified | "
-        "partly hidden by rounding | refuted | steps (most) |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| problems | condition | maps | dtype | solved | earlier | otherwise | verified "
+        "| partly hidden by rounding | refuted | steps (most) |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         other = ", ".join(f"{name} {count}" for name, count in row["other"].items())
+        before = earlier.get(name_of(row))
         lines.append(
             f"| {row['kind']} | {row['median_condition']:.0e} | {row['maps']} | "
-            f"{row['dtype']} | {row['solved']:.1%} | {other or '-'} | "
+            f"{row['dtype']} | {row['solved']:.1%} | "
+            f"{'-' if before is None else format(before, '.1%')} | {other or '-'} | "
             f"{row['verified']} | {row['unchecked']} | {row['refuted']} | "
             f"{row['median_steps']:.0f} ({row['most_steps']}) |"
         )
+    counts = {what: sum(row[what] for row in rows) for what in COUNTED}
+    said = ", ".join(f"{count} {what}" for what, count in counts.items())
+    lines += ["", f"Answers that say CONVERGED: {said}."]
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    """Measure, print the table and save."""
-    quick = "--quick" in sys.argv
-    n = 8 if quick else 200
-    if "--problems" in sys.argv:
-        n = int(sys.argv[sys.argv.index("--problems") + 1])
-    kinds = MAPS[:1] if quick else MAPS
-    dtypes = ("float32",) if quick else ("float32", "float64")
-    rows = [
-        measure(kind, maps, dtype, n)
-        for maps in kinds
-        for dtype in dtypes
-        for kind in KINDS
-    ]
-    print(table(rows, n))
-    if not quick:
-        save("robustness", {**describe(), "problems_per_kind": n, "rows": rows})
-        (RESULTS / "robustness.md").write_text(table(rows, n))
+COUNTED = ("verified", "unchecked", "refuted")
+
+
+def main() -> int:
+    """Measure, print the table and save; 1 if an answer was refuted or a share fell."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--problems", type=int, default=200)
+    parser.add_argument("--state", type=Path, help="rows of earlier pieces; added to")
+    parser.add_argument("--seconds", type=float, default=float("inf"))
+    options = parser.parse_args()
+    n = 8 if options.quick else options.problems
+    maps, dtypes = MAPS, ("float32", "float64")
+    if options.quick:
+        maps, dtypes = MAPS[:1], dtypes[:1]
+    wanted = [(kind, m, dtype) for m in maps for dtype in dtypes for kind in KINDS]
+    rows: dict[str, dict] = {}
+    if options.state is not None and options.state.is_file():
+        rows = json.loads(options.state.read_text())
+    begin = time.time()
+    for one in wanted:
+        if " | ".join(one) in rows or time.time() - begin > options.seconds:
+            continue
+        start = time.process_time()
+        row = measure(*one, n)
+        rows[name_of(row)] = {**row, "cpu_seconds": time.process_time() - start}
+        print(name_of(row), row["solved"], row["other"], row["refuted"], flush=True)
+        if options.state is not None:
+            options.state.write_text(json.dumps(rows, indent=1))
+    done = [rows[" | ".join(one)] for one in wanted if " | ".join(one) in rows]
+    earlier = earlier_shares()
+    print(table(done, n, earlier))
+    if len(done) == len(wanted) and not options.quick:
+        figures = {"problems_per_kind": n, "rows": done, "earlier": earlier}
+        save("robustness", {**describe(), **figures})
+        (RESULTS / "robustness.md").write_text(table(done, n, earlier))
+    fell = [name_of(r) for r in done if r["solved"] < earlier.get(name_of(r), 0)]
+    print("solved less often than earlier:", fell or "none")
+    return 1 if fell or any(row["refuted"] for row in done) else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,11 +4,15 @@ The claim: whatever ends ``steer``, ``apply``, ``audit`` or a save, each path ho
 old or the new whole file, and after the next run nothing else is left.
 
     python benchmarks/kill_command_line.py --kills 40
+    python benchmarks/kill_command_line.py --kills 20 --seed 1 --add   # in pieces
+
+Writes results/kills.json, with ``--add`` together with what it holds.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import pathlib
 import random
 import shutil
@@ -17,9 +21,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 
 import numpy as np
 import pandas as pd
+from _machine import RESULTS, describe, save
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 SAVE = (
@@ -61,6 +67,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--add", action="store_true", help="to the kills on record")
     options = parser.parse_args()
     draw = random.Random(options.seed)
     rng = np.random.default_rng(options.seed)
@@ -91,9 +98,7 @@ def main() -> None:
         )
         took[name] = time.monotonic() - start
         whole[name] = content(folder / name)
-    halves: dict[str, int] = dict.fromkeys(all_commands, 0)
-    parts: dict[str, int] = dict.fromkeys(all_commands, 0)
-    codes: dict[str, list[int]] = {name: [] for name in all_commands}
+    found = {name: Counter() for name in all_commands}
     for i in range(options.kills):
         name = list(all_commands)[i % len(all_commands)]
         # Every other kill finds the old files there, and replaces them.
@@ -109,30 +114,47 @@ def main() -> None:
         )
         # Most of the time passes before anything is written.
         time.sleep(took[name] * draw.uniform(0.3, 1.0))
-        child.send_signal(draw.choice(SIGNALS))
+        number = draw.choice(SIGNALS)
+        child.send_signal(number)
         said = child.communicate(timeout=600)[1]
-        codes[name].append(child.returncode)
+        found[name].update(("kills", number.name, f"exit code {child.returncode}"))
         if "Traceback" in said and name != "save":
+            found[name]["tracebacks"] += 1
             print(f"a traceback from {name}:\n{said}")
         for path, data in content(folder / name).items():
             if path.endswith(".partial"):
-                parts[name] += 1
+                found[name]["abandoned parts"] += 1
             # A zip archive of skops holds times: its wholeness is that it opens.
             elif path.endswith((".skops", "manifest.json")):
-                halves[name] += path.endswith(".skops") and not _opens(data)
+                half = path.endswith(".skops") and not _opens(data)
+                found[name]["half files"] += half
             elif data not in (before.get(path), whole[name][path]):
-                halves[name] += 1
+                found[name]["half files"] += 1
     for name, command in all_commands.items():
         subprocess.run(
             list(map(str, command)), check=True, capture_output=True, timeout=600
         )
         left = [p for p in content(folder / name) if p not in whole[name]]
-        print(
-            f"{name}: {len(codes[name])} kills (exit codes "
-            f"{sorted(set(codes[name]))}), {halves[name]} half files, {parts[name]} "
-            f"abandoned parts seen, {len(left)} left after the next run"
-        )
+        found[name]["left after the next run"] += len(left)
     shutil.rmtree(folder)
+    report(found, options)
+
+
+def report(found: dict[str, Counter], options: argparse.Namespace) -> None:
+    """Print the counts and write them down."""
+    path, seeds = RESULTS / "kills.json", [options.seed]
+    if options.add and path.is_file():
+        held = json.loads(path.read_text())
+        seeds = held["seeds"] + seeds
+        for name, counts in held["commands"].items():
+            found[name].update(counts)
+    for what in ("half files", "tracebacks", "left after the next run"):
+        for counts in found.values():
+            counts[what] += 0  # a zero that is said
+    total = sum(found.values(), Counter())
+    commands = {name: dict(sorted(counts.items())) for name, counts in found.items()}
+    figures = {"rows": options.rows, "seeds": seeds, "kills": total["kills"]}
+    save("kills", {**describe("pandas", "skops"), **figures, "commands": commands})
 
 
 def _opens(data: bytes) -> bool:

@@ -1,8 +1,10 @@
-"""Compilation of large programs that run for milliseconds."""
+"""Compilation of large programs that run for milliseconds, and how many are kept."""
 
 from __future__ import annotations
 
 import functools
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any, ParamSpec, TypeVar
@@ -39,31 +41,123 @@ def _at_top_level(args: Any) -> bool:
     return is_concrete(*leaves) and is_concrete(jnp.zeros((), jnp.float32))
 
 
-def jit_for_few_calls(
-    fn: Callable[..., Any], *, static_argnames: Sequence[str]
-) -> Callable[..., Any]:
-    """``jax.jit`` that compiles faster where the call is a program of its own.
+class _Programs:
+    """Compiled programs by signature, the one that was used longest ago in front."""
 
-    Inside another program (``jit``, ``grad``, ``vmap``) it is ``jax.jit``.
+    def __init__(self, most: int):
+        self.most = most
+        self._kept: OrderedDict[Any, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, signature: Any, make: Callable[[], Any]) -> Any:
+        """The program of a signature, made if need be; the oldest one is dropped."""
+        with self._lock:
+            program = self._kept.pop(signature, None) or make()
+            self._kept[signature] = program
+            self._drop()
+        return program
+
+    def keep(self, most: int) -> int:
+        """Change the limit; the one before."""
+        with self._lock:
+            before, self.most = self.most, most
+            self._drop()
+        return before
+
+    def count(self, fn: Any) -> int:
+        """How many programs of a function there are."""
+        with self._lock:
+            own = [kept for (of, *_), kept in self._kept.items() if of is fn]
+        return sum(program._cache_size() for program in own)
+
+    def _drop(self) -> None:
+        while len(self._kept) > self.most:
+            # A thread that runs it now holds what it needs.
+            self._kept.popitem(last=False)[1].clear_cache()
+
+
+DEFAULT_LIMIT = 512
+_PROGRAMS = _Programs(DEFAULT_LIMIT)
+
+
+def limit_programs(most: int) -> int:
+    """Set how many compiled programs of the front doors are kept in memory.
+
+    Every family, shape, precision and set of options of :func:`jaxsteer.nearest_ideal`,
+    :func:`jaxsteer.nearest_ideal_batch` and :func:`jaxsteer.is_ideal` is a program of
+    its own, of one to a few megabytes. Beyond the limit the one used longest ago is
+    dropped, and compiled again when it is asked for. ``jax.clear_caches()`` drops all
+    programs, those of other packages too. What runs inside a program of your own
+    (``jax.jit``, ``vmap``) belongs to that.
+
+    Args:
+        most: The limit, at least 1; 512 until it is set.
+
+    Returns:
+        The limit before.
+
+    Raises:
+        ValueError: If `most` is no whole number above 0.
+
+    Example:
+        >>> from jaxsteer.solvers import limit_programs
+        >>> limit_programs(64)
+        512
+        >>> limit_programs(512)
+        64
+    """
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+        raise ValueError(f"most={most!r} must be a whole number above 0.")
+    return _PROGRAMS.keep(most)
+
+
+def _signature(leaf: Any) -> Any:
+    """What of an argument a program is compiled for, at least."""
+    if hasattr(leaf, "dtype"):
+        return leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)
+    return type(leaf)
+
+
+def jit_for_few_calls(
+    fn: Callable[..., Any], *, static_argnames: Sequence[str], quick: bool = True
+) -> Callable[..., Any]:
+    """``jax.jit`` where the call is a program of its own, which is then one of a few.
+
+    Such programs compile faster, and are dropped when :func:`limit_programs` others have
+    been used since. Inside another program (``jit``, ``grad``, ``vmap``) it is
+    ``jax.jit``.
 
     Args:
         fn: The function.
-        static_argnames: As for ``jax.jit``.
+        static_argnames: As for ``jax.jit``; they are given by name.
+        quick: Whether to compile with fewer passes.
     """
     plain = jax.jit(fn, static_argnames=static_argnames)
-    quick = functools.cache(
-        lambda: jax.jit(
-            fn, static_argnames=static_argnames, compiler_options=_quick_options()
+
+    def compiled() -> Any:
+        # JAX keeps what it compiles by function: one of its own goes with its programs.
+        @functools.wraps(fn)
+        def program(*args, **kwargs):
+            return fn(*args, **kwargs)
+
+        options = _quick_options() if quick else None
+        return jax.jit(
+            program, static_argnames=static_argnames, compiler_options=options
         )
-    )
 
     def programs() -> int:
-        """How many programs have been compiled or traced so far."""
-        return sum(jitted._cache_size() for jitted in (plain, quick()))  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
+        """How many programs have been compiled or traced, and not been dropped."""
+        return _PROGRAMS.count(fn) + plain._cache_size()  # pyright: ignore[reportFunctionMemberAccess]
 
     @functools.wraps(fn)
     def call(*args, **kwargs):
-        return (quick() if _at_top_level((args, kwargs)) else plain)(*args, **kwargs)
+        if not _at_top_level((args, kwargs)):
+            return plain(*args, **kwargs)
+        fixed = tuple(kwargs.get(name) for name in static_argnames)
+        free = {k: v for k, v in kwargs.items() if k not in static_argnames}
+        leaves, tree = jax.tree.flatten((args, free))
+        signature = (fn, fixed, tree, *map(_signature, leaves))
+        return _PROGRAMS.get(signature, compiled)(*args, **kwargs)
 
     call.programs = programs  # pyright: ignore[reportAttributeAccessIssue]
     return call

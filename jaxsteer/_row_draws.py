@@ -8,7 +8,6 @@ draw. Nothing depends on the other rows of a call or on their order.
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._errors import check_choice, check_same_length, is_concrete
+from jaxsteer._single_row import single_uniform, single_value
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 
 _LANES = (0x9E3779B9, 0x85EBCA6B)
@@ -40,7 +40,9 @@ def row_uniform(key: Key[Array, ""], *parts: ArrayLike) -> Float[Array, " n"]:
         (True, False)
     """
     check_same_length(**{f"part {i}": part for i, part in enumerate(parts)})
-    return _uniform(Draw(key, _words(parts)))
+    numbers = Draw(key, _words(parts))
+    alone = numbers.alone()
+    return _uniform(numbers) if alone is None else jnp.asarray(alone)
 
 
 class Draw(NamedTuple):
@@ -67,6 +69,76 @@ class Draw(NamedTuple):
             return jax.random.uniform(mine)
 
         return jax.vmap(one)(_hash(jnp.asarray(self.words)))
+
+    def alone(self) -> np.ndarray | None:
+        """Return the same number ``[1]`` on the host for one row, else None."""
+        words = self.words
+        if not isinstance(words, np.ndarray) or len(words) != 1:
+            return None
+        mixed = _scramble(words ^ _salts(words.shape[1]))
+        sums = np.add.reduce(mixed, -1, dtype=np.uint32).tolist()
+        pair = [_scramble_int(s + lane) for s, lane in zip(sums, _LANES, strict=True)]
+        return single_uniform(self.key, *pair)
+
+
+#: Rows drawn at a time: each needs its kernel row, so memory is CHUNK * atoms.
+CHUNK = 65_536
+
+
+def draw_atoms(
+    kernels: Array, values: ArrayLike, rows: ArrayLike, numbers: Draw
+) -> Array:
+    """Draw an atom for each row by inverting its kernel row's distribution.
+
+    A kernel row is summed from the first atom to the last, here and there in the same
+    order, so that one row on the host is answered as among many.
+
+    Args:
+        kernels: ``[..., T]`` rows on the simplex.
+        values: ``[T]`` what to return for an atom.
+        rows: ``[n]`` which kernel row, of the flattened ones, each sample uses.
+        numbers: The randomness.
+
+    Returns:
+        ``[n]`` of the values; where a row is negative NaN, or -1 of integers.
+    """
+    size = kernels.shape[-1]
+    if not is_concrete(kernels):
+        return _drawn(_summed(kernels.reshape(-1, size)), values, rows, numbers)
+    table = np.asarray(kernels).reshape(-1, size)
+    uniform = numbers.alone() if is_concrete(rows, values) else None
+    if uniform is None:
+        return _drawn(np.cumsum(table, -1), values, rows, numbers)
+    steps = table[rows[0]].cumsum()
+    found = np.count_nonzero(steps <= uniform.astype(steps.dtype) * steps[-1])
+    return single_value(np.asarray(values)[min(found, size - 1)])
+
+
+@jax.jit
+def _drawn(steps: Array, values: Array, rows: Array, numbers: Draw) -> Array:
+    def pick(item):
+        row, u = item
+        atom = jnp.sum(steps[row] <= u * steps[row, -1])
+        return values[jnp.minimum(atom, steps.shape[1] - 1)]
+
+    items = rows, numbers.uniform(len(rows)).astype(steps.dtype)
+    if len(rows) <= CHUNK:
+        drawn = jax.vmap(pick)(items)
+    else:
+        drawn = jax.lax.map(pick, items, batch_size=CHUNK)
+    missing = jnp.nan if jnp.issubdtype(values.dtype, jnp.floating) else -1
+    return jnp.where(rows >= 0, drawn, missing)
+
+
+def _summed(table: Array) -> Array:
+    """Cumulative sums of each row, in the order of NumPy's."""
+
+    def add(total, column):
+        total = total + column
+        return total, total
+
+    start = jnp.zeros(table.shape[0], table.dtype)
+    return jax.lax.scan(add, start, table.T)[1].T
 
 
 def draw_for(key: Key[Array, ""], draw: str, rows: Any, *parts: ArrayLike) -> Draw:
@@ -106,7 +178,7 @@ def _words(parts: Any) -> Any:
 
 
 def _host_words(part: Any) -> np.ndarray:
-    """Words ``[n, 2 d]`` of numbers, or of the digests of anything else as text."""
+    """Words ``[n, 2 d]`` of numbers, or of the hashes of anything else as text."""
     array = np.asarray(part)
     array = array.reshape(len(array), -1)
     if array.dtype.kind in "biuf" or jnp.issubdtype(array.dtype, jnp.floating):
@@ -117,11 +189,20 @@ def _host_words(part: Any) -> np.ndarray:
             exact = (wide >= -(2**53)) & (wide <= 2**53)
             bits = np.where(exact, bits, wide.view(np.uint64))
     else:
-        text = array.astype(str)
-        values, place = np.unique(text, return_inverse=True)
-        digests = [hashlib.blake2b(v.encode(), digest_size=8).digest() for v in values]
-        bits = np.frombuffer(b"".join(digests), "<u8")[place.reshape(text.shape)]
+        bits = _text_hash(array.astype(str))
     return np.concatenate([bits >> np.uint64(32), bits], 1).astype(np.uint32)
+
+
+def _text_hash(text: np.ndarray) -> np.ndarray:
+    """A 64-bit hash ``[n, d]`` of texts, letter by letter, whatever the array's width."""
+    letters = np.ascontiguousarray(text).view(np.uint32).reshape(*text.shape, -1)
+    bits = np.full(text.shape, 0x9E3779B97F4A7C15, np.uint64)
+    for place in range(letters.shape[-1]):
+        letter = letters[..., place]
+        # A bijection of what is there so far, for each letter another.
+        mixed = (bits ^ letter) * np.uint64(0xBF58476D1CE4E5B9)
+        bits = np.where(letter == 0, bits, mixed ^ (mixed >> np.uint64(29)))
+    return bits
 
 
 def _float_bits(array: np.ndarray) -> np.ndarray:
@@ -176,3 +257,11 @@ def _scramble(word: Any) -> Any:
     word = (word ^ (word >> np.uint32(16))) * np.uint32(0x85EBCA6B)
     word = (word ^ (word >> np.uint32(13))) * np.uint32(0xC2B2AE35)
     return word ^ (word >> np.uint32(16))
+
+
+def _scramble_int(word: int) -> int:
+    """The same of one number, in Python."""
+    word &= 0xFFFFFFFF
+    word = (word ^ word >> 16) * 0x85EBCA6B & 0xFFFFFFFF
+    word = (word ^ word >> 13) * 0xC2B2AE35 & 0xFFFFFFFF
+    return word ^ word >> 16

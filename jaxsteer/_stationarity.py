@@ -17,6 +17,8 @@ from jaxsteer import _host_laws as host
 STEP = 1e-4
 # A map counts as definite, and a cell as one that stayed, up to this.
 ALIKE = 1e-3
+# Features up to which a Newton step is taken: d^2 / 2 unknowns.
+NEWTON = 12
 RELATIVE = "relative to class "
 TEMPLATE = "the template, given the maps"
 
@@ -258,9 +260,50 @@ def _group_slopes(source, target, weight, share, pivots) -> dict[str, float]:
             continue
         free = slope @ np.linalg.inv(weight).T @ frame.T
         half = (vectors * np.sqrt(values)) @ vectors.T
-        free = half @ (free + free.T) @ half / 2
-        found[kind] = max(shift, _norm(free))
+        free = (free + free.T) / 2
+        left = _norm(half @ free @ half)
+        if len(weight) <= NEWTON:
+            # The template's cells as the definite part of the map sees them.
+            seen = frame @ np.linalg.inv(weight)
+            cells = (
+                seen @ target.values["cov"] @ seen.T,
+                target.values["mean"] @ seen.T,
+            )
+            step = _decrement(free, (core + core.T) / 2, share, precision, *cells)
+            left = min(left, step)
+        found[kind] = max(shift, left)
     return found
+
+
+def _decrement(slope, core, share, precision, cov, mean) -> float:
+    """What a Newton step on the definite part of a map would gain, as a slope.
+
+    Where features come in unlike units some directions are steep: a slope along these
+    leaves less to gain than its square. The curvature of the divergence by a symmetric
+    matrix, shifts being free, is written out, O(d^6).
+    """
+    d = len(core)
+    rows, columns = np.triu_indices(d)
+    basis = np.zeros((len(rows), d, d))
+    basis[np.arange(len(rows)), rows, columns] = 1
+    basis[np.arange(len(rows)), columns, rows] = 1
+    weighted = share[:, None, None] * precision
+    curvature, pulls = np.zeros((len(rows),) * 2), np.zeros((len(rows), d))
+    for heavy, spread, center in zip(weighted, cov, mean, strict=True):
+        second = spread + np.outer(center, center)
+        pushed = np.einsum("ij,mjk,kl->mil", heavy, basis, second)
+        curvature += np.einsum("mil,nil->mn", pushed, basis)
+        pulls += np.einsum("ij,mjk,k->mi", heavy, basis, center)
+    curvature -= pulls @ np.linalg.solve(weighted.sum(0), pulls.T)
+    inverse = np.linalg.inv(core)
+    turned = np.einsum("ij,mjk->mik", inverse, basis)
+    curvature += np.einsum("mij,nji->mn", turned, turned)
+    gradient = np.einsum("mij,ij->m", basis, slope)
+    # In units of each entry, in which the matrix is as well conditioned as it can be.
+    unit = 1 / np.sqrt(np.diagonal(curvature))
+    scaled = curvature * unit[:, None] * unit
+    step = np.linalg.solve(np.linalg.cholesky(scaled), gradient * unit)
+    return float(np.linalg.norm(step) * np.sqrt(2 / d))
 
 
 def _template_slopes_of_vectors(source, target, back, weights):

@@ -81,6 +81,9 @@ class Report:
         files: Name and content of each file that was written.
         seed: The seed.
         attribution: Source and license of the data.
+        suppress: Counts below this are shown as "under N", with a second one where one
+            alone could be told from the total, and figures that rest on fewer rows not
+            at all; 0 shows everything. Pictures and warnings are the caller's.
     """
 
     title: str
@@ -100,6 +103,7 @@ class Report:
     files: Sequence[tuple[str, str]] = ()
     seed: int | None = None
     attribution: str = ""
+    suppress: int = 0
 
 
 def write_report(path: str | os.PathLike[str], report: Report) -> pathlib.Path:
@@ -138,7 +142,7 @@ def render_report(report: Report) -> str:
     from jaxsteer.plots import figure_uri
 
     comparisons = [
-        (heading, table, _learner_tables(table))
+        (heading, table, _learner_tables(table, report.suppress))
         for heading, table in report.comparisons
     ]
     return template.render(
@@ -151,7 +155,10 @@ def render_report(report: Report) -> str:
             for row in table.rows
             for interval in row.metrics.values()
         ),
-        metrics=[_cell(i) | {"title": title} for title, i in report.metrics.items()],
+        metrics=[
+            _cell(i, least=report.suppress) | {"title": title}
+            for title, i in report.metrics.items()
+        ],
         figures=[(caption, figure_uri(figure)) for caption, figure in report.figures],
         counts=_counts(report),
         versions=versions(),
@@ -204,7 +211,10 @@ def versions() -> list[tuple[str, str]]:
     return found
 
 
-def _cell(interval: Interval, chance: Any = None) -> dict[str, Any]:
+def _cell(interval: Interval, chance: Any = None, *, least: int = 0) -> dict[str, Any]:
+    if int(interval.smallest_cell) < least:
+        hidden = dict.fromkeys(("chance", "value", "low", "high"), "")
+        return {**hidden, "rests_on": f"under {least}", "few": True, "hidden": True}
     return {
         "chance": None
         if chance is None
@@ -212,12 +222,15 @@ def _cell(interval: Interval, chance: Any = None) -> dict[str, Any]:
         "value": f"{float(interval.value):.3f}",
         "low": f"{float(interval.low):.3f}",
         "high": f"{float(interval.high):.3f}",
-        "smallest_cell": int(interval.smallest_cell),
+        "rests_on": f"{int(interval.smallest_cell):,}",
+        "hidden": False,
         "few": bool(interval.few),
     }
 
 
-def _learner_tables(table: Comparison) -> list[tuple[str, list[str], list[dict]]]:
+def _learner_tables(
+    table: Comparison, least: int
+) -> list[tuple[str, list[str], list[dict]]]:
     from jaxsteer.compare import COLUMNS, LEARNERS
 
     headings = [heading for heading, _ in COLUMNS.values()]
@@ -228,7 +241,7 @@ def _learner_tables(table: Comparison) -> list[tuple[str, list[str], list[dict]]
                 "title": row.title,
                 "decision_only": row.decision_only,
                 "cells": [
-                    _cell(row.metrics[key], row.chance.get(key))
+                    _cell(row.metrics[key], row.chance.get(key), least=least)
                     if key in row.metrics
                     else None
                     for key in COLUMNS
@@ -246,13 +259,51 @@ def _counts(report: Report) -> dict[str, Any] | None:
     if report.counts is None:
         return None
     counts = np.asarray(report.counts)
+    hidden = hidden_cells(counts, report.suppress)
     shares = counts[-1] / np.maximum(counts.sum(axis=0), 1)
     return {
         "groups": [str(name) for name in report.group_names],
         "rows": [
-            (str(name), [int(cell) for cell in cells])
-            for name, cells in zip(report.label_names, counts, strict=True)
+            (
+                str(name),
+                [
+                    (
+                        "hidden" if gone else f"{int(cell):,}",
+                        bool(cell < SMALL_CELL) and not gone,
+                    )
+                    for cell, gone in zip(cells, out, strict=True)
+                ],
+            )
+            for name, cells, out in zip(report.label_names, counts, hidden, strict=True)
         ],
-        "shares": [f"{share:.1%}" for share in shares],
+        "shares": [
+            "hidden" if gone else f"{share:.1%}"
+            for share, gone in zip(shares, hidden.any(axis=0), strict=True)
+        ],
         "limit": SMALL_CELL,
+        "suppress": report.suppress if hidden.any() else 0,
     }
+
+
+def hidden_cells(counts: np.ndarray, suppress: int) -> np.ndarray:
+    """Say which cells a page leaves out.
+
+    Args:
+        counts: ``[K, G]`` rows by class and group.
+        suppress: Cells with fewer rows are left out. One alone could be told from the
+            number of all rows, so the next smallest goes with it.
+
+    Returns:
+        ``[K, G]`` booleans.
+
+    Example:
+        >>> hidden_cells(np.array([[40, 3], [25, 60]]), 10).tolist()
+        [[False, True], [True, False]]
+    """
+    hidden = counts < suppress
+    if hidden.sum() == 1 and hidden.size > 1:
+        rest = np.where(hidden, np.inf, counts)
+        hidden = hidden | (
+            np.arange(hidden.size).reshape(hidden.shape) == rest.argmin()
+        )
+    return hidden

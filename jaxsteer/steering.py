@@ -248,6 +248,11 @@ def _partial(maps: Any, strength: Any) -> Any:
 
 
 def _check_features(x: Any, maps: Any) -> None:
+    dtype = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
+    if dtype.kind not in "biuf" and not jnp.issubdtype(dtype, jnp.number):
+        raise ValueError(
+            f"x must hold numbers, got dtype {dtype}; encode the columns first."
+        )
     size = maps.n_features(1)
     vector = size is not None
     expected = f"[n, {size}]" if vector else "[n]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -16,6 +17,7 @@ pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("skops", reason="skops is not installed")
 from typer.testing import CliRunner
 
+from jaxsteer.cli import _steer
 from jaxsteer.cli._app import app
 from jaxsteer.datasets import load_german
 
@@ -104,6 +106,41 @@ def test_the_page_and_the_maps_are_beside_the_rows(steered):
     files = {path.name for path in steered.with_name("steered.maps").iterdir()}
     names = {"maps.safetensors", "encoder.skops", "learner.skops", "manifest.json"}
     assert files == names
+
+
+def test_the_maps_are_verified_and_the_page_says_so(source, steered, tmp_path):
+    page = steered.with_name("steered.report.html").read_text()
+    assert "verified anew, in NumPy float64</th><td>yes" in page
+    assert "no nearer answer nearby" in page and "do NOT keep" not in page
+    options = ["--label", "risk", "--group", "sex", "--features", *COMMON]
+    result = run("steer", source, "--out", tmp_path / "a.csv", *options, "--json")
+    told = json.loads(result.stdout)["verified"]
+    assert told["ok"] and all(check["holds"] for check in told["checks"])
+    plain = run("steer", source, "--out", tmp_path / "b.csv", *options)
+    assert "Steering: verified in NumPy float64; status CONVERGED" in plain.output
+    weights = [*options[:4], "--method", "reweigh", "--no-check"]
+    none = run("steer", source, "--out", tmp_path / "c.csv", *weights, "--json")
+    assert json.loads(none.stdout)["verified"] is None
+
+
+def test_maps_that_break_their_promise_are_not_passed_over(
+    source, tmp_path, monkeypatch
+):
+    def spoiled(*args, **options):
+        found = fit(*args, **options)
+        maps = found.group_maps
+        maps = dataclasses.replace(maps, weight=maps.weight * 1.1)
+        return dataclasses.replace(found, group_maps=maps)
+
+    fit = _steer.fit_features
+    monkeypatch.setattr(_steer, "fit_features", spoiled)
+    options = ["--label", "risk", "--group", "sex", "--features", *COMMON]
+    out = tmp_path / "out.csv"
+    result = run("steer", source, "--out", out, *options)
+    assert "NOT VERIFIED" in result.output and "do NOT keep" in result.output
+    page = out.with_name("out.report.html").read_text()
+    assert "groups alike once steered: DOES NOT HOLD" in page
+    assert "do NOT keep what they promise" in page
 
 
 def test_apply_on_the_training_rows_gives_the_same_features(source, steered, tmp_path):

@@ -23,6 +23,7 @@ import typer
 from typer.testing import CliRunner
 
 from jaxsteer.cli import _app, _audit, _console, _errors, _fit, _rows, _signals, _steer
+from jaxsteer.compare import LEARNERS
 
 OPTIONS = ["--label", "paid", "--group", "sex", "--method", "reweigh", "--no-check"]
 
@@ -81,6 +82,59 @@ def test_help_and_typos_load_nothing_heavy():
 
 def test_the_methods_named_are_those_that_exist():
     assert tuple(_fit.FEATURE_FITS) == _app.METHODS
+    assert set(LEARNERS) == set(_app.LEARNERS)
+
+
+COMPLETE = """
+import sys
+sys.argv = ["jaxsteer"]
+from jaxsteer.cli import main
+try:
+    main()
+finally:
+    heavy = {"jax", "numpy", "pandas", "sklearn"} & set(sys.modules)
+    assert not heavy, heavy
+"""
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("jaxsteer a", {"apply", "audit"}),
+        ("jaxsteer steer rows.csv --method me", {"mean_match", "meet"}),
+        ("jaxsteer steer rows.csv --learner b", {"boosted"}),
+        ("jaxsteer audit rows.csv --profile f", {"four-fifths"}),
+        ("jaxsteer apply maps rows.csv --det", {"--deterministic"}),
+    ],
+)
+def test_tab_completes_commands_options_and_choices(typed, offered):
+    environment = os.environ | {
+        "_JAXSTEER_COMPLETE": "complete_bash",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(typed.count(" ")),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", COMPLETE],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment,
+    )
+    assert set(done.stdout.split()) == offered, (done.stdout, done.stderr)
+    assert "AssertionError" not in done.stderr
+
+
+def test_the_shell_script_of_completion_is_shown(monkeypatch):
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    for shell in ("bash", "zsh", "fish"):
+        code = "from jaxsteer.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", code, "--show-completion", shell],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0 and "_COMPLETE" in done.stdout, done.stderr
 
 
 def test_rows_are_copied_as_they_are_written(source, tmp_path):
@@ -189,6 +243,16 @@ def test_a_folder_of_two_runs_is_refused(source, tmp_path):
     assert "mixes two runs" in result.output and not out.exists()
     (maps / "maps.safetensors").write_bytes(mine)
     run("apply", maps, source, "--out", out)
+    # The page belongs to them; it may be elsewhere, but no other may be in its place.
+    page = tmp_path / "a.report.html"
+    own = page.read_bytes()
+    page.write_bytes((tmp_path / "b.report.html").read_bytes())
+    result = run("apply", maps, source, "--out", out, "--force", code=3)
+    assert "a.report.html is not the one" in result.output.replace("\n", " ")
+    page.unlink()
+    run("apply", maps, source, "--out", out, "--force")
+    page.write_bytes(own)
+    run("apply", maps, source, "--out", out, "--force")
     # Without its manifest, or with a damaged one, the folder is not whole.
     (maps / "manifest.json").write_text("{}")
     assert (
@@ -200,6 +264,27 @@ def test_a_folder_of_two_runs_is_refused(source, tmp_path):
     assert "has no manifest.json" in result.output
     result = run("apply", maps, source, "--out", maps / "encoder.skops", code=2)
     assert "the ending must be" in result.output
+
+
+def test_small_cells_are_hidden_on_the_page_when_asked(source, tmp_path):
+    frame = pd.read_csv(source, dtype=str, keep_default_na=False)
+    frame["sex"] = np.where(np.arange(400) < 107, "X", frame["sex"])
+    frame["paid"] = np.where(
+        frame["sex"] == "X", np.where(np.arange(400) < 7, "no", "yes"), frame["paid"]
+    )
+    small = tmp_path / "small.csv"
+    frame.to_csv(small, index=False)
+    pages = {}
+    for name, extra in (("all", []), ("some", ["--suppress", "10"])):
+        out = tmp_path / f"{name}.csv"
+        run("steer", small, "--out", out, *OPTIONS, *extra)
+        pages[name] = (tmp_path / f"{name}.report.html").read_text()
+    assert "Only 7 rows" in pages["all"] and ">7 " in pages["all"]
+    assert "Only 7 rows" not in pages["some"] and ">7 " not in pages["some"]
+    assert "fewer than 10 rows are hidden" in pages["some"].replace("\n", " ")
+    assert "data:image" not in pages["some"]
+    result = run("steer", small, "--out", out, *OPTIONS, "--suppress", "-1", code=2)
+    assert "--suppress -1" in result.output
 
 
 @pytest.mark.parametrize(

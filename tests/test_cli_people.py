@@ -16,8 +16,8 @@ pytest.importorskip("skops", reason="skops is not installed")
 from typer.testing import CliRunner
 
 from jaxsteer.cli._app import app
-from jaxsteer.cli._fit import significant
 from jaxsteer.cli._rows import canonical_order
+from jaxsteer.cli._use import significant
 from jaxsteer.compare import get_learner
 from jaxsteer.datasets import read_text_table, table_from_frame
 from jaxsteer.estimators import FairScore, TabularEncoder

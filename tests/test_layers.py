@@ -21,6 +21,7 @@ LAYERS = {
     "_labels": 0,
     "_pytrees": 0,
     "_repr": 0,
+    "_single_row": 0,
     "_row_draws": 0,
     "linalg": 0,
     "storage": 0,

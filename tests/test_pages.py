@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import json
+import pathlib
 import re
 import shutil
 import subprocess
@@ -147,15 +150,50 @@ def test_nothing_is_cut(pages, width, which, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     found = re.search(r"<pre>(\{.*?\})</pre>", done.stdout, re.S)
     assert found, (done.stdout[-500:], done.stderr[-500:])
-    import html
-    import json
-
     probe = json.loads(html.unescape(found[1]))
     assert probe["loose"] == [] and probe["page"] <= probe["width"]
     assert probe["unnamed"] == 0 and probe["images"] == 0
     # The probe's own is the only script.
     assert probe["scripts"] == 1
     assert "CONSOLE" not in done.stderr, done.stderr
+
+
+AUDIT = """
+<script>
+addEventListener("load", () => axe.run(document).then(found => {
+  const out = document.createElement("pre");
+  out.id = "axe";
+  out.textContent = JSON.stringify({
+    passes: found.passes.length,
+    violations: found.violations.map(v => [v.id, v.nodes.map(n => n.html)]),
+  });
+  document.body.append(out);
+}));
+</script>
+"""
+
+
+@in_a_browser
+@pytest.mark.parametrize("which", [0, 1])
+def test_axe_finds_no_barrier(pages, which, tmp_path):
+    axe = pytest.importorskip(
+        "axe_core_python", reason="axe-core (axe-core-python) is not installed"
+    )
+    script = (pathlib.Path(axe.__path__[0]) / "axe.min.js").read_text()
+    page = tmp_path / "page.html"
+    text = pages[which].read_text()
+    page.write_text(text.replace("</body>", f"<script>{script}</script>{AUDIT}</body>"))
+    command = [
+        *(str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu"),
+        *(f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000"),
+        *("--window-size=1280,1000", "--dump-dom", page.as_uri()),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    found = re.search(r'<pre id="axe">(\{.*?\})</pre>', done.stdout, re.S)
+    assert found, (done.stdout[-500:], done.stderr[-500:])
+    told = json.loads(html.unescape(found[1]))
+    assert told["passes"] > 10
+    assert told["violations"] == []
 
 
 @in_a_browser

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxsteer as js
+from jaxsteer import pareto
 from jaxsteer.baselines import fit_leace, fit_mean_match, fit_mimic, reweighing
 
 N = 24
@@ -146,3 +147,57 @@ def test_entropic_kernels_of_a_rare_class(positives):
         # One curve up to its smoothing: the areas under the two agree.
         areas = [np.trapezoid(roc[:, 1], roc[:, 0]) for roc in (found.roc, near.roc)]
         assert abs(areas[0] - areas[1]) < 0.03
+
+
+def _two_updates(**options):
+    state = js.moments.init(2, n_classes=2, n_groups=2)
+    return js.moments.update(state, X, LABEL, GROUP, **options)
+
+
+# Each of these ended in a message of another package, or went through, until random
+# calls came upon it.
+FOUND = {
+    "weights": lambda: _two_updates(weights=np.ones(N).astype(str)),
+    "x must hold numbers": lambda: js.nearest_ideal(population()).transport(
+        np.array(["a", "b"]), np.zeros(2, int)
+    ),
+    "pop.priors must have shape": lambda: js.gaussian_channel(
+        js.Population(
+            jnp.full(4, 0.25),
+            js.MultivariateNormal(
+                jnp.zeros((2, 2, 2)), jnp.broadcast_to(jnp.eye(2), (2, 2, 2, 2))
+            ),
+        )
+    ),
+    "x has values above": lambda: pareto.group_data(X * 1e300, LABEL, GROUP),
+    "weights must hold numbers": lambda: pareto.group_data(
+        X, LABEL, GROUP, weights=np.ones(N).astype(str)
+    ),
+    "group_losses has": lambda: pareto.nondominated(np.array([[1.0, np.nan]])),
+    "group_losses must hold numbers": lambda: pareto.nondominated([["1", "2"]]),
+    r"group_losses has shape \(2,\)": lambda: pareto.nondominated(np.ones(2)),
+    "n_groups=1": lambda: pareto.simplex_grid(1, 5),
+    "points=2.5": lambda: pareto.simplex_grid(2, 2.5),  # pyright: ignore[reportArgumentType]
+    "counts must hold numbers": lambda: js.channels.entropic_meet(
+        np.ones((2, 2, 3)).astype(str)
+    ),
+    "costs must hold numbers": lambda: js.price_of_fairness(population(), "a"),
+    "costs has 1 values": lambda: js.price_of_fairness(
+        population(), np.array([np.nan, 1.0])
+    ),
+}
+
+
+@pytest.mark.parametrize("message", FOUND)
+def test_what_random_calls_came_upon_is_refused_by_name(message):
+    with pytest.raises(ValueError, match=message):
+        FOUND[message]()
+
+
+def test_rates_of_laws_that_do_not_exist_are_missing():
+    rate = jnp.asarray([[1.0, 2.0], [3.0, 4.0]])
+    priors = jnp.full((2, 2), 0.25)
+    found = js.bayes_rates(js.Population(priors, js.Poisson(rate)))
+    assert np.isfinite(found.rates).all()
+    found = js.bayes_rates(js.Population(priors, js.Poisson(-rate)))
+    assert np.isnan(found.rates).all()

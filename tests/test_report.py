@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import numpy as np
@@ -79,6 +80,40 @@ def test_the_same_input_gives_the_same_bytes(found, tmp_path):
     first = pages.write_report(tmp_path / "deep" / "a.html", full_report(found))
     second = pages.write_report(tmp_path / "b.html", full_report(found))
     assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("counts", "hidden"),
+    [
+        ([[40, 3], [25, 60]], [[0, 1], [1, 0]]),  # the second by the total
+        ([[40, 3], [9, 60]], [[0, 1], [1, 0]]),
+        ([[40, 30], [25, 60]], [[0, 0], [0, 0]]),
+        ([[0, 12], [11, 13]], [[1, 0], [1, 0]]),
+        ([[3]], [[1]]),
+    ],
+)
+def test_which_cells_are_hidden(counts, hidden):
+    found = pages.hidden_cells(np.array(counts), 10)
+    np.testing.assert_array_equal(found, np.array(hidden, bool))
+    assert not pages.hidden_cells(np.array(counts), 0).any()
+
+
+def test_small_cells_are_not_on_the_page(found):
+    report = full_report(found)
+    least = 1 + max(
+        int(i.smallest_cell) for row in found.rows for i in row.metrics.values()
+    )
+    page = pages.render_report(dataclasses.replace(report, suppress=10))
+    table = page[page.index("Rows by class and group") :]
+    assert table.count(">hidden<") == 2 + 2  # two cells, and the shares of their groups
+    assert "fewer than 10 rows" in table.replace("\n", " ")
+    assert ">25<" not in table and ">3<" not in table and ">40<" in table
+    # No figure that rests on so few rows, in no table.
+    page = pages.render_report(dataclasses.replace(report, suppress=least))
+    for row in found.rows:
+        for interval in row.metrics.values():
+            assert f"{float(interval.value):.3f}<span" not in page
+    assert f"under {least}" in page
 
 
 def test_empty_parts_are_left_out():

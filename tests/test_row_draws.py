@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import jaxsteer as js
-from jaxsteer._row_draws import _host_words, _traced_words, row_uniform
+from jaxsteer import _single_row
+from jaxsteer._row_draws import (
+    Draw,
+    _host_words,
+    _traced_words,
+    _uniform,
+    row_uniform,
+)
 from tests.channels.test_roc_channel import largest_gap, simulate
 
 KEY = jax.random.key(3)
@@ -31,7 +38,8 @@ def test_one_row_a_call_is_the_batch_in_any_order(channel):
         alone = channel.transport(
             SCORE[one], GROUP[one], key=KEY, draw="row", rows=IDS[one]
         )
-        assert alone[0] == batch[i]
+        assert isinstance(alone, jax.Array) and alone.shape == (1,)
+        assert alone[0] == batch[i] and alone.dtype == batch.dtype
     order = np.random.default_rng(0).permutation(4000)
     again = channel.transport(
         SCORE[order], GROUP[order], key=KEY, draw="row", rows=IDS[order]
@@ -79,6 +87,47 @@ def test_draws_are_uniform_and_independent():
     # Bits of neighbours differ in half of the places.
     swapped = row_uniform(KEY, np.array([[1.0, 2.0], [2.0, 1.0]]))
     assert swapped[0] != swapped[1]
+
+
+def test_one_row_is_drawn_on_the_host_bit_for_bit():
+    words = np.random.default_rng(0).integers(0, 2**32, (300, 6), dtype=np.uint32)
+    for key in (KEY, jax.random.fold_in(KEY, 5), jax.random.key(2**31 - 1)):
+        many = np.asarray(_uniform(Draw(key, words)))
+        alone = [Draw(key, one[None]).alone() for one in words]
+        np.testing.assert_array_equal(np.concatenate(alone), many)
+        assert alone[0].dtype == many.dtype
+    assert _single_row._agrees(many.dtype == np.float64)
+
+
+def test_other_keys_and_traces_are_drawn_by_jax(channel, monkeypatch):
+    row = {"draw": "row", "rows": IDS[:1]}
+    one = (SCORE[:1], GROUP[:1])
+    for key in (jax.random.key(1, impl="rbg"), jax.random.PRNGKey(3)):
+        assert Draw(key, np.zeros((1, 2), np.uint32)).alone() is None
+        with_others = channel.transport(
+            SCORE[:3], GROUP[:3], key=key, draw="row", rows=IDS[:3]
+        )
+        if key.dtype == np.uint32:
+            assert channel.transport(*one, key=key, **row)[0] == with_others[0]
+    keys = jax.random.split(KEY, 20)
+    traced = jax.vmap(lambda k: channel.transport(*one, key=k, **row))(keys)
+    alone = [channel.transport(*one, key=k, **row) for k in keys]
+    np.testing.assert_array_equal(traced, alone)
+    assert len(np.unique(alone)) > 1
+    within = jax.jit(lambda: channel.transport(*one, key=keys[0], **row))()
+    assert within == alone[0]
+    # Where the generator is another, nothing is drawn here.
+    monkeypatch.setattr(_single_row, "_agrees", lambda wide: False)
+    assert Draw(KEY, np.zeros((1, 2), np.uint32)).alone() is None
+    assert channel.transport(*one, key=keys[0], **row) == alone[0]
+
+
+def test_an_answer_given_away_is_made_again(channel):
+    ask = {"key": KEY, "draw": "row", "rows": IDS[:1]}
+    first = channel.transport(SCORE[:1], GROUP[:1], **ask)
+    value = float(first[0])
+    first.delete()
+    assert float(channel.transport(SCORE[:1], GROUP[:1], **ask)[0]) == value
 
 
 def test_types_and_traces_agree():
@@ -130,5 +179,9 @@ def test_options_that_do_not_go_together(channel):
         channel.transport(SCORE, GROUP, key=KEY, rows=IDS)
     with pytest.raises(ValueError, match="draw='each' is not known"):
         channel.transport(SCORE, GROUP, key=KEY, draw="each")
+    for score, group in (([np.nan], [0]), ([0.5], [7]), ([0.5, 1.0], [0])):
+        one = np.array(score), np.array(group)
+        with pytest.raises(ValueError, match=r"not finite|from 7 to 7|group has 1"):
+            channel.transport(*one, key=KEY, draw="row")
     with pytest.raises(ValueError, match="score has 4000, rows has 3"):
         channel.transport(SCORE, GROUP, key=KEY, draw="row", rows=IDS[:3])

@@ -195,3 +195,19 @@ def test_only_on_the_host_and_one_at_a_time(line):
         jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), line).verify()
     with pytest.raises(ValueError, match="outside jit"):
         jax.jit(lambda steering: steering.verify().kl)(line)
+
+
+@pytest.mark.parametrize("rounding", [True, False])
+def test_a_covariance_that_is_none_is_excused_by_rounding_alone(vectors, rounding):
+    dtype = vectors.target.priors.dtype
+    below = 4 * float(jnp.finfo(dtype).eps) if rounding else 0.5
+    cov = jnp.ones((K, G, D, D), dtype) - below * jnp.eye(D, dtype=dtype)
+    law = js.MultivariateNormal(vectors.target.conditionals.mean, cov)
+    target = dataclasses.replace(vectors.target, conditionals=law)
+    found = dataclasses.replace(vectors, target=target).verify()
+    missing = [check for check in found.checks if not np.isfinite(check.found)]
+    hidden = [reason for reason in found.unchecked if "makes a covariance" in reason]
+    assert bool(missing) is not rounding
+    assert bool(hidden) is rounding
+    if not rounding:
+        assert not found.ok

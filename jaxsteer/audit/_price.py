@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._compilation import broadcasting
+from jaxsteer._errors import check_finite
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float
 from jaxsteer.audit._rates import BayesRates, bayes_rates
@@ -111,6 +112,7 @@ def price_of_fairness(
 
 
 def _matrices(costs: Any, pop: Population) -> Float[Array, "C K K"]:
+    check_finite("costs", costs)
     costs = jnp.asarray(costs, pop.priors.dtype)
     k = pop.n_classes
     if costs.ndim == 1 and k == 2:

@@ -27,7 +27,12 @@ from jaxsteer.audit._bayes_rule import (
     pooled,
     shares_in_group,
 )
-from jaxsteer.families import DiagonalNormal, MultivariateNormal, Normal
+from jaxsteer.families import (
+    DiagonalNormal,
+    MultivariateNormal,
+    Normal,
+    parameters_valid,
+)
 from jaxsteer.population import Population, check_population
 
 METHODS = ("auto", "exact", "sum", "quadrature", "qmc", "mc")
@@ -224,6 +229,12 @@ def _rates(
         else:
             measured = Population(pop.priors, law)
             rates, spread = mc_rates(measured, *rest, n_points=n_points)
+    # A sum or an integral has a value where the parameters are none of a law. (Vectors'
+    # are NaN without this, and every logit is one, infinite ones too.)
+    laws = [cells.law] if decider is None else [cells.law, decider.conditionals]
+    for law in laws:
+        if not isinstance(law, MultivariateNormal) and not hasattr(law, "logits"):
+            rates = jnp.where(parameters_valid(law), rates, jnp.nan)
     return summarize(pop.priors, rates, cost, spread)
 
 

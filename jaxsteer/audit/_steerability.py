@@ -148,7 +148,7 @@ def _by_seed(name: str, values: ArrayLike, group: Array) -> Array:
 
 @partial(jax.jit, static_argnames=("n_boot", "size"))
 def _intervals(values, group, counts, key, level, reference, *, n_boot, size):
-    hot = jax.nn.one_hot(group, size)
+    hot = jax.nn.one_hot(group.astype(jnp.int32), size)
     n_seeds, n = values["effect"].shape
 
     tables = jnp.stack(list(values.values()))

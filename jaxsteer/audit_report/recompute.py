@@ -1,348 +1,247 @@
 """Recompute an audit from its counts: python recompute.py audit.json counts.csv"""  # noqa: D415
 # With Python's standard library alone; the formulas are those that the page names.
-# ruff: noqa: B007, B905, SIM115
+# ruff: noqa: B905, D103
 
-import collections
 import csv
-import itertools
 import json
-import math
 import random
-import statistics
 import sys
+from collections import Counter, defaultdict
+from itertools import accumulate, combinations
+from math import ceil, erfc, exp, hypot, sqrt
+from statistics import NormalDist, fmean
+
+# Which cells (groups, label, decision, above the median) count, and which are hits.
+BASE = {"tpr": lambda k, fav: k[1] == fav, "fpr": lambda k, fav: k[1] != fav}
+HIT = {"scoring_rate": lambda k, _: k[3] == 1, "accuracy": lambda k, _: k[1] == k[2]}
 
 
-def main(audit, counts):
-    """Print which numbers of the audit differ, and return whether any does."""
-    doc, rows = json.load(open(audit)), list(csv.reader(open(counts, newline="")))
-    m, fav, opts = len(doc["columns"]), doc["favorable"], doc["options"]
-    inv, bad, seen = statistics.NormalDist().inv_cdf, [], [0]
-    order = [{v: i for i, v in enumerate(names)} for names in doc["levels"]]
-    lab = {v: i for i, v in enumerate(doc["label_names"])} | {"": -1}
-    cells: list = [
-        (
-            tuple(o[v] for o, v in zip(order, r)),
-            lab[r[m]],
-            lab[r[m + 1]],
-            *(int(v or -1) for v in r[m + 2 : m + 4]),
-            *map(float, r[m + 4 :]),
-        )
-        for r in rows[1:]
-    ]
+def normals(seed):  # standard normal numbers
+    source = random.Random(seed)
+    while True:
+        yield NormalDist().inv_cdf(source.random())
 
-    def group(keyed):
-        out = collections.defaultdict(lambda: [0.0] * 3)
-        for key, c in keyed:
-            out[key] = [a + b for a, b in zip(out[key], c[5:])]
-        return dict(sorted(out.items()))
 
-    def check(where, mine, theirs):
-        seen[0] += 1
-        if (mine is None) != (theirs is None) or (
-            mine is not None and abs(mine - theirs) > 1e-7 * max(1, abs(mine))
-        ):
-            bad.append(f"{where}: recomputed {mine}, the audit says {theirs}")
+def drawn(w, squares, z):  # what a cell might weigh: a gamma number, Wilson-Hilferty
+    k = w * w / squares if w > 0 else 1.0
+    return w * max(0.0, 1 - 1 / (9 * k) + z / (3 * sqrt(k))) ** 3
 
-    def drawn(w, w2, z):
-        k = w * w / w2 if w > 0 else 1.0
-        return w * max(0.0, 1 - 1 / (9 * k) + z / (3 * math.sqrt(k))) ** 3
 
-    def quantile(values, share):
-        return sorted(values)[max(0, math.ceil(share * len(values) - 1e-9) - 1)]
+def quantile(values, share):
+    return sorted(values)[max(0, ceil(share * len(values) - 1e-9) - 1)]
 
-    def wilson(p, n, c):
-        mid, half = (
-            p + c * c / (2 * n),
-            c * math.sqrt(p * (1 - p) / n + c * c / (4 * n * n)),
-        )
-        return min(p, max(0, (mid - half) / (1 + c * c / n))), max(
-            p, min(1, (mid + half) / (1 + c * c / n))
-        )
 
-    def widest(rates):
-        rates = [r for r in rates if r is not None]
-        return max(rates) - min(rates) if rates else 0.0
+def wilson(p, n, c):
+    middle, half = p + c * c / (2 * n), c * sqrt(p * (1 - p) / n + (c / n) ** 2 / 4)
+    low, high = ((middle + way * half) / (1 + c * c / n) for way in (-1, 1))
+    return min(p, max(0, low)), max(p, min(1, high))
 
-    coarse = group(((c[0], *c[1:4]), c) for c in cells)
-    keys, mass, B = list(coarse), list(coarse.values()), opts["draws"]
-    rnd = random.Random(opts["seed"])
-    boot = [[drawn(w, w2, inv(rnd.random())) for _, w, w2 in mass] for _ in range(B)]
-    hit = {
-        "selection_rate": lambda k: k[2] == fav,
-        "scoring_rate": lambda k: k[3] == 1,
-        "tpr": lambda k: k[2] == fav,
-        "fpr": lambda k: k[2] == fav,
-        "accuracy": lambda k: k[1] == k[2],
-    }
-    base = {"tpr": lambda k: k[1] == fav, "fpr": lambda k: k[1] != fav}
-    for name, measure in doc["measures"].items():
-        stats, worst = [], [0.0] * B
-        for s in measure["sets"]:
-            cols, at = (
-                [doc["columns"].index(c) for c in s["columns"]],
-                collections.defaultdict(list),
-            )
-            for i, k in enumerate(keys):
-                at[tuple(k[0][j] for j in cols)].append(i)
-            found, offs = [], []
-            for g, who in sorted(at.items()):
-                den = [i for i in who if base.get(name, lambda k: True)(keys[i])]
-                num = [i for i in den if hit[name](keys[i])]
-                total = sum(mass[i][1] for i in den)
-                p, n = (
-                    (
-                        sum(mass[i][1] for i in num) / total,
-                        total**2 / sum(mass[i][2] for i in den),
-                    )
-                    if total
-                    else (0.0, 0)
-                )
-                near = (p * n + 2) / (n + 4)
-                found.append(
-                    (
-                        p,
-                        n,
-                        sum(mass[i][0] for i in den),
-                        sum(mass[i][0] for i in num),
-                        sum(mass[i][0] for i in who),
-                    )
-                )
-                sums = [(sum(b[i] for i in num), sum(b[i] for i in den)) for b in boot]
-                if total:
-                    offs.append(
-                        (
-                            [a / d - p if d > 0 else 0.0 for a, d in sums],
-                            math.sqrt(near * (1 - near) / (n + 4)),
-                        )
-                    )
-            for o, e in offs:
-                worst = [max(w, abs(v) / e) for w, v in zip(worst, o)]
-            for (o, e), (q, f) in itertools.combinations(offs, 2):
-                both = math.hypot(e, f)
-                worst = [max(w, abs(a - b) / both) for w, a, b in zip(worst, o, q)]
-            stats.append(found)
-        c = max(1.959963984540054, quantile(worst, 0.95))
-        check(f"{name}: critical", c, measure["critical"])
-        for s, found in zip(measure["sets"], stats):
-            all_rows = sum(f[4] for f in found)
-            ok = [
-                f[1] > 0 and not (opts["leave_out_small"] and f[4] / all_rows < 0.02)
-                for f in found
-            ]
-            ok = ok if any(ok) else [f[1] > 0 for f in found]
-            best = max(
-                (f for f, k in zip(found, ok) if k), key=lambda f: f[0], default=None
-            )
-            z = [[inv(rnd.random()) for _ in found] for _ in range(B)]
-            if best is None:
-                continue
+
+def sums(keyed):  # rows, weights and squared weights of equal keys
+    out = defaultdict(lambda: [0.0] * 3)
+    for key, values in keyed:
+        out[key] = [a + b for a, b in zip(out[key], values)]
+    return dict(sorted(out.items()))
+
+
+def gap(outcomes):  # widest difference between groups; (part, whole) by outcome, group
+    some = [g for g in zip(*outcomes) if all(whole > 0 for _, whole in g)]
+    rates = zip(*([part / whole for part, whole in g] for g in some))
+    return max((max(r) - min(r) for r in rates), default=0.0)
+
+
+def line(p, n, q, m, c, top, leader):  # a group of rate p and size n beside the highest
+    low, high = wilson(p, n, c)
+    mine = {"effective_n": n, "rate": p, "low": low, "high": high}
+    if not leader:
+        return mine  # not compared
+    mine |= {"difference": p - q, "ratio": p / q if q else None}
+    if top:
+        return mine
+    first, last = wilson(q, m, c)
+    pooled = (p * n + q * m) / (n + m)
+    error = sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
+    mine["difference_low"] = max(-1, p - q - hypot(p - low, last - q))
+    mine["difference_high"] = min(1, p - q + hypot(high - p, q - first))
+    mine["smallest_difference"] = (c + 0.8416212335729143) * error
+    if q:
+        parts = [1 / (r * s + 0.5) - 1 / (s + 0.5) for r, s in ((p, n), (q, m))]
+        times = exp(c * sqrt(sum(parts)))
+        mine["ratio_low"] = p / q / times
+        mine["ratio_high"] = max(p / q, 0.5 / n / q) * times
+    else:
+        del mine["ratio"]
+    if error:
+        mine["standard_deviations"] = (p - q) / error
+        mine["p_value"] = erfc(abs(p - q) / error / sqrt(2))
+    return mine
+
+
+def measure(name, doc, coarse, z, boot):  # yields what, recomputed, in the audit
+    theirs, fav, stats = doc["measures"][name], doc["favorable"], []
+    hit = HIT.get(name, lambda k, fav: k[2] == fav)
+    base = BASE.get(name, lambda k, fav: True)
+    worst = [0.0] * len(boot)
+    for one in theirs["sets"]:
+        places, found = [doc["columns"].index(c) for c in one["columns"]], []
+        at = defaultdict(list)
+        for i, key in enumerate(coarse):
+            at[tuple(key[0][j] for j in places)].append((i, key, coarse[key]))
+        for _, who in sorted(at.items()):
+            den = [(i, v) for i, key, v in who if base(key, fav)]
+            num = [(i, v) for i, key, v in who if base(key, fav) and hit(key, fav)]
+            w = sum(v[1] for _, v in den)
+            n = w * w / sum(v[2] for _, v in den) if w else 0
+            p = sum(v[1] for _, v in num) / w if w else 0.0
+            mass = [[sum(b[i] for i, _ in c) for c in (num, den)] for b in boot]
+            off = [a / d - p if d > 0 else 0.0 for a, d in mass]
+            near = (p * n + 2) / (n + 4)
+            rows = (sum(v[0] for v in c) for c in ([v for *_, v in who], *(
+                [v for _, v in part] for part in (den, num))))  # fmt: skip
+            found.append((p, n, *rows, off, sqrt(near * (1 - near) / (n + 4))))
+        live = [f[5:] for f in found if f[1]]
+        pairs = [([a - b for a, b in zip(o, q)], hypot(e, f))
+                 for (o, e), (q, f) in combinations(live, 2)]  # fmt: skip
+        for off, error in live + pairs:
+            worst = [max(a, abs(b) / error) for a, b in zip(worst, off)]
+        stats.append(found)
+    c = max(1.959963984540054, quantile(worst, 0.95))
+    yield "critical", c, theirs["critical"]
+    for one, found in zip(theirs["sets"], stats):
+        everyone = sum(f[2] for f in found)
+        left_out = 0.02 if doc["options"]["leave_out_small"] else 0
+        ok = [f[1] > 0 and f[2] / everyone >= left_out for f in found]
+        ok = ok if any(ok) else [f[1] > 0 for f in found]
+        noise = [[next(z) for _ in found] for _ in boot]
+        if any(ok):
+            q, m = max((f[:2] for f, k in zip(found, ok) if k),
+                       key=lambda f: f[0])  # fmt: skip
             pool = sum(f[0] * f[1] for f in found) / sum(f[1] for f in found)
-            wide = [
-                widest(
-                    [
-                        v * math.sqrt(pool * (1 - pool) / f[1])
-                        for v, f, k in zip(one, found, ok)
-                        if k
-                    ]
-                )
-                for one in z
-            ]
-            check(
-                f"{name}: range",
-                widest([f[0] for f, k in zip(found, ok) if k]),
-                s["range"],
-            )
-            check(f"{name}: by chance", sum(wide) / B, s["range_by_chance"])
-            check(
-                f"{name}: by chance, 95%", quantile(wide, 0.95), s["range_by_chance_95"]
-            )
-            l2, u2 = wilson(best[0], best[1], c)
-            for (p, n, count, hits, whole), k, r in zip(found, ok, s["rows"]):
-                where = f"{name}, {r['group']}"
-                check(where, whole / all_rows, r["share"])
-                check(where, count, r["n"])
-                if not n:
-                    continue
-                l1, u1 = wilson(p, n, c)
-                mine = {
-                    "hits": hits,
-                    "effective_n": n,
-                    "rate": p,
-                    "low": l1,
-                    "high": u1,
-                }
-                if k:
-                    q, j, d = best[0], best[1], p - best[0]
-                    mine["difference"] = d
-                    if "ratio" in r:
-                        mine["ratio"] = p / q if q else None
-                    if not r["is_highest"]:
-                        P = (p * n + q * j) / (n + j)
-                        se = math.sqrt(P * (1 - P) * (1 / n + 1 / j))
-                        mine |= {
-                            "difference_low": max(-1, d - math.hypot(p - l1, u2 - q)),
-                            "smallest_difference": (c + 0.8416212335729143) * se,
-                            "difference_high": min(1, d + math.hypot(u1 - p, q - l2)),
-                        }
-                        if q:
-                            t = math.exp(
-                                c
-                                * math.sqrt(
-                                    1 / (p * n + 0.5)
-                                    - 1 / (n + 0.5)
-                                    + 1 / (q * j + 0.5)
-                                    - 1 / (j + 0.5)
-                                )
-                            )
-                            mine |= {
-                                "ratio_low": p / q / t,
-                                "ratio_high": max(p / q, 0.5 / n / q) * t,
-                            }
-                        if se:
-                            mine |= {
-                                "standard_deviations": d / se,
-                                "p_value": math.erfc(abs(d) / se / math.sqrt(2)),
-                            }
-                for key, value in mine.items():
-                    check(f"{where}: {key}", value, r.get(key))
+            errors = [sqrt(pool * (1 - pool) / f[1]) if f[1] else 0 for f in found]
+            keep = [i for i, k in enumerate(ok) if k]
+            wide = [[v[i] * errors[i] for i in keep] for v in noise]
+            wide = [max(v) - min(v) for v in wide]
+            yield "range", q - min(found[i][0] for i in keep), one["range"]
+            yield "range by chance", fmean(wide), one["range_by_chance"]
+            yield "the same, 95%", quantile(wide, 0.95), one["range_by_chance_95"]
+        for (p, n, who, den, num, *_), k, row in zip(found, ok, one["rows"]):
+            mine = {"share": who / everyone, "n": den}
+            if n:
+                mine |= {"hits": num} | line(p, n, q, m, c, row.get("is_highest"), k)
+            for key, value in mine.items():
+                yield f"{row['group']}, {key}", value, row.get(key)
 
-    fine = group(((c[0], c[1], c[2], c[4]), c) for c in cells)
-    names, K, T = (
-        sorted({k[0] for k in fine}),
-        len(doc["label_names"]),
-        len(doc["thresholds"]) + 1,
-    )
-    place = {g: i for i, g in enumerate(names)}
 
-    def metrics(keyed):
-        out, G = {}, len(names)
-        said = [[[0.0] * G for _ in range(K)] for _ in range(K)]
-        bins = [[[0.0] * T for _ in names] for _ in range(2)]
-        for (g, k, p, b), w in keyed:
-            if p >= 0:
-                said[max(k, 0)][p][place[g]] += w
-            if b >= 0:
-                bins[max(k, 0)][place[g]][b] += w
+def metrics(keyed, doc, names, has):  # of weights by group, label, decision and bin
+    said, scored, out = Counter(), Counter(), {}
+    K, T = range(len(doc["label_names"])), len(doc["thresholds"]) + 1
+    for (g, k, p, b), w in keyed:
+        said[max(k, 0), p, g] += w
+        scored[max(k, 0), b, g] += w
 
-        def share(a, b):
-            return a / b if b > 0 else None
+    def odds(k, p):  # of deciding p about label k (None: any), by group
+        labels = K if k is None else [k]
+        total = [[sum(said[j, q, g] for j in labels) for q in K] for g in names]
+        return [(one[p], sum(one)) for one in total]
 
-        def gap(many):
-            return max((widest(r) for r in full(many)), default=0.0)
+    def widest_tail(labels):
+        tails = [list(accumulate(sum(scored[k, b, g] for k in labels)
+                 for b in reversed(range(T)))) for g in names]  # fmt: skip
+        return gap([[(t[b], t[-1]) for t in tails] for b in range(T - 1)])
 
-        def full(many):
-            keep = [i for i in range(G) if all(r[i] is not None for r in many)]
-            return [[r[i] for i in keep] for r in many]
+    if has["said"]:
+        out["demographic_parity"] = gap([odds(None, p) for p in K])
+    if has["said"] and has["label"]:
+        right = [[sum(v) for v in zip(*odds(k, k))] for k in K]
+        recall = [a / b for a, b in right if b > 0]
+        out["accuracy"] = sum(a for a, _ in right) / sum(b for _, b in right)
+        out["balanced_accuracy"] = fmean(recall)
+        if len(K) == 2 and doc["favorable"] is not None:
+            out["equal_opportunity"] = gap([odds(*[doc["favorable"]] * 2)])
+        out["equalized_odds"] = gap([odds(k, p) for k in K for p in K])
+        out["tpr_gap"] = sqrt(fmean(gap([odds(k, k)]) ** 2 for k in K))
+    if has["score"]:
+        out["sup_dp_gap"] = widest_tail((0, 1))
+    if has["score"] and has["label"]:
+        by = [[sum(scored[k, b, g] for g in names) for b in range(T)] for k in (0, 1)]
+        no, yes = by
+        below = [a - b / 2 for a, b in zip(accumulate(no), no)]
+        pairs = sum(a * b for a, b in zip(yes, below))
+        out["auc"] = pairs / (sum(yes) * sum(no))
+        out["sup_tpr_gap"], out["sup_fpr_gap"] = widest_tail([1]), widest_tail([0])
+    return out
 
-        if cells[0][2] >= 0:
-            chosen = [
-                [sum(said[k][p][g] for k in range(K)) for g in range(G)]
-                for p in range(K)
-            ]
-            out["demographic_parity"] = gap(
-                [
-                    [share(r[g], sum(x[g] for x in chosen)) for g in range(G)]
-                    for r in chosen
-                ]
-            )
-            if cells[0][1] >= 0:
-                own = [
-                    [
-                        [
-                            share(said[k][p][g], sum(said[k][q][g] for q in range(K)))
-                            for g in range(G)
-                        ]
-                        for p in range(K)
-                    ]
-                    for k in range(K)
-                ]
-                pooled = [[sum(said[k][p]) for p in range(K)] for k in range(K)]
-                recall = [share(pooled[k][k], sum(pooled[k])) for k in range(K)]
-                out["accuracy"] = sum(pooled[k][k] for k in range(K)) / sum(
-                    map(sum, pooled)
-                )
-                out["balanced_accuracy"] = statistics.fmean(
-                    r for r in recall if r is not None
-                )
-                if K == 2 and fav is not None:
-                    out["equal_opportunity"] = gap([own[fav][fav]])
-                out["equalized_odds"] = gap([r for one in own for r in one])
-                out["tpr_gap"] = math.sqrt(
-                    statistics.fmean(gap([own[k][k]]) ** 2 for k in range(K))
-                )
-        if cells[0][4] >= 0:
 
-            def tail(table):
-                tails = [list(itertools.accumulate(reversed(r))) for r in table]
-                return (
-                    gap([[share(t[b], t[-1]) for t in tails] for b in range(T - 1)])
-                    if T > 1
-                    else 0.0
-                )
+def whole_table(doc, fine, has):  # yields the metrics, their intervals, and chance's
+    z, names = normals(doc["options"]["seed"] + 1), sorted({k[0] for k in fine})
+    n_boot = doc["options"]["n_boot"]
 
-            if cells[0][1] >= 0:
-                no, yes = (
-                    [sum(r[b] for r in bins[k]) for b in range(T)] for k in (0, 1)
-                )
-                below = [a - b / 2 for a, b in zip(itertools.accumulate(no), no)]
-                out["auc"] = sum(a * b for a, b in zip(yes, below)) / (
-                    sum(yes) * sum(no)
-                )
-                out["sup_tpr_gap"], out["sup_fpr_gap"] = tail(bins[1]), tail(bins[0])
-            out["sup_dp_gap"] = tail(
-                [[a + b for a, b in zip(x, y)] for x, y in zip(*bins)]
-            )
-        return out
+    def of(keyed):
+        return metrics(list(keyed), doc, names, has)
 
-    values, rnd, n_boot = (
-        metrics([(k, v[1]) for k, v in fine.items()]),
-        random.Random(opts["seed"] + 1),
-        opts["n_boot"],
-    )
+    values = of((k, v[1]) for k, v in fine.items())
     boot = [
-        metrics(
-            [(k, drawn(w, w2, inv(rnd.random()))) for k, (_, w, w2) in fine.items()]
-        )
-        for _ in range(n_boot)
+        of((k, drawn(*v[1:], next(z))) for k, v in fine.items()) for _ in range(n_boot)
     ]
-    kinds, per = (
-        group((k[1:], [0] * 5 + v) for k, v in fine.items()),
-        group(((k[0], k[1]), [0] * 5 + v) for k, v in fine.items()),
-    )
-    tot, factor = (
-        group((k[1], [0] * 5 + v) for k, v in fine.items()),
-        sum(v[2] for v in fine.values()) / sum(v[1] for v in fine.values()),
-    )
+    kinds = sums((k[1:], v) for k, v in fine.items())
+    per, label = (sums((k[a:2], v) for k, v in fine.items()) for a in (0, 1))
+    factor = sum(v[2] for v in fine.values()) / sum(v[1] for v in fine.values())
     alike = [
-        ((g, *k), per.get((g, k[0]), [0, 0.0])[1] * v[1] / tot[k[0]][1])
+        ((g, *k), per.get((g, k[0]), (0, 0.0))[1] * v[1] / label[k[:1]][1])
         for g in names
         for k, v in kinds.items()
     ]
     null = [
-        metrics([(k, drawn(w, w * factor, inv(rnd.random()))) for k, w in alike])
+        of((k, drawn(w, w * factor, next(z))) for k, w in alike)
         for _ in range(max(1, n_boot // 2))
     ]
     for name, theirs in doc["metrics"].items():
-        plain, v = name in ("accuracy", "balanced_accuracy", "auc"), values[name]
-        low, high = (
-            quantile([b[name] for b in boot], s)
-            for s in ((0.025, 0.975) if plain else (0.005, 0.995))
-        )
-        if not plain:
-            low, high = min(1, max(0, 2 * v - high)), min(1, max(0, 2 * v - low))
-            check(
-                f"{name}: by chance",
-                statistics.fmean(b[name] for b in null),
-                theirs["by_chance"],
-            )
-            check(
-                f"{name}: by chance, 95%",
-                quantile([b[name] for b in null], 0.95),
-                theirs["by_chance_95"],
-            )
-        for key, mine in (("value", v), ("low", min(low, v)), ("high", max(high, v))):
-            check(f"{name}: {key}", mine, theirs[key])
-    print("\n".join(bad) or f"All {seen[0]} numbers agree.")
+        v, draws = values[name], [b[name] for b in boot]
+        if name in ("accuracy", "balanced_accuracy", "auc"):
+            low, high = quantile(draws, 0.025), quantile(draws, 0.975)
+        else:
+            ends = (2 * v - quantile(draws, share) for share in (0.995, 0.005))
+            low, high = (min(1, max(0, end)) for end in ends)
+            chance = [b[name] for b in null]
+            yield f"{name}, by chance", fmean(chance), theirs["by_chance"]
+            yield f"{name}, chance 95%", quantile(chance, 0.95), theirs["by_chance_95"]
+        yield f"{name}, value", v, theirs["value"]
+        yield f"{name}, low", min(low, v), theirs["low"]
+        yield f"{name}, high", max(high, v), theirs["high"]
+
+
+def main(audit, counts):
+    """Print which numbers of the audit differ, and return whether any does."""
+    with open(audit) as file, open(counts, newline="") as table:
+        doc, (_, *rows) = json.load(file), csv.reader(table)
+    m, bad, seen = len(doc["columns"]), [], 0
+    codes = [{name: i for i, name in enumerate(names)} for names in doc["levels"]]
+    labels = {name: i for i, name in enumerate(doc["label_names"])} | {"": -1}
+    cells = []  # groups, label, decision, above the median, score bin; then the sums
+    for r in rows:
+        group = tuple(code[v] for code, v in zip(codes, r[:m]))
+        number = [int(v or -1) for v in r[m + 2 : m + 4]]
+        cells.append(((group, labels[r[m]], labels[r[m + 1]], *number),
+                      [float(v) for v in r[m + 4 :]]))  # fmt: skip
+    has = dict(
+        zip(("label", "said", "score"), (cells[0][0][i] >= 0 for i in (1, 2, 4)))
+    )
+    coarse = sums((k[:4], v) for k, v in cells)
+    z = normals(doc["options"]["seed"])
+    boot = [[drawn(*v[1:], next(z)) for v in coarse.values()]
+            for _ in range(doc["options"]["draws"])]  # fmt: skip
+    found = [(f"{name}: {what}", *two) for name in doc["measures"]
+             for what, *two in measure(name, doc, coarse, z, boot)]  # fmt: skip
+    found += whole_table(doc, sums(((*k[:3], k[4]), v) for k, v in cells), has)
+    for what, mine, theirs in found:
+        seen += 1
+        if mine is None or theirs is None:
+            same = mine is theirs
+        else:
+            same = abs(mine - theirs) <= 1e-7 * max(1, abs(mine))
+        if not same:
+            bad.append(f"{what}: recomputed {mine}, the audit says {theirs}")
+    print("\n".join(bad) or f"All {seen} numbers agree.")
     return bool(bad)
 
 

@@ -101,7 +101,7 @@ def _projection(rows, codes, mass, l2, min_gain, options) -> AffineMap:
         variance = jnp.full_like(variance, jnp.mean(variance))
     scale = jnp.where(variance > 0, jnp.sqrt(variance), 1.0)
     centered = (rows - mean) / scale
-    hot = jax.nn.one_hot(codes, size, dtype=rows.dtype)
+    hot = jax.nn.one_hot(codes.astype(jnp.int32), size, dtype=rows.dtype)
     chance = jnp.max(matmul(share, hot))
 
     def step(state, _):

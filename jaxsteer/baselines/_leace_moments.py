@@ -215,7 +215,7 @@ def standardized(
 
 def one_hot(codes: Any, size: int, share: Float[Array, " n"]) -> Float[Array, "n k"]:
     """Codes as one-hot columns, without the redundant one."""
-    hot = jax.nn.one_hot(jnp.asarray(codes), size, dtype=share.dtype)
+    hot = jax.nn.one_hot(jnp.asarray(codes, jnp.int32), size, dtype=share.dtype)
     # Without the most frequent class rounding cannot pass for a further direction.
     largest = jnp.argmax(matmul(share, hot))
     return jnp.where(jnp.arange(size) == largest, 0, hot)

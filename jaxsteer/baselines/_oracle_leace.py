@@ -57,7 +57,7 @@ class OracleEraser:
         x, z = jnp.asarray(x), jnp.asarray(z)
         k = self.center.shape[0]
         if not jnp.issubdtype(z.dtype, jnp.floating):
-            z = jax.nn.one_hot(z, k, dtype=self.coef.dtype)
+            z = jax.nn.one_hot(z.astype(jnp.int32), k, dtype=self.coef.dtype)
         elif z.ndim < jnp.ndim(x):
             z = z[..., None]
         return x - matmul(z - self.center, self.coef.T)
@@ -110,7 +110,8 @@ def fit_oracle_leace(
     check_same_length(x=x, z=z, **given)
     codes, size = check_concepts(z, n_concepts)
     mass = as_weights(weights, rows)
-    concepts: Any = jnp.asarray(z) if codes else jnp.asarray(z, rows.dtype)
+    # Truth values are codes, too; as indices they would choose rows.
+    concepts: Any = jnp.asarray(z, jnp.int32 if codes else rows.dtype)
     if not codes:
         concepts = concepts.reshape(np.shape(rows)[0], size)
     if codes:

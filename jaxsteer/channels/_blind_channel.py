@@ -17,10 +17,10 @@ import numpy as np
 
 from jaxsteer._errors import check_finite, check_same_length, is_concrete
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._row_draws import draw_for
+from jaxsteer._row_draws import draw_atoms, draw_for
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 from jaxsteer.channels._roc import concave_hull, least_cost, lower_envelope, roc_points
-from jaxsteer.channels._roc_channel import CERTAIN, draw_atoms
+from jaxsteer.channels._roc_channel import CERTAIN
 from jaxsteer.channels._rows import (
     ChannelRows,
     channel_rows,
@@ -63,6 +63,9 @@ def blind_kernel(laws: np.ndarray, utility: np.ndarray) -> np.ndarray:
     apart = (laws[1:] - laws[0]).reshape(-1, n_bins)
     _, size, basis = np.linalg.svd(apart, full_matrices=False)
     apart = basis[size > _NEGLIGIBLE * max(size.max(), 1e-6)]
+    # Differences of laws sum to 0; where the rounding of a small one says otherwise, not
+    # even the kernel of one atom would be allowed.
+    apart = apart - apart.mean(1, keepdims=True)
     rows = sparse.kron(sparse.eye(n_bins), np.ones((1, n_atoms)))
     alike = sparse.kron(sparse.csr_matrix(apart), sparse.eye(n_atoms))
     found = least_cost(

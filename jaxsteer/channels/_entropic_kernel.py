@@ -345,13 +345,13 @@ def entropic_meet(
     References:
         As :func:`jaxsteer.roc_channel`; :func:`entropic_kernel` for the smoothing.
     """
+    check_finite("counts", counts)
     counts = jnp.asarray(counts, jnp.result_type(counts, jnp.float32))
     if counts.ndim != 3 or counts.shape[1] != 2 or counts.shape[0] < 2:
         raise ValueError(
             f"counts has shape {counts.shape}, expected [groups, 2, bins] with at least "
             f"two groups; batch many scores with jax.vmap."
         )
-    check_finite("counts", counts)
     if is_concrete(counts) and np.min(counts) < 0:
         raise ValueError(f"counts must be at least 0, got {np.min(counts)}.")
     atoms = counts.shape[-1] if atoms is None else atoms

@@ -31,7 +31,12 @@ from jaxsteer.linalg import (
     whiten_transposed,
 )
 from jaxsteer.maps import AffineMap
-from jaxsteer.population import Population, choose_reference, fixed_priors
+from jaxsteer.population import (
+    Population,
+    check_population,
+    choose_reference,
+    fixed_priors,
+)
 from jaxsteer.solvers import Status
 from jaxsteer.steering import Steering
 
@@ -140,6 +145,7 @@ def gaussian_channel(
     """
     check_choice("subspace", subspace, SUBSPACES)
     check_choice("covariances", covariances, COVARIANCES)
+    check_population(pop)
     cells = pop.conditionals
     cells = cells.to_dense() if isinstance(cells, DiagonalNormal) else cells
     if not isinstance(cells, MultivariateNormal):

@@ -24,7 +24,7 @@ from jaxsteer._errors import (
     is_concrete,
 )
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._row_draws import Draw, draw_for
+from jaxsteer._row_draws import draw_atoms, draw_for
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 from jaxsteer.channels._roc import least_cost
 from jaxsteer.channels._rows import (
@@ -187,12 +187,14 @@ class MulticlassChannel:
         _check_columns(score, n_classes)
         check_codes("group", group, self.kernels.shape[0])
         numbers = draw_for(key, draw, rows, score, group)
+        atoms = np.arange(self.kernels.shape[-1], dtype=np.int32)
         if is_concrete(score, group, self.thresholds):
-            return _pick(self.kernels, self._rows_on_host(score, group), numbers)
+            found = self._rows_on_host(score, group)
+            return draw_atoms(self.kernels, atoms, found, numbers)
         check_finite("score", score)
         score = jnp.asarray(score, traced_precision(score, self.kernels.dtype))
         found = self._rows(score, jnp.asarray(group))
-        return _pick(self.kernels, found, numbers)
+        return draw_atoms(self.kernels, atoms, found, numbers)
 
     __call__ = transport
 
@@ -230,16 +232,6 @@ class MulticlassChannel:
         start = jnp.full(group.shape, -1, jnp.int32)
         rows, _ = jax.lax.scan(visit, start, (codes, trees))
         return jnp.where(jnp.isfinite(score).all(-1), rows, -1)
-
-
-@jax.jit
-def _pick(kernels: Array, rows: Array, numbers: Draw) -> Array:
-    """Draw an atom for each row by inverting its kernel row's distribution."""
-    steps = jnp.cumsum(kernels, -1).reshape(-1, kernels.shape[-1])[rows]
-    uniform = numbers.uniform(rows.shape[0])
-    atom = jnp.sum(steps <= (uniform * steps[:, -1])[:, None], -1)
-    atom = jnp.minimum(atom, steps.shape[-1] - 1).astype(jnp.int32)
-    return jnp.where(rows >= 0, atom, -1)
 
 
 def _check_columns(score: ArrayLike, n_classes: int | None = None) -> int:
@@ -347,8 +339,8 @@ def multiclass_channel(
         shrinkage: How far each group's laws are drawn to those of all groups, in [0, 1],
             the trees then being grown on all rows; "auto" takes for each class and
             group the part of its distance to the pooled law that chance alone would
-            make (:func:`jaxsteer.balanced_quantiles` says more). Above 0 no longer
-            exact in sample; for classes with few rows in a group fairer on new ones.
+            make, however small. Above 0 no longer exact in sample; for classes with few
+            rows in a group fairer on new ones.
 
     Returns:
         The channel.

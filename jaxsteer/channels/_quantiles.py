@@ -181,9 +181,10 @@ def balanced_quantiles(
         shrinkage: How far each group's laws are drawn to those of all groups, in [0, 1]:
             at 0 each group is fitted to its own rows, which is minimax in sample; at 1
             all get one map. "auto" takes for each group the part of its distance to the
-            pooled laws that chance alone would make: next to nothing for large groups
-            that differ. For small cells: what chance made of a group is noise, and
-            undoing it in sample adds as much to the gap on new rows.
+            pooled laws that chance alone would make, and 0 where that is less than a
+            fiftieth: large groups that differ stay exact. For small cells: what chance
+            made of a group is noise, and undoing it in sample adds as much to the gap on
+            new rows.
         n_groups: ``G``; None takes the largest code plus one.
 
     Returns:

@@ -25,7 +25,7 @@ from jaxsteer._errors import (
     is_concrete,
 )
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._row_draws import Draw, draw_for
+from jaxsteer._row_draws import draw_atoms, draw_for
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 from jaxsteer.channels._entropic_kernel import entropic_meet
 from jaxsteer.channels._quantiles import ScoreMap, balanced_quantiles
@@ -50,9 +50,6 @@ from jaxsteer.channels._score_ranks import isotonic_knots
 from jaxsteer.solvers import Status
 
 METHODS = ("linear_program", "entropic")
-
-# Rows drawn at a time: each needs its kernel row, so memory is CHUNK * atoms.
-CHUNK = 65_536
 
 # A kernel row with less than this outside its likeliest atom is not random.
 CERTAIN = 1e-9
@@ -148,8 +145,8 @@ class RocChannel:
                 "is deterministic and only approximately fair. "
                 "jaxsteer.balanced_quantiles is the best that needs no key."
             )
-        numbers = draw_for(key, draw, rows, score, group)
         found = self._rows(score, group)
+        numbers = draw_for(key, draw, rows, score, group)
         return draw_atoms(self.kernels, self.atom_scores, found, numbers)
 
     __call__ = transport
@@ -179,6 +176,9 @@ class RocChannel:
 
     def _rows(self, score, group) -> np.ndarray | Array:
         """Row of the flattened kernels that each sample uses; -1 for unknown codes."""
+        alone = _single_row(score, group, self.edges)
+        if alone is not None:
+            return alone
         check_same_length(score=score, group=group)
         check_codes("group", group, self.kernels.shape[0])
         if is_concrete(score, group, self.edges):
@@ -199,6 +199,24 @@ class RocChannel:
         return jnp.where(jnp.isfinite(score), rows, -1)
 
 
+def _single_row(score, group, edges) -> np.ndarray | None:
+    """What :func:`_rows_on_host` finds for one plain row, without its general checks.
+
+    None for whatever is not plain, or not right: the checks then say what is wrong.
+    """
+    if not all(type(part) is np.ndarray for part in (score, group, edges)):
+        return None
+    if not score.shape == group.shape == (1,) or group.dtype.kind != "i":
+        return None
+    if not score.dtype == edges.dtype == np.float64:
+        return None
+    value, code = score.item(), group.item()
+    if not (np.isfinite(value) and 0 <= code < len(edges)):
+        return None
+    found = edges[code].searchsorted(value, side="right")
+    return np.array([code * (edges.shape[1] + 1) + found], np.int32)
+
+
 def _rows_on_host(score, group, edges) -> np.ndarray:
     held, codes = held_scores("score", score), np.asarray(group, int)
     edges = in_precision_of(score, edges)
@@ -208,25 +226,6 @@ def _rows_on_host(score, group, edges) -> np.ndarray:
         found = np.searchsorted(edges[code], held[mine], side="right")
         rows[mine] = code * (edges.shape[1] + 1) + found
     return rows
-
-
-@jax.jit
-def draw_atoms(kernels: Array, atom_scores: Array, rows: Array, numbers: Draw) -> Array:
-    """Draw an atom for each row by inverting its kernel row's distribution."""
-    table = kernels.reshape(-1, kernels.shape[-1])
-
-    def pick(item):
-        row, u = item
-        steps = jnp.cumsum(table[row])
-        atom = jnp.sum(steps <= u * steps[-1])
-        return atom_scores[jnp.minimum(atom, steps.shape[0] - 1)]
-
-    items = rows, numbers.uniform(len(rows)).astype(kernels.dtype)
-    if len(rows) <= CHUNK:
-        drawn = jax.vmap(pick)(items)
-    else:
-        drawn = jax.lax.map(pick, items, batch_size=CHUNK)
-    return jnp.where(rows >= 0, drawn, jnp.nan)
 
 
 def _edges(knots: np.ndarray, levels: np.ndarray, bins: int) -> np.ndarray:

@@ -13,7 +13,8 @@ new rows a second time. So each group's laws may be drawn to those of all groups
     F'_ka = (1 - l_ka) F_ka + l_ka F_k,
 
 which is a weighting of rows: group ``a`` gets every row of class ``k`` with its share of
-the weight. The laws of a large group that differ stay as they are.
+the weight. Where chance makes next to nothing of the distance, as with large groups
+that differ, the laws stay as they are: what is known needs no borrowing, and is exact.
 """
 
 from __future__ import annotations
@@ -283,6 +284,10 @@ def normal_scores(value: np.ndarray, weights: np.ndarray) -> np.ndarray:
 #: Squared distances this small are those of equal laws.
 _LEAST = 1e-30
 
+#: A smaller share of chance in the squared distance of laws is not worth what borrowing
+#: takes: that the answer is exact in sample.
+_LITTLE = 0.02
+
 
 def check_shrinkage(shrinkage: Any) -> None:
     """Raise unless it is "auto" or a number in [0, 1].
@@ -407,11 +412,12 @@ def group_shrinkage(
         score: ``[n]``.
         classes: ``[K, n]`` weights of the rows of each class.
         group: ``[n]`` codes.
-        shrinkage: "auto" (:func:`chance_distances`, summed over the classes), or the
-            share itself.
+        shrinkage: "auto" (:func:`chance_distances`, summed over the classes; nothing
+            where that is little), or the share itself.
         n_groups: ``G``.
     """
     if not isinstance(shrinkage, str):
         return xp.zeros(n_groups, classes.dtype) + shrinkage
     by_chance, measured = chance_distances(xp, score[None], classes, group, n_groups)
-    return chance_share(xp, by_chance.sum(0), measured.sum(0))
+    share = chance_share(xp, by_chance.sum(0), measured.sum(0))
+    return xp.where(share < _LITTLE, 0.0, share)

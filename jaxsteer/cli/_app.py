@@ -22,6 +22,9 @@ METHODS = (
     "reweigh",
 )
 
+#: The base learners of ``steer``; a test holds them to those that exist.
+LEARNERS = ("logistic", "boosted")
+
 #: The profiles of ``audit``; a test holds them to those that exist.
 PROFILES = ("ll144", "four-fifths", "bias-profile")
 
@@ -75,7 +78,6 @@ app = typer.Typer(
     epilog="Exit codes: 1 the machine (disk, memory, a missing package), 2 the command "
     "line, 3 the files, 4 no answer found, 5 a gate of audit, 130 interrupted.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -113,10 +115,17 @@ def steer(
         str | None, typer.Option(help="Group that stays; the largest if none.")
     ] = None,
     method: Annotated[
-        str, typer.Option(help="One of " + ", ".join(METHODS) + ".")
+        str,
+        typer.Option(
+            help="One of " + ", ".join(METHODS) + ".", autocompletion=lambda: METHODS
+        ),
     ] = "affirmative",
     learner: Annotated[
-        str, typer.Option(help="Base learner of the fair score: logistic or boosted.")
+        str,
+        typer.Option(
+            help="Base learner of the fair score: logistic or boosted.",
+            autocompletion=lambda: LEARNERS,
+        ),
     ] = "boosted",
     features: Annotated[
         bool, typer.Option("--features", help="Write steered features only.")
@@ -144,6 +153,10 @@ def steer(
     check: Annotated[
         bool, typer.Option(help="Measure on held-out rows, for the page.")
     ] = True,
+    suppress: Annotated[
+        int,
+        typer.Option(help="Hide cells of fewer rows (such as 10) on the page."),
+    ] = 0,
     force: Force = False,
     strict: Strict = False,
     encoding: Encoding = None,
@@ -179,6 +192,7 @@ def steer(
             maps=maps,
             report=report,
             check=check,
+            suppress=suppress,
             force=force,
             strict=strict,
             reading=Reading(
@@ -279,7 +293,10 @@ def audit(
         typer.Option(help="Text that means an unknown group; repeatable."),
     ] = None,
     profile: Annotated[
-        str | None, typer.Option(help="One of " + ", ".join(PROFILES) + ".")
+        str | None,
+        typer.Option(
+            help="One of " + ", ".join(PROFILES) + ".", autocompletion=lambda: PROFILES
+        ),
     ] = None,
     suppress: Annotated[
         int,

@@ -14,7 +14,6 @@ from jaxsteer.cli._files import (
     fitted_paths,
     load_fitted,
 )
-from jaxsteer.cli._fit import fair_scores, significant, steer_features
 from jaxsteer.cli._outputs import check_ending, check_outputs, stem
 from jaxsteer.cli._rows import (
     STREAM,
@@ -25,6 +24,7 @@ from jaxsteer.cli._rows import (
     write_rows,
 )
 from jaxsteer.cli._units import steered_columns
+from jaxsteer.cli._use import fair_scores, in_parts, significant, steer_moved
 from jaxsteer.datasets import TextTable
 
 
@@ -47,8 +47,7 @@ def apply(
         aside = out.with_name(f"{stem(out)}.quarantine.csv")
     outputs = [out] if aside is None else [out, aside]
     check_outputs(outputs, [file, *fitted_paths(maps)], force=force)
-    fitted = load_fitted(maps)
-    names = fitted.metadata
+    names, rest = load_fitted(maps)
     if reading.missing is None and names.get("missing") is not None:
         # What meant no value at fit time means none now.
         reading = dataclasses.replace(reading, missing=names["missing"])
@@ -76,6 +75,7 @@ def apply(
             )
         row_id = names.get("id_column") if row_id is None else row_id
         ids = None if row_id is None else row_ids(source, row_id)[known]
+        fitted = rest.result()
         columns = new_columns(
             fitted, source, known, group[known], ids, seed, deterministic
         )
@@ -139,22 +139,29 @@ def new_columns(
     x = np.asarray(fitted.encoder.transform(frame))
     rows = x if ids is None else ids
     draw = int(names["seed"] if seed is None else seed)
-    columns: dict[str, np.ndarray] = {}
-    if fitted.steering is not None:
-        steered = steer_features(fitted.steering, x, group, rows, seed=draw)
-        columns |= steered_columns(
-            fitted.encoder,
-            fitted.steering,
-            x,
-            steered,
-            group,
-            len(names["group_names"]),
-        )
-    if fitted.score is not None:
-        model = fitted.certain if deterministic else fitted.score
-        title = "fair_score_approximate" if deterministic else "fair_score"
-        if seed is not None:
-            # Another draw by the same classifiers of the same folds.
-            model._seed = draw
-        columns[title] = significant(fair_scores(model, x, group, rows))
-    return columns
+    score = fitted.certain if deterministic else fitted.score
+    if score is not None and seed is not None:
+        # Another draw by the same classifiers of the same folds.
+        score._seed = draw
+
+    moved = names.get("moved", range(x.shape[1]))
+
+    def work(some: slice) -> dict[str, np.ndarray]:
+        columns: dict[str, np.ndarray] = {}
+        mine = x[some], group[some], rows[some]
+        if fitted.steering is not None:
+            steered = steer_moved(fitted.steering, *mine, moved, seed=draw)
+            columns |= steered_columns(
+                fitted.encoder,
+                fitted.steering,
+                x[some],
+                steered,
+                group[some],
+                len(names["group_names"]),
+            )
+        if score is not None:
+            title = "fair_score_approximate" if deterministic else "fair_score"
+            columns[title] = significant(fair_scores(score, *mine))
+        return columns
+
+    return in_parts(work, len(x))

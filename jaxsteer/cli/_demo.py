@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from jaxsteer.cli._console import (
 )
 from jaxsteer.cli._figures import comparison_figures, maps_figure, solve_facts
 from jaxsteer.cli._rows import write_text
+from jaxsteer.cli._verified import verification_note, verified
 from jaxsteer.compare import (
     CHANCE_FOOTNOTE,
     COLUMNS,
@@ -65,12 +67,15 @@ def demo(out: pathlib.Path, *, quick: bool, seed: int) -> None:
         ("table.md", "the table with intervals, Markdown"),
         ("table.json", "the same as JSON"),
     ]
-    page = _page(table, encoder, split, found, notes, files, seed)
+    verification = verified(found.row("steering", "logistic").fitted)
+    notes += verification_note(verification)
+    page = _page(table, encoder, split, found, notes, files, seed, verification)
     write_text(out / "report.html", pages.render_report(page))
     print_warnings(notes)
     for line in headline(found):
         say(line, markup=False)
     print_comparison(found)
+    say(str(verification), markup=False)
     say(f"written to {out}: report.html, table.md, table.json", markup=False)
 
 
@@ -154,6 +159,7 @@ def _page(
     notes: list[str],
     files: list[tuple[str, str]],
     seed: int,
+    verification: Any,
 ) -> pages.Report:
     steering = found.row("steering", "logistic").fitted
     picture = maps_figure(
@@ -177,7 +183,9 @@ def _page(
         warnings=notes,
         comparisons=[("The table", found)],
         figures=[*figures, picture] if picture is not None else figures,
-        solve=solve_facts(steering, found.row("roc_channel", "boosted").fitted),
+        solve=solve_facts(
+            steering, found.row("roc_channel", "boosted").fitted, verification
+        ),
         counts=table.counts(),
         label_names=table.label_names,
         group_names=table.group_names,

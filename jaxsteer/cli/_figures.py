@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxsteer import plots
+from jaxsteer.cli._verified import verification_facts
 from jaxsteer.compare import Comparison
 from jaxsteer.maps import AffineMap
 
@@ -103,8 +104,10 @@ def maps_figure(
     return caption, figure
 
 
-def solve_facts(steering: Any, channel: Any) -> list[tuple[str, str]]:
-    """Return name and value of the facts of a fit."""
+def solve_facts(
+    steering: Any, channel: Any, verification: Any = None
+) -> list[tuple[str, str]]:
+    """Return name and value of the facts of a fit, and of what was checked anew."""
     facts = []
     if isinstance(steering, AffineMap):
         facts.append(("maps", "affine, from means and covariances of the groups"))
@@ -118,6 +121,7 @@ def solve_facts(steering: Any, channel: Any) -> list[tuple[str, str]]:
             ("KL to the ideal population, nats", f"{float(steering.kl):.4f}"),
             ("of which priors", f"{float(steering.prior_kl):.4f}"),
             ("of which features", f"{float(steering.feature_kl):.4f}"),
+            *verification_facts(verification),
         ]
     if channel is not None:
         facts += [

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from jaxsteer import storage
-from jaxsteer.cli._fit import fold_models, stored_score
 from jaxsteer.cli._rows import write_text
 from jaxsteer.cli._signals import check_interrupted
+from jaxsteer.cli._use import fold_models, stored_score
 
 _MAPS, _ENCODER, _LEARNER = "maps.safetensors", "encoder.skops", "learner.skops"
 _MANIFEST = "manifest.json"
+# Named, so that nothing else is loaded to know which types are ours.
+_ENCODER_TYPE = "jaxsteer.estimators._encoder.TabularEncoder"
 #: What the folder holds; another number cannot be read.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,8 +58,10 @@ def fitted_files(folder: pathlib.Path, fitted: Fitted) -> list[tuple[str, str]]:
     return [(f"{folder.name}/{name}", what) for name, what in kept]
 
 
-def save_fitted(folder: pathlib.Path, fitted: Fitted) -> None:
-    """Write the fitted things.
+def save_fitted(
+    folder: pathlib.Path, fitted: Fitted, report: pathlib.Path | None = None
+) -> None:
+    """Write the fitted things, after the page that tells of them.
 
     The manifest with the hashes of the others comes last: until it is there, the folder
     is refused, so files of two runs are never used together.
@@ -74,13 +80,28 @@ def save_fitted(folder: pathlib.Path, fitted: Fitted) -> None:
         names.append(_LEARNER)
     storage.save(folder / _MAPS, objects, metadata=fitted.metadata)
     hashes = {name: storage.file_hash(folder / name) for name in sorted(names)}
-    write_text(folder / _MANIFEST, json.dumps({"sha256": hashes}, indent=1) + "\n")
+    manifest: dict[str, Any] = {"sha256": hashes}
+    if report is not None:
+        manifest["report"] = {_beside(report, folder): storage.file_hash(report)}
+    write_text(folder / _MANIFEST, json.dumps(manifest, indent=1) + "\n")
     if fitted.score is None:
         (folder / _LEARNER).unlink(missing_ok=True)
 
 
-def load_fitted(folder: pathlib.Path) -> Fitted:
+def _beside(path: pathlib.Path, folder: pathlib.Path) -> str:
+    """The path as seen from the folder, so that both can be moved together."""
+    try:
+        return pathlib.Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # another drive
+        return path.absolute().as_posix()
+
+
+def load_fitted(folder: pathlib.Path) -> tuple[dict[str, Any], Future[Fitted]]:
     """Read what `save_fitted` wrote.
+
+    Returns:
+        The metadata, and the rest once it is there: packages and classifiers are loaded
+        aside, while rows are read.
 
     Raises:
         FileNotFoundError: If the folder or one of its files is not there.
@@ -99,6 +120,14 @@ def load_fitted(folder: pathlib.Path) -> Fitted:
             f"The folder {folder} was written by an earlier version of jaxsteer, whose "
             "scores and units were others; run steer again."
         )
+    pool = ThreadPoolExecutor(1)
+    rest = pool.submit(_load_rest, folder, stored)
+    pool.shutdown(wait=False)
+    return metadata, rest
+
+
+def _load_rest(folder: pathlib.Path, stored: Any) -> Fitted:
+    metadata = stored.metadata
     channel, certain = stored.objects["channel"], stored.objects["quantiles"]
     models = None
     if channel is not None:
@@ -108,7 +137,7 @@ def load_fitted(folder: pathlib.Path) -> Fitted:
         steering=stored.objects["steering"],
         score=models and stored_score(channel, "roc", models, seed=seed),
         certain=models and stored_score(certain, "quantiles", models, seed=seed),
-        encoder=storage.load_pipeline(folder / _ENCODER),
+        encoder=storage.load_pipeline(folder / _ENCODER, trusted=[_ENCODER_TYPE]),
         metadata=metadata,
     )
 
@@ -121,8 +150,9 @@ def _check_manifest(folder: pathlib.Path) -> None:
             "whole, or the file was lost. Run steer again."
         )
     try:
-        hashes = dict(json.loads(path.read_text(encoding="utf-8"))["sha256"])
-    except (KeyError, TypeError, ValueError) as error:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        hashes, pages = dict(manifest["sha256"]), dict(manifest.get("report", {}))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"The file {path} is damaged; run steer again.") from error
     for name in (_MAPS, _ENCODER, _LEARNER):
         there = (folder / name).is_file()
@@ -132,4 +162,12 @@ def _check_manifest(folder: pathlib.Path) -> None:
             raise ValueError(
                 f"The file {folder / name} is not the one that {_MANIFEST} tells of: "
                 "the folder mixes two runs, or the file was changed. Run steer again."
+            )
+    for name, digest in pages.items():
+        page = folder / str(name)
+        # A page may be taken elsewhere, but the one in its place must be its own.
+        if page.is_file() and storage.file_hash(page) != digest:
+            raise ValueError(
+                f"The page {page} is not the one of the run that wrote {folder}: it is "
+                "of another run, or was changed. Move it away, or run steer again."
             )

@@ -32,8 +32,7 @@ from jaxsteer.cli._fit import (
     FEATURE_FITS,
     fit_features,
     fit_score,
-    significant,
-    steer_features,
+    moved_columns,
 )
 from jaxsteer.cli._outputs import check_ending, check_outputs, stem
 from jaxsteer.cli._rows import (
@@ -47,6 +46,8 @@ from jaxsteer.cli._rows import (
 )
 from jaxsteer.cli._steer_report import name_columns, steer_report
 from jaxsteer.cli._units import steered_columns
+from jaxsteer.cli._use import significant, steer_moved
+from jaxsteer.cli._verified import verification_json, verification_note, verified
 from jaxsteer.compare import get_learner
 from jaxsteer.datasets import Table, TextTable, stratified_split, table_from_frame
 from jaxsteer.estimators import TabularEncoder
@@ -85,8 +86,11 @@ def steer(
     force: bool,
     strict: bool,
     reading: Reading,
+    suppress: int = 0,
 ) -> dict[str, Any]:
     """Run ``jaxsteer steer``, and return what ``--json`` prints."""
+    if suppress < 0:
+        raise UsageError(f"--suppress {suppress}: give a number of rows.")
     with as_usage():
         check_choice("--method", method, tuple(FEATURE_FITS))
         get_learner(learner)
@@ -130,6 +134,7 @@ def steer(
                 ids=None if mine is None else mine[order],
                 seed=seed,
             )
+        notes += verification_note(made.verification)
         name_columns(notes, made.fitted.metadata["feature_names"])
         made.fitted.metadata.update(
             id_column=row_id,
@@ -154,18 +159,21 @@ def steer(
                 files=files,
                 notes=notes,
                 check=check,
+                suppress=suppress,
             )
         )
         # Everything is made before the first file is written.
         tell("writing", 3, 4)
         write_rows(out, whole)
-        save_fitted(folder, made.fitted)
         write_text(report, page)
+        save_fitted(folder, made.fitted, report)
         tell("done", 4, 4)
     print_warnings(notes)
     files.append((report.name, "the page to read"))
     for name, what in files:
         say(f"{name}: {what}", markup=False)
+    if made.verification is not None:
+        say(str(made.verification), markup=False)
     return {
         "rows": len(frame),
         "rows_without_a_group": 0 if known is None else len(frame) - len(known),
@@ -173,6 +181,7 @@ def steer(
         "out": str(out),
         "maps": str(folder),
         "report": str(report),
+        "verified": verification_json(made.verification),
         "notes": notes,
     }
 
@@ -288,12 +297,15 @@ class Made:
         fitted: What to keep for ``jaxsteer apply``.
         x: ``[n, d]`` encoded rows.
         steered: ``[n, m]`` the same steered, None where no features are.
+        verification: What was found when the maps' promises were checked anew, None
+            where nothing is promised of them.
     """
 
     columns: dict[str, Any]
     fitted: Fitted
     x: np.ndarray
     steered: np.ndarray | None
+    verification: Any
 
 
 def fit_columns(
@@ -313,17 +325,19 @@ def fit_columns(
     rows = x if ids is None else ids
     columns: dict[str, Any] = {}
     steering = score = certain = steered = None
+    moved = list(range(x.shape[1]))
     if parts.features:
+        moved = moved_columns(method, encoder)
         steering = fit_features(
             method,
-            x,
+            x[:, moved] if moved else x,
             table.label,
             table.group,
             reference=reference,
             n_groups=len(table.group_names),
             weights=table.weights,
         )
-        steered = steer_features(steering, x, table.group, rows, seed=seed)
+        steered = steer_moved(steering, x, table.group, rows, moved, seed=seed)
         columns |= steered_columns(
             encoder, steering, x, steered, table.group, len(table.group_names)
         )
@@ -354,6 +368,7 @@ def fit_columns(
         "group_columns": list(table.group_columns),
         "group_names": _plain(table.group_names),
         "feature_names": names,
+        "moved": moved,
         "columns": list(columns),
     }
     fitted = Fitted(
@@ -363,7 +378,13 @@ def fit_columns(
         encoder=encoder,
         metadata=metadata,
     )
-    return Made(columns=columns, fitted=fitted, x=x, steered=steered)
+    return Made(
+        columns=columns,
+        fitted=fitted,
+        x=x,
+        steered=steered,
+        verification=verified(steering),
+    )
 
 
 def row_number_notes(table: Table) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxsteer import report as pages
 from jaxsteer.cli._figures import comparison_figures, maps_figure, solve_facts
 from jaxsteer.cli._files import Fitted
-from jaxsteer.cli._fit import COMPARED_AS
+from jaxsteer.cli._fit import COMPARED_AS, LEAVE_DISCRETE
 from jaxsteer.compare import Comparison, compare, split_table
 from jaxsteer.datasets import Table
 
@@ -26,20 +26,30 @@ def steer_report(
     files: list[tuple[str, str]],
     notes: list[str],
     check: bool,
+    suppress: int = 0,
 ) -> pages.Report:
-    """Return the page: choices, warnings, a held-out check, pictures and promises."""
+    """Return the page: choices, warnings, a held-out check, pictures and promises.
+
+    Of cells with fewer rows than `suppress` no count is shown, and no picture is drawn.
+    """
     fitted: Fitted = made.fitted
     columns = made.columns
     names = fitted.metadata
     counts = table.counts()
     held_out = _held_out(table, fitted, notes) if check else None
     warnings = list(notes)
-    warnings += sample_warnings(counts, table)
+    warnings += sample_warnings(counts, table, suppress)
     warnings += _discrete_warning(fitted)
     figures: list[tuple[str, Any]] = []
-    if held_out is not None:
+    pictures = not pages.hidden_cells(counts, suppress).any()
+    if not pictures:
+        warnings.append(
+            f"Cells of fewer than {suppress} rows are hidden, and there are no pictures: "
+            "curves of so few rows would show the rows."
+        )
+    if held_out is not None and pictures:
         figures += comparison_figures(held_out, names["learner"])
-    if made.steered is not None:
+    if made.steered is not None and pictures:
         figure = maps_figure(
             made.x,
             made.steered,
@@ -65,16 +75,19 @@ def steer_report(
         comparisons=[("Measured on held-out rows", held_out)] if held_out else [],
         figures=figures,
         solve=solve_facts(
-            fitted.steering, None if fitted.score is None else fitted.score.channel_
+            fitted.steering,
+            None if fitted.score is None else fitted.score.channel_,
+            made.verification,
         ),
         counts=counts,
         label_names=table.label_names,
         group_names=table.group_names,
-        encoding=fitted.encoder.describe(),
+        encoding=[_without_few(c, suppress) for c in fitted.encoder.describe()],
         promises=_promises(columns),
         files=files,
         seed=names["seed"],
         attribution=table.attribution,
+        suppress=suppress,
     )
 
 
@@ -88,7 +101,10 @@ def summary(
     stays = str(table.group_names[names["reference"]])
     others = [str(name) for name in table.group_names if str(name) != stays]
     done = []
-    if any(name.startswith("steered_") for name in columns):
+    steered = any(name.startswith("steered_") for name in columns)
+    if steered and not names["moved"]:
+        done.append("no feature was moved, as every column has few distinct values")
+    elif steered:
         moved = f"the features of {_join(tuple(others[:8]))} were moved so that "
         moved += "the classes stand to each other as those of " + stays + " do"
         if names["method"] in ("all_groups", "channel", "leace"):
@@ -136,18 +152,31 @@ def _cost(found: Comparison | None, learner: str) -> str:
     )
 
 
-def sample_warnings(counts: np.ndarray, table: Table) -> list[str]:
+def _without_few(column: dict[str, Any], suppress: int) -> dict[str, Any]:
+    """A column's description without a small number of missing values."""
+    few = 0 < column["missing"] < suppress
+    return {**column, "missing": f"under {suppress}"} if few else column
+
+
+def sample_warnings(counts: np.ndarray, table: Table, suppress: int = 0) -> list[str]:
     """Say which cells are small, and how large a gap is noise."""
+    hidden = pages.hidden_cells(counts, suppress)
+
+    def said(i: int, a: int) -> str:
+        return "A hidden number of" if hidden[i, a] else f"Only {counts[i, a]}"
+
     warnings = [
-        f"Only {counts[i, a]} rows of class {table.label_names[i]} in group "
+        f"{said(i, a)} rows of class {table.label_names[i]} in group "
         f"{table.group_names[a]}: its moments and rates are guesses."
         for i, a in np.argwhere(counts < pages.SMALL_CELL)
     ]
     # Two equal groups of m rows show about this much (Kolmogorov and Smirnov).
-    noise = 1.2 / np.sqrt(max(1, counts.min()))
+    least = max(1, suppress if hidden.any() else 0, counts.min())
+    noise = 1.2 / np.sqrt(least)
     if noise > 0.05:
+        size = f"fewer than {suppress}" if hidden.any() else f"{counts.min()}"
         warnings.append(
-            f"The smallest cell has {counts.min()} rows, so the largest gap over all "
+            f"The smallest cell has {size} rows, so the largest gap over all "
             f"thresholds is about {min(noise, 1):.2f} by chance alone, even in a fair "
             "score. Do not read differences smaller than that."
         )
@@ -159,6 +188,14 @@ def _discrete_warning(fitted: Fitted) -> list[str]:
     if not names or fitted.steering is None:
         return []
     listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+    if fitted.metadata["method"] in LEAVE_DISCRETE:
+        moved = len(fitted.metadata["moved"])
+        return [
+            f"{len(names)} encoded columns have few distinct values ({listed}) and stay "
+            "as they are: maps would carry them to other values in each group, where a "
+            "tree reads the group. "
+            + (f"The other {moved} were moved." if moved else "No column was moved.")
+        ]
     return [
         f"{len(names)} encoded columns have few distinct values ({listed}). Maps that "
         "know the label would leak it there; the maps used here do not know it, but "

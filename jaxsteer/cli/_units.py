@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsteer.cli._fit import significant, steered_names, unmoved_groups
+from jaxsteer.cli._use import significant, steered_names, unmoved_groups
 
 _FIRST = datetime.date(1970, 1, 1).toordinal()
 
@@ -52,10 +52,11 @@ def steered_columns(
 
 def _dates(days: np.ndarray) -> np.ndarray:
     """Return dates as text, those beyond the years 1 to 9999 as days since 1970."""
-    texts = {}
-    for day in set(np.rint(days).astype(int).tolist()):
+    whole, place = np.unique(np.rint(days).astype(int), return_inverse=True)
+    texts = []
+    for day in whole.tolist():
         try:
-            texts[day] = datetime.date.fromordinal(day + _FIRST).isoformat()
+            texts.append(datetime.date.fromordinal(day + _FIRST).isoformat())
         except (ValueError, OverflowError):
-            texts[day] = str(day)
-    return np.array([texts[d] for d in np.rint(days).astype(int).tolist()], object)
+            texts.append(str(day))
+    return np.array(texts, object)[place]

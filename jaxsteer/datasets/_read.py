@@ -10,7 +10,6 @@ import lzma
 import os
 import pathlib
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -380,9 +379,9 @@ def _keep_codes(table: pd.DataFrame, text: pd.DataFrame) -> None:
             continue
         fields: Any = text.iloc[:, place]
         first = fields[fields.str.startswith("0").to_numpy(bool) & present]
-        if first.str.fullmatch(r"0\d+\s*").any():
-            fields = fields.str.strip().astype(object)
-            table[name] = fields.where(present, None)
+        if _has_codes(first.iloc[:1000]) or _has_codes(first.drop_duplicates()):
+            texts = fields.str.strip().astype(object)
+            table[name] = texts if present.all() else texts.where(present, None)
             found.append(repr(name))
     if found:
         warnings.warn(
@@ -390,6 +389,10 @@ def _keep_codes(table: pd.DataFrame, text: pd.DataFrame) -> None:
             f"amounts: {', '.join(found)}.",
             stacklevel=6,
         )
+
+
+def _has_codes(texts: Any) -> bool:
+    return bool(texts.str.fullmatch(r"0\d+\s*").any())
 
 
 def _tidy(column: Any, decimal: str | None) -> Any:
@@ -412,11 +415,14 @@ def _warn_of_missing_texts(
     said = []
     for place, name in enumerate(table.columns):
         gone = np.flatnonzero(table.iloc[:, place].isna())
-        counts = Counter(str(value).strip() for value in text.iloc[gone, place])
+        if not len(gone):
+            continue
+        codes, values = pd.factorize(text.iloc[gone, place].str.strip())
+        rows = np.bincount(codes)
         listed = [
-            f"{value!r} ({rows})"
-            for value, rows in counts.most_common()
-            if value not in ("", *named)
+            f"{str(values[i])!r} ({rows[i]})"
+            for i in np.argsort(-rows, kind="stable").tolist()
+            if values[i] not in ("", *named)
         ]
         if listed:
             said.append(f"{name!r}: {', '.join(listed[:5])}")

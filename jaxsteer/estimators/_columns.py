@@ -101,9 +101,14 @@ def to_numbers(column: Any, kind: str, *, point: str | None = None) -> np.ndarra
 
 def to_categories(column: Any) -> np.ndarray:
     """Return a column as text ``[n]``, with a name of its own for missing values."""
+    codes, names = category_codes(column)
+    return names[codes]
+
+
+def category_codes(column: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return codes ``[n]`` and the texts ``[m]`` that they stand for, -1 the last."""
     codes, values = pd.factorize(column, use_na_sentinel=True)
-    names = [_text(value) for value in values]
-    return np.array([*names, MISSING], object)[codes]
+    return codes, np.array([*map(_text, values), MISSING], object)
 
 
 def _is_text(column: Any) -> bool:
@@ -111,6 +116,14 @@ def _is_text(column: Any) -> bool:
 
 
 def _days(column: Any) -> np.ndarray:
+    if _is_text(column):
+        # Many people share a date, which is slow to read.
+        codes, values = pd.factorize(column)
+        return np.append(_days_of(pd.Series(values)), np.nan)[codes]
+    return _days_of(column)
+
+
+def _days_of(column: Any) -> np.ndarray:
     try:
         stamps = column
         if isinstance(column.dtype, pd.PeriodDtype):

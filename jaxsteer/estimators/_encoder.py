@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from jaxsteer._errors import check_choice
 from jaxsteer._frames import missing_column_message, to_pandas
 from jaxsteer._numerals import read_numerals
-from jaxsteer.estimators._columns import MISSING, to_categories, to_numbers
+from jaxsteer.estimators._columns import MISSING, category_codes, to_numbers
 from jaxsteer.estimators._plan import DROPPED, Plan, plan_column
 
 # An output column is near-discrete with at most this many distinct values, or when one
@@ -124,25 +124,27 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         frame = self._frame(X, fitted=True)
-        values, unseen = {}, []
+        numbers, codes, texts, unseen = {}, {}, {}, []
         for column in self.columns_:
             name, kind = column["column"], column["kind"]
             if kind == "dropped":
                 continue
             if kind == "category":
-                values[name] = to_categories(frame[name])
-                new = ~pd.Series(values[name]).isin(self._known[name]).to_numpy()
+                codes[name], texts[name] = category_codes(frame[name])
+                known = pd.Series(texts[name]).isin(self._known[name]).to_numpy()
+                new = ~known[codes[name]]
+                shown = texts[name][codes[name][new]]
             else:
                 point = column.get("decimal")
                 if point is None and kind == "number":
                     point = _mostly_numbers(frame[name])
-                values[name] = to_numbers(frame[name], kind, point=point)
-                text = frame[name].notna().to_numpy()
-                new = np.isnan(values[name]) & (text | (column["missing"] == 0))
+                numbers[name] = to_numbers(frame[name], kind, point=point)
+                there = frame[name].notna().to_numpy()
+                new = np.isnan(numbers[name]) & (there | (column["missing"] == 0))
+                shown = frame[name][new].to_numpy()
             if new.any():
-                as_written = values[name] if kind == "category" else frame[name]
-                shown = sorted({str(v) for v in as_written[new].tolist()})
-                listed = ", ".join(shown[:5]) + (", ..." if len(shown) > 5 else "")
+                words = sorted({str(v) for v in shown.tolist()})
+                listed = ", ".join(words[:5]) + (", ..." if len(words) > 5 else "")
                 unseen.append(f"{name!r} in {int(new.sum())} rows ({listed})")
         if unseen:
             warnings.warn(
@@ -150,10 +152,44 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 f"frequent (missing numbers as the median): {'; '.join(unseen)}.",
                 stacklevel=3,
             )
+        return self._encoded(len(frame), numbers, codes, texts)
+
+    def _encoded(
+        self,
+        n: int,
+        numbers: dict[str, np.ndarray],
+        codes: dict[str, np.ndarray],
+        texts: dict[str, np.ndarray],
+    ) -> np.ndarray:
+        """Encode values, each distinct text of a column once."""
+        out = np.empty((n, len(self._names)), np.float32)
+        fitted, place = self.transformer_.named_transformers_, 0
+        for block, _, columns in self.transformer_.transformers_[:2]:
+            if columns:
+                part = fitted[block].transform(
+                    _blocks({c: numbers[c] for c in columns})
+                )
+                out[:, place : place + part.shape[1]] = part
+                place += part.shape[1]
+        if not codes:
+            return out
+        most = max(map(len, texts.values()))
+        padded = {
+            name: np.append(found, [found[-1]] * (most - len(found))).astype(object)
+            for name, found in texts.items()
+        }
         with warnings.catch_warnings():
-            # Said above, with counts.
+            # Said by `transform`, with counts.
             warnings.filterwarnings("ignore", "Found unknown categories")
-            return _float32(self.transformer_.transform(_blocks(values)))
+            hot = fitted["category"].transform(_blocks(padded))
+        sizes = {c["column"]: len(c["outputs"]) for c in self.columns_}
+        start = place
+        for name, found in texts.items():
+            stop = place + sizes[name]
+            table = hot[: len(found), place - start : stop - start]
+            out[:, place:stop] = table[codes[name]]
+            place = stop
+        return out
 
     def in_units(self, encoded: Any) -> np.ndarray:
         """Return encoded columns in the units of the table.
@@ -296,7 +332,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         self.near_discrete_ = [
             name
             for name, column in zip(self._names, encoded.T, strict=True)
-            if _is_near_discrete(column)
+            if is_near_discrete(column)
         ]
         return encoded
 
@@ -477,7 +513,30 @@ def _distinct(names: list[str]) -> list[str]:
     return out
 
 
-def _is_near_discrete(column: np.ndarray) -> bool:
+def is_near_discrete(column: np.ndarray) -> bool:
+    """Tell whether a column has few distinct values, or one in a tenth of the rows.
+
+    An affine map for each group carries such values off the other groups', and a tree
+    can then read the group there.
+
+    Args:
+        column: ``[n]`` numbers.
+    """
     counts = np.unique(column, return_counts=True)[1]
     few = len(counts) <= min(_DISCRETE_VALUES, max(2, len(column) // 10))
     return bool(few or counts.max() > _DISCRETE_SHARE * max(len(column), 10))
+
+
+def near_discrete_columns(X: np.ndarray) -> np.ndarray:
+    """Tell which columns of ``X [n, d]`` are near-discrete, ``[d]``.
+
+    A sample of the rows rules out most columns of representations, which may be
+    thousands.
+    """
+    some = X[:: max(1, len(X) // 2000)]
+    found = np.zeros(X.shape[1], bool)
+    for place, column in enumerate(some.T):
+        counts = np.unique(column, return_counts=True)[1]
+        if len(counts) <= 2 * _DISCRETE_VALUES or counts.max() > len(some) / 20:
+            found[place] = is_near_discrete(X[:, place])
+    return found

@@ -27,8 +27,9 @@ class FairScore(FoldScorer):
 
     - "roc": the ROC channel degrades each group's score, by a random choice among a few
       values, to the most that every group can give. True- and false-positive rates are
-      equal across groups at every threshold, in sample exactly and on new rows up to
-      sampling and binning. With a `tolerance` more is kept, and less is random.
+      equal across groups at every threshold, on new rows up to sampling and binning, and
+      in sample exactly where the groups are large enough to tell them apart (everywhere
+      with ``shrinkage=0``). With a `tolerance` more is kept, and less is random.
     - "quantiles": the class-balanced quantile of the score in its group. Nothing is
       random; no other increasing maps of the scores have a smaller largest gap.
     - "blind": as "roc", but the group is not needed at prediction: a second classifier
@@ -47,14 +48,17 @@ class FairScore(FoldScorer):
         method: "roc", "quantiles" or "blind".
         cv: Folds for the out-of-fold scores, each with rows of every class and group.
         repeats: How often the rows are shuffled into folds.
-        bins: Bins of the score in each group for "roc", 60 if None; for "blind" those of
-            the score and of the group's probability within them, (24, 5) if None.
+        bins: Bins of the score in each group for "roc", if None twice the root of the
+            rows of the smallest cell, between 8 and 60; for "blind" those of the score
+            and of the group's probability within them, (24, 5) if None.
         tolerance: Largest gap that "roc" may leave, in sample.
         class_weight: For "quantiles": 1/2 weighs both rates alike, 1 makes true-positive
             rates equal at every threshold, 0 false-positive rates.
         shrinkage: For "roc" and "quantiles": how far each group's laws of the score are
-            drawn to those of all groups, 0 to 1; "auto" by what chance alone would make
-            of them, for groups with few rows. Above 0 it is not exact in sample.
+            drawn to those of all groups, 0 to 1; "auto", which None takes, by what chance
+            alone would make of their distance, and not at all where that is less than a
+            fiftieth of it. So groups with few rows borrow from all, and are not exact in
+            sample, which the channel's `gap` reports, but fairer on new rows.
         group_estimator: For "blind": the classifier that reads the group; None takes a
             copy of `estimator`.
         random_state: Seed of the folds and of the choice, which is settled at fit time:
@@ -96,7 +100,7 @@ class FairScore(FoldScorer):
         bins: Any = None,
         tolerance: float = 0.0,
         class_weight: float = 0.5,
-        shrinkage: float | str = 0.0,
+        shrinkage: float | str | None = None,
         group_estimator: Any = None,
         random_state: Any = None,
         sensitive_columns: Any = None,
@@ -249,7 +253,7 @@ class FairScore(FoldScorer):
                     f"{name}={value} has no meaning for method={self.method!r}; pass "
                     f"method={method!r}, or leave it out."
                 )
-        if self.shrinkage != 0 and self.method == "blind":
+        if self.shrinkage not in (None, 0) and self.method == "blind":
             raise ValueError(
                 f"shrinkage={self.shrinkage!r} has no meaning for method='blind', which "
                 "has one kernel for all groups; leave it out."
@@ -277,16 +281,17 @@ class FairScore(FoldScorer):
             "weights": rows.weight,
             "n_groups": len(self.groups_),
         }
+        shrinkage: Any = "auto" if self.shrinkage is None else self.shrinkage
         probe = None
         if self.method == "roc":
-            bins = 60 if self.bins is None else self.bins
+            bins = "auto" if self.bins is None else self.bins
             channel: Any = roc_channel(
                 score,
                 label,
                 group,
                 bins=bins,
                 tolerance=self.tolerance,
-                shrinkage=self.shrinkage,
+                shrinkage=shrinkage,
                 **options,
             )
         elif self.method == "quantiles":
@@ -295,7 +300,7 @@ class FairScore(FoldScorer):
                 label,
                 group,
                 class_weight=self.class_weight,
-                shrinkage=self.shrinkage,
+                shrinkage=shrinkage,
                 **options,
             )
         else:

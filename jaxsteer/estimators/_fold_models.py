@@ -11,6 +11,7 @@ again gives the same answer.
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from typing import Any
 
 import jax
@@ -20,10 +21,17 @@ from sklearn.model_selection import StratifiedKFold
 
 from jaxsteer.channels import row_uniform
 from jaxsteer.estimators._rows import pointing_at_encoder, take_rows
+from jaxsteer.estimators._tree_tables import TreeTables, tree_tables
 from jaxsteer.estimators._weighted import with_weights
 
 #: Probabilities are kept this far from 0 and 1, so that their logarithms are finite.
 _LEAST = 1e-12
+#: Rows that are scored at a time: trees visit all of them in turn, so they stay in a
+#: core's own memory.
+_AT_A_TIME = 8192
+#: From so many rows on a model's trees are put into tables, which are compared with the
+#: model on so many.
+_MANY, _COMPARED = 8192, 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +61,7 @@ class FoldModels:
             fold = hashed_folds(self.seed, repeat, rows, len(models))
             for code, model in enumerate(models):
                 mine = np.flatnonzero(fold == code)
-                if len(mine):
-                    total[mine] += _log_probability(model, take_rows(X, mine))
+                total[mine] += _log_probability(model, X, mine, total.shape[1])
         return _rounded(total / len(self.estimators))
 
 
@@ -122,8 +129,7 @@ def fit_fold_models(
                 )
             with pointing_at_encoder():
                 model.fit(take_rows(X, train), target[train], **options)
-            if len(held_out):
-                total[held_out] += _log_probability(model, take_rows(X, held_out))
+            total[held_out] += _log_probability(model, X, held_out, n_classes)
             models.append(model)
         estimators.append(tuple(models))
     return FoldModels(tuple(estimators), _rounded(total / repeats), seed)
@@ -178,7 +184,33 @@ def _seed_of_repeat(seed: int, repeat: int) -> int:
     return int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0])
 
 
-def _log_probability(model: Any, X: Any) -> np.ndarray:
-    found = np.asarray(model.predict_proba(X), float)
-    found = np.clip(found, _LEAST, 1 - _LEAST)
-    return np.log(found)
+def _log_probability(
+    model: Any, X: Any, rows: np.ndarray, n_classes: int
+) -> np.ndarray:
+    """Log probabilities ``[m, C]`` of some rows."""
+    found = np.empty((len(rows), n_classes))
+    scorer = model
+    if len(rows) >= _MANY and isinstance(X, np.ndarray) and X.dtype.kind == "f":
+        scorer = _tables_of(model, X[rows[:_COMPARED]]) or model
+    for start in range(0, len(rows), _AT_A_TIME):
+        part = take_rows(X, rows[start : start + _AT_A_TIME])
+        known = scorer is model or bool(np.isfinite(part).all())
+        found[start : start + _AT_A_TIME] = (scorer if known else model).predict_proba(
+            part
+        )
+    return np.log(np.clip(found, _LEAST, 1 - _LEAST))
+
+
+def _tables_of(model: Any, X: np.ndarray) -> TreeTables | None:
+    """Return the tables of a model, made once for as long as it is as it was."""
+    trees = vars(getattr(model, "model_", model)).get("_predictors")
+    if trees is None or not np.isfinite(X).all():
+        return None
+    kept = _TABLES.get(model)
+    if kept is None or kept[0] is not trees:
+        kept = trees, tree_tables(getattr(model, "model_", model), X)
+        _TABLES[model] = kept
+    return kept[1]
+
+
+_TABLES: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()

@@ -80,14 +80,16 @@ class AffineGroupSteering(GroupTransformer):
             ValueError: If a group was not there at fit time, `X` is unusable, or a map
                 has no inverse.
         """
-        matrix, group = self._steered_rows(X, sensitive_features)
-        return unsteer(self._maps(), matrix, group, self.strength)
+        return self._back(*self._steered_rows(X, sensitive_features))
 
     def _maps(self) -> Any:
         return self.maps_
 
     def _transform(self, X: np.ndarray, group: Any) -> np.ndarray:
         return steer(self._maps(), X, group, self.strength)
+
+    def _back(self, X: np.ndarray, group: Any) -> np.ndarray:
+        return unsteer(self._maps(), X, group, self.strength)
 
 
 def _take(maps: Any, code: int) -> Any:

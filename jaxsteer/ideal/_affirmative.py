@@ -37,9 +37,11 @@ from jaxsteer.ideal._orbit import (
 )
 from jaxsteer.linalg import (
     cholesky,
+    cholesky_inverse,
     eigh,
     inv_sqrtm_psd,
     matmul,
+    polar_orthogonal,
     solve,
     symmetrize,
     transpose,
@@ -66,7 +68,13 @@ class Group(NamedTuple):
 
 def reference_root(cells: Cells, pivot: Any) -> Float[Array, "d d"]:
     """Inverse root of the reference group's covariance in the pivot class."""
-    return inv_sqrtm_psd(at(cells, pivot, 0).cov)
+    cov = at(cells, pivot, 0).cov
+    if cov.shape[-1] > MANY_FEATURES:
+        return inv_sqrtm_psd(cov)
+    # The inverse of the triangular factor, without its turn: of twice as many digits as
+    # the root of the eigenvalues, where features come in unlike units.
+    _, inverse = cholesky_inverse(cov)
+    return symmetrize(matmul(transpose(polar_orthogonal(inverse)), inverse))
 
 
 def first_frame(

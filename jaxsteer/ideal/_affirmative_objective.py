@@ -131,6 +131,7 @@ class AffirmativeObjective:
             gradient=pulled(gap, sum_between(precision, identity, cov)),
             second=second,
             curvature=matmul(transpose(precision.diagonals), spread)[None],
+            fixed_target=True,
         )
 
 

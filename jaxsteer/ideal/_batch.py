@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxsteer._chunks import map_in_chunks
-from jaxsteer._compilation import broadcasting
+from jaxsteer._compilation import broadcasting, jit_for_few_calls
 from jaxsteer._types import Array, Int
 from jaxsteer.ideal._nearest import solve, working_dtype
 from jaxsteer.ideal._programs import Options, check_problem, choose
@@ -148,12 +148,15 @@ def _spread(
     return jax.tree.map(lambda leaf: leaf[:n], found) if missing else found
 
 
-@partial(jax.jit, static_argnames=("priors", "options", "batch_size"))
+@partial(
+    jit_for_few_calls, static_argnames=("priors", "options", "batch_size"), quick=False
+)
 def _chunked(
     pops: Population,
     reference: Any,
     pivot: Any,
     tolerance: Any,
+    *,
     priors: str,
     options: Options,
     batch_size: int,

@@ -17,12 +17,10 @@ import jax.numpy as jnp
 
 from jaxsteer._types import Array, Bool, Float, Int
 from jaxsteer.linalg import (
-    cholesky,
     cholesky_inverse,
     eigh,
     matmul,
     transpose,
-    whiten_transposed,
 )
 from jaxsteer.solvers import Job, Starts, attach_derivative, search
 
@@ -71,12 +69,12 @@ def definite_frame(
     The definite maps' solution, were the classes' covariances equal. In its coordinates
     both matrices are diagonal and inverse to each other.
     """
-    factor = cholesky(moment)
-    values, vectors = eigh(matmul(transpose(factor), matmul(metric, factor)))
+    _, inverse = cholesky_inverse(moment)
+    values, vectors = eigh(matmul(inverse, matmul(metric, transpose(inverse))))
     # Rounding must not make the frame singular.
     floor = metric.shape[-1] * jnp.finfo(metric.dtype).eps * values[..., -1:]
     root = jnp.maximum(values, floor) ** -0.25
-    return whiten_transposed(factor, vectors * root[..., None, :])
+    return matmul(transpose(inverse), vectors * root[..., None, :])
 
 
 def coordinates(

@@ -63,8 +63,9 @@ def nearest_ideal(
             invertible matrix; nearest, not convex, tried from several starts.
             "positive_definite": positive definite matrices; "pivot": the paper's,
             positive definite times the inverse root of the pivot class; both are convex
-            when affirmative. "shared_covariance": a closed form, nearest when a moving
-            group's classes share one covariance (all groups: a search under that
+            when affirmative, and what both allow depends on the features' units
+            relative to each other. "shared_covariance": a closed form, nearest when a
+            moving group's classes share one covariance (all groups: a search under that
             model). "diagonal": feature by feature, nearest when the features are
             independent. Always the result is ideal. Families of one feature or of
             independent features have one kind of map, and every kind of maps means that

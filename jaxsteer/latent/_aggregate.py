@@ -236,7 +236,7 @@ def robust_aggregate(
             )
         )
     if fit.family == "categorical":
-        target = jax.nn.one_hot(jnp.asarray(y), f.shape[-1], dtype=f.dtype)
+        target = jax.nn.one_hot(jnp.asarray(y, jnp.int32), f.shape[-1], dtype=f.dtype)
     else:
         f, target = f[..., None], jnp.asarray(y, f.dtype)[:, None]
     if center:

@@ -75,6 +75,9 @@ def _weights(source, target):
 
 def _weight_of(pair):
     source, target = (symmetrize(cov) for cov in pair)
+    # Their products leave the range of float32 in units of 1e12; the map has none.
+    unit = _unit(source, target)
+    source, target = source / unit, target / unit
     factor, regular = _factor(jax.lax.stop_gradient(source))
     weight, _ = _weight_and_frame(source, target, factor)
     return jax.lax.cond(
@@ -84,6 +87,14 @@ def _weight_of(pair):
         source,
         target,
     )
+
+
+def _unit(source, target):
+    """A power of 2 near the largest variance, and 1 where there is none."""
+    largest = jnp.max(jnp.stack([jnp.diagonal(source), jnp.diagonal(target)]))
+    usable = jnp.isfinite(largest) & (largest > 0)
+    _, power = jnp.frexp(jax.lax.stop_gradient(jnp.where(usable, largest, 0.75)))
+    return jnp.ldexp(jnp.ones((), source.dtype), power)
 
 
 def _factor(source):

@@ -80,8 +80,9 @@ def update(
     check_codes("group", group, state.n_groups)
     if weights is not None and is_concrete(weights):
         # A batch may be of no weight at all, as padding is.
+        check_finite("weights", weights)
         values = np.asarray(weights)
-        if (values < 0).any() or not np.isfinite(values).all():
+        if (values < 0).any():
             check_weights(weights)
     share = None if weights is None else jnp.asarray(weights)
     order = None

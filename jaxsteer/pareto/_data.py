@@ -12,6 +12,7 @@ import numpy as np
 from jaxsteer._errors import (
     check_codes,
     check_finite,
+    check_range,
     check_same_length,
     check_weights,
     is_concrete,
@@ -159,6 +160,7 @@ def group_data(
     n = check_same_length(**named, target=target, group=group, **given)
     for name, leaf in named.items():
         check_finite(name, leaf)
+        check_range(name, leaf)
     groups = check_codes("group", group, n_groups)
     if groups < 2:
         raise ValueError("group has only the code 0; at least two groups are needed.")
@@ -170,9 +172,10 @@ def group_data(
         n_classes = max(check_codes("target", target), 2)
     else:
         check_finite("target", target)
+        check_range("target", target)
         n_classes = 0
+    check_weights(np.ones(n) if weights is None else weights)
     weight = np.ones(n) if weights is None else np.asarray(weights, float)
-    check_weights(weight)
     group = np.asarray(group, np.int32)
     total = np.bincount(group, weight, groups)
     if (total <= 0).any():

@@ -28,12 +28,20 @@ def simplex_grid(n_groups: int, points: int) -> np.ndarray:
     the corners), neighbors after each other; for more groups the corners, the middle
     and fixed random points.
 
+    Raises:
+        ValueError: If there are fewer than two groups, or `points` is no whole number
+            above 0.
+
     Example:
         >>> simplex_grid(2, 3).tolist()
         [[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]
         >>> len(simplex_grid(3, 100))
         91
     """
+    for name, value, least in (("n_groups", n_groups, 2), ("points", points, 1)):
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or value < least:
+            raise ValueError(f"{name}={value!r} must be a whole number >= {least}.")
     if n_groups == 2:
         first = np.linspace(0, 1, max(points, 2))
         return np.stack([first, 1 - first], 1)
@@ -103,7 +111,12 @@ def nondominated(
         >>> nondominated(np.array([[1.0, 2.0], [2.0, 1.0], [2.0, 2.5]])).tolist()
         [True, True, False]
     """
+    check_finite("group_losses", group_losses)
     losses = jnp.asarray(group_losses)
+    if losses.ndim != 2:
+        raise ValueError(
+            f"group_losses has shape {losses.shape}, expected [models, groups]."
+        )
     gap = losses[:, None] - losses[None]  # of i over j
     worse = jnp.all(gap >= 0, -1) & jnp.any(gap > tolerance, -1)
     return ~jnp.any(worse, 1)

@@ -1,5 +1,6 @@
 """Solvers that know nothing of fairness, and how they say how they ended."""
 
+from jaxsteer._compilation import limit_programs
 from jaxsteer.solvers._chart import Chart, Expansion, MatrixObjective
 from jaxsteer.solvers._fixed_point import (
     DIFFERENTIATE,
@@ -41,6 +42,7 @@ __all__ = [
     "Solution",
     "SolveError",
     "Status",
+    "limit_programs",
     "minimize_on_simplex",
     "require_converged",
 ]

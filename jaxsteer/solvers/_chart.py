@@ -30,11 +30,13 @@ class Expansion(NamedTuple):
         gradient: ``[g, d, d]`` by ``e`` at 0.
         second: Its derivative, a linear map of ``[g, d, d]``.
         curvature: ``[g, d, d]`` about the second derivative along each entry of ``e``.
+        fixed_target: Whether nothing else moves along, so that `curvature` is exact.
     """
 
     gradient: Float[Array, "g d d"]
     second: Callable[[Array], Array]
     curvature: Float[Array, "g d d"]
+    fixed_target: bool = False
 
 
 class MatrixObjective(Protocol):
@@ -153,7 +155,12 @@ class Chart:
             return straight * g - crossed * transpose(g)
 
         slope = self.restrict(pulled - weight * identity)
-        return Model(slope, hessian, precondition)
+        unit = jnp.ones_like(middle)
+        if near.fixed_target:
+            steep = jnp.sqrt(2 * weight / jnp.maximum(middle + weight, 2 * weight))
+            unit = jnp.where(self.symmetric, steep, unit)
+        gentle = relative_residual(slope * unit, objective.log_weight)
+        return Model(slope, hessian, precondition, gentle)
 
 
 class Model(NamedTuple):
@@ -163,11 +170,14 @@ class Model(NamedTuple):
         slope: ``[g, d, d]`` gradient by ``e``.
         hessian: Symmetric linear map.
         precondition: Positive definite linear map near the inverse of `hessian`.
+        gentle: ``[]`` :func:`relative_residual`; for definite maps to a fixed target
+            with each entry of the slope measured against its own curvature.
     """
 
     slope: Float[Array, "g d d"]
     hessian: Callable[[Array], Array]
     precondition: Callable[[Array], Array]
+    gentle: Float[Array, ""]
 
 
 def relative_residual(

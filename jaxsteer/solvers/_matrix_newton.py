@@ -133,9 +133,18 @@ class MatrixNewton:
             slope.astype(narrow),
             near.precondition,
             memory.radius.astype(narrow),
-            accuracy=jnp.minimum(0.3, jnp.sqrt(residual)).astype(narrow),
+            accuracy=jnp.minimum(0.3, jnp.sqrt(model.gentle)).astype(narrow),
             max_products=self.max_products,
         )
+        # Where definite maps' features come in unlike units some directions are steeper
+        # than the weight by any factor, and rounding in their slope is as large. What
+        # counts is what is left to gain: the square of a slope over its curvature.
+        gain = jnp.sqrt(
+            -4 * jnp.minimum(step.predicted, 0) / jnp.min(objective.log_weight)
+        )
+        left = jnp.where(step.bound, jnp.inf, jnp.maximum(gain, model.gentle))
+        gentler = model.gentle < residual
+        residual = jnp.where(gentler, jnp.minimum(residual, left), residual)
         e, predicted = cast_floating((step.step, step.predicted), dtype)
         length = jnp.sqrt(jnp.sum(e**2))
         moved = chart.move(e)

@@ -32,8 +32,9 @@ TRUSTED = frozenset(
 def own_types() -> frozenset[str]:
     """Return the qualified names of the estimators and of the results that they hold."""
     estimators = importlib.import_module("jaxsteer.estimators")
-    classes = [*registered_classes().values(), *estimators.PARTS]
-    classes += [v for v in vars(estimators).values() if inspect.isclass(v)]
+    names = (*estimators.__all__, *estimators._PARTS)
+    found = [getattr(estimators, name) for name in names]
+    classes = [*registered_classes().values(), *filter(inspect.isclass, found)]
     return frozenset(f"{cls.__module__}.{cls.__qualname__}" for cls in classes)
 
 
@@ -142,10 +143,18 @@ def _present_name(name: str) -> str:
 
 
 def _skops() -> Any:
+    # skops makes scikit-learn load all that it has, and so the frameworks that its
+    # arrays may be of, which takes seconds and serves nothing here.
+    aside = "torch" not in sys.modules
+    if aside:
+        sys.modules["torch"] = None  # type: ignore[assignment]
     try:
         import skops.io
     except ModuleNotFoundError as error:
         raise ImportError(
             "Storing estimators needs skops: pip install 'jaxsteer[sklearn]'."
         ) from error
+    finally:
+        if aside:
+            sys.modules.pop("torch", None)
     return skops.io

@@ -181,3 +181,13 @@ def test_bad_input_is_named(channel):
         channel.transport(score, probe)
     with pytest.raises(ValueError, match="has 2 columns that count, expected 1"):
         channel.transport(score, np.ones((400, 3)), key=KEY)
+
+
+def test_laws_that_differ_by_rounding_alone_have_a_kernel():
+    """What is left of their difference need not sum to 0; one atom is always allowed."""
+    rng = np.random.default_rng(0)
+    law = rng.dirichlet(np.ones(8), 2)
+    laws = np.stack([law, law + 1e-13 * rng.normal(size=law.shape)])
+    kernel = blind_kernel(laws, rng.normal(size=(8, 3)))
+    np.testing.assert_allclose(kernel.sum(1), 1)
+    assert (kernel >= 0).all()

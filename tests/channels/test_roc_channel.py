@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import jaxsteer as js
-from jaxsteer.channels import _roc_channel as module
+from jaxsteer.channels import _row_draws
 
 EPS = float(jnp.finfo(jnp.result_type(float)).eps)
 KEY = jax.random.key
@@ -212,7 +212,7 @@ def test_chunks_give_the_same_draws(monkeypatch):
     score, label, group = simulate(1003)
     channel = js.roc_channel(score, label, group, bins=8)
     whole = channel.transport(score, group, key=KEY(3))
-    monkeypatch.setattr(module, "CHUNK", 100)
-    module.draw_atoms.clear_cache()
+    monkeypatch.setattr(_row_draws, "CHUNK", 100)
+    _row_draws._drawn.clear_cache()
     np.testing.assert_array_equal(channel.transport(score, group, key=KEY(3)), whole)
-    module.draw_atoms.clear_cache()
+    _row_draws._drawn.clear_cache()

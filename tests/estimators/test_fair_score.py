@@ -166,17 +166,42 @@ def test_small_groups_borrow_from_all(fitted):
     for method in ("roc", "quantiles"):
         plain = fitted.with_options(method=method)
         pooled = fitted.with_options(method=method, shrinkage=1.0)
+        # Groups of thousands of rows that differ borrow nothing, and are exact.
         assert not np.any(plain.channel_.shrinkage)
+        exact = fitted.with_options(method=method, shrinkage=0.0)
+        np.testing.assert_array_equal(
+            plain.fair_training_score_, exact.fair_training_score_
+        )
         # Nothing is left of the groups: one map for all.
         one, other = (
             pooled._transport(np.linspace(-2, 2, 9), np.full(9, a), None, np.arange(9))
             for a in (0, 1)
         )
         np.testing.assert_allclose(one, other, atol=1e-6)
-        some = fitted.with_options(method=method, shrinkage="auto").channel_
-        assert (np.asarray(some.shrinkage) < 0.5).all()
     with pytest.raises(ValueError, match="shrinkage='auto' has no meaning"):
         fitted.with_options(method="blind", shrinkage="auto")
+
+
+def test_few_rows_borrow_where_nothing_else_is_said():
+    rng = np.random.default_rng(0)
+    label, groups = rng.integers(0, 2, 300), rng.choice(["f", "m"], 300, p=[0.3, 0.7])
+    rows = label[:, None] + rng.normal(size=(300, 2))
+    model = FairScore(repeats=1, random_state=0)
+    model.fit(rows, label, sensitive_features=groups)
+    group = (groups == "m").astype(int)
+    smallest = np.unique(label * 2 + group, return_counts=True)[1].min()
+    for method in ("roc", "quantiles"):
+        given = model.with_options(method=method)
+        # One law in both groups: what they differ by is chance.
+        assert np.asarray(given.channel_.shrinkage).min() > 0.2
+        auto = given.with_options(shrinkage="auto")
+        np.testing.assert_array_equal(
+            auto.fair_training_score_, given.fair_training_score_
+        )
+    assert model.channel_.kernels.shape[1] == int(2 * np.sqrt(smallest)) > 8
+    assert model.with_options(shrinkage=0.0).channel_.gap < 1e-6 < model.channel_.gap
+    blind = model.with_options(method="blind", bins=(4, 2))
+    assert isinstance(blind.channel_, js.BlindChannel)
 
 
 def test_blind_needs_no_group_and_takes_a_probe_of_its_own(fitted):

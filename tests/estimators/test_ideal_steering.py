@@ -105,6 +105,31 @@ def test_every_option_changes_the_result(option, value):
         assert np.abs(left - right).max() > 1e-3
 
 
+def test_discrete_columns_stay_unless_told():
+    counts = np.random.default_rng(0).poisson(2 + (GROUPS == "m"))
+    rows = np.column_stack([X[:, 0], X[:, 1] > 0, X[:, 1:], counts]).astype(float)
+    of = {"sensitive_features": GROUPS}
+    steering = IdealSteering(reference="m").fit(rows, Y, **of)
+    assert steering.moved_.tolist() == [True, False, True, True, False]
+    steered = steering.transform(rows, **of)
+    expected = fit(reference="m").transform(X, **of)
+    np.testing.assert_allclose(steered[:, [0, 2, 3]], expected, atol=1e-6)
+    np.testing.assert_array_equal(steered[:, [1, 4]], rows[:, [1, 4]])
+    back = steering.inverse_transform(steered, **of)
+    np.testing.assert_allclose(back, rows, atol=1e-4)
+    every = IdealSteering(discrete="move").fit(rows, Y, **of)
+    assert every.moved_.all()
+    assert len(np.unique(every.transform(rows, **of)[:, 1])) > 2
+    with pytest.warns(UserWarning, match="All columns of X have few distinct values"):
+        none = IdealSteering().fit(rows[:, [1, 4]], Y, **of)
+    np.testing.assert_array_equal(
+        none.transform(rows[:, [1, 4]], **of), rows[:, [1, 4]]
+    )
+    np.testing.assert_allclose(none.sample_weight_, fit().sample_weight_, rtol=1e-4)
+    with pytest.raises(ValueError, match="discrete='keep' is not known"):
+        fit(discrete="keep")
+
+
 def test_strength_interpolates():
     none = fit(strength=0.0).transform(X, sensitive_features=GROUPS)
     half = fit(strength=0.5).transform(X, sensitive_features=GROUPS)

@@ -18,7 +18,15 @@ OF = {"sensitive_features": GROUPS}
 
 def build(**options):
     return MulticlassScore(
-        **{"bins": 12, "cv": 3, "repeats": 1, "random_state": 0, **options}
+        **{
+            "bins": 12,
+            "cv": 3,
+            "repeats": 1,
+            "counts": "hard",
+            "shrinkage": 0.0,
+            "random_state": 0,
+            **options,
+        }
     )
 
 
@@ -68,6 +76,40 @@ def test_answers_belong_to_the_row(fitted):
     np.testing.assert_array_equal(
         column.fit(rows, Y).predict(rows), fitted.predict(X, **OF)
     )
+
+
+def skewed(n, rng):
+    """Posteriors of four classes, two of them with few rows in one of the groups."""
+    label = rng.integers(0, 4, n)
+    group = (rng.uniform(size=n) < np.array([0.5, 0.5, 0.06, 0.94])[label]).astype(int)
+    odds = (1.5 + 0.3 * group)[:, None] * np.eye(4)[label] + rng.normal(size=(n, 4))
+    score = np.exp(odds)
+    return score / score.sum(1, keepdims=True), label, group
+
+
+def test_small_cells_borrow_where_nothing_else_is_said():
+    given = MulticlassScore().get_params()
+    face = {name: given[name] for name in ("counts", "shrinkage")}
+    assert face == {"counts": "soft", "shrinkage": "auto"}
+    rng, gaps, right = np.random.default_rng(0), [], []
+    new, label, group = skewed(20_000, rng)
+    for _ in range(4):
+        train = skewed(1500, rng)
+        for how in ({}, face):
+            channel = js.multiclass_channel(*train, bins=16, **how)
+            kernels = np.asarray(channel.kernels).reshape(-1, 4)
+            law = kernels[channel._rows_on_host(new, group)]
+            table = [
+                [law[(label == y) & (group == a)].mean(0) for y in range(4)]
+                for a in (0, 1)
+            ]
+            gaps.append(np.abs(np.subtract(*table)).max())
+            right.append(law[np.arange(len(law)), label].mean())
+    gaps, right = (np.reshape(v, (4, 2)).mean(0) for v in (gaps, right))
+    # Fairer on new rows, at nearly the same accuracy.
+    assert gaps[1] < 0.85 * gaps[0] and right[1] > right[0] - 0.01
+    borrowing = build(**face).fit(X, Y, **OF).channel_
+    assert np.asarray(borrowing.shrinkage).min() > 0 and borrowing.gap > 1e-6
 
 
 def test_utilities_and_messages(fitted):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from functools import partial
 
@@ -218,6 +219,7 @@ def transport(draw: Draw) -> Call:
     return Call(run, check, ("x", "group", "label", "rows"))
 
 
+@functools.cache
 def _steering() -> js.Steering:
     rng = np.random.default_rng(0)
     draw = Draw(lambda choices: choices[0], rng)

@@ -400,6 +400,10 @@ def _eraser(fit: Callable, argument: str, draw: Draw) -> Call:
     x, w = inputs.features(draw, n), inputs.weights(draw, n)
 
     def check(found):
+        if argument == "z" and np.asarray(code).dtype.kind == "f":
+            return near(
+                _covariance(found, x, code, w), 0.0, atol=2e-2
+            )  # a real concept
         values, group = host(x), whole(code)
         if group.max() == 0:
             return "answer"
@@ -411,7 +415,8 @@ def _eraser(fit: Callable, argument: str, draw: Draw) -> Call:
             finite(moved)
             return "answer"
         means = [np.average(moved[group == a], axis=0, weights=own[group == a])
-                 for a in range(group.max() + 1)]  # fmt: skip
+                 for a in range(group.max() + 1)
+                 if own[group == a].sum() > 0]  # fmt: skip
         apart = np.abs(np.ptp(np.stack(means), axis=0))
         deviation = values.std(0) + 1e-6 * np.abs(values).max(0) + 1e-30
         assert (apart <= 2e-2 * deviation).all(), f"means {apart / deviation} apart"
@@ -420,6 +425,17 @@ def _eraser(fit: Callable, argument: str, draw: Draw) -> Call:
     run = partial(fit, x, code, weights=w)
     names = ("x", argument, "weights", "class", "group", "concept", "reference")
     return Call(run, check, names)
+
+
+def _covariance(found: Any, x: Any, concept: Any, w: Any) -> float:
+    """The largest correlation that is left between a feature and a real concept."""
+    values, z = host(x), host(concept)
+    own = mass(w, len(z))
+    moved = host(found(jnp.asarray(x)))
+    finite(moved)
+    centered = z - np.average(z, weights=own)
+    size = values.std(0) + 1e-6 * np.abs(values).max(0) + 1e-30
+    return float(np.max(np.abs((own * centered) @ (moved / size)) / own.sum()))
 
 
 def _by_group(maps: Any, x: Any, group: np.ndarray) -> np.ndarray:

@@ -14,12 +14,13 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.files import FILES
+from tests.fuzz.further import FURTHER
 from tests.fuzz.inputs import Draw
 from tests.fuzz.judge import Call, judge
 from tests.fuzz.populations import POPULATIONS
 from tests.fuzz.rows import ROWS
 
-TARGETS = {**ROWS, **POPULATIONS, **FILES}
+TARGETS = {**ROWS, **FURTHER, **POPULATIONS, **FILES}
 EXAMPLES = int(os.environ.get("JAXSTEER_FUZZ_EXAMPLES", "10"))
 
 

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 import jaxsteer as js
+from jaxsteer.ideal._matrix_programs import definite_frame
 
 K, G, D = 2, 2, 3
 RNG = np.random.default_rng(0)
@@ -148,3 +150,56 @@ def test_other_laws_of_normal_vectors(family):
     group = np.arange(2)
     there = np.asarray(moved.transport(x * units, group)) / units
     np.testing.assert_allclose(there, found.transport(x, group), rtol=2e-3, atol=2e-3)
+
+
+def test_the_first_frame_of_definite_maps_solves_the_case_of_equal_classes():
+    """``s moment s metric = 1``, and both are diagonal in the frame's coordinates."""
+    moment, metric = jnp.asarray(COV[0]), jnp.asarray(COV[1] / 2)
+    frame = definite_frame(metric, moment)
+    definite = frame @ frame.mT
+    product = definite @ moment @ definite @ metric
+    atol = 100 * float(jnp.finfo(product.dtype).eps)
+    np.testing.assert_allclose(
+        product, np.broadcast_to(np.eye(D), product.shape), atol=20 * atol
+    )
+    for matrix in (metric, moment):
+        seen = np.asarray(frame.mT @ matrix @ frame)
+        away = seen * (1 - np.eye(D))
+        np.testing.assert_allclose(away, 0, atol=20 * atol)
+
+
+@pytest.mark.parametrize(
+    ("maps", "power"),
+    [("positive_definite", p) for p in (2, 4, 9)] + [("pivot", p) for p in (2, 4)],
+)
+def test_definite_maps_in_unlike_units(maps, power):
+    """Features of which one is 10^18 times as long as another; in float32, too."""
+    scale = np.array([10.0**-power, 1.0, 10.0**power])
+    found = js.nearest_ideal(in_units(scale, 0.0), maps=maps).require()
+    assert found.verify().ok, str(found.verify())
+    # Ever more unlike units leave triangular maps: a long feature's part in a short one
+    # shows, and its counterpart does not.
+    if power >= 4:
+        expected = triangular_kl(np.asarray(found.target.priors[:, 1], float))
+        np.testing.assert_allclose(found.feature_kl, expected, rtol=1e-4)
+
+
+def triangular_kl(weights):
+    """The divergence of the best upper triangular map to group 1, by SciPy."""
+    upper = np.triu_indices(D)
+
+    def divergence(numbers):
+        matrix = np.zeros((D, D))
+        matrix[upper], shift = numbers[: len(upper[0])], numbers[len(upper[0]) :]
+        total = 0.0
+        for k in range(K):
+            precision = np.linalg.inv(COV[k, 1])
+            moved = matrix @ COV[k, 0] @ matrix.T
+            gap = matrix @ MEAN[k, 0] + shift - MEAN[k, 1]
+            spread = np.trace(precision @ moved) - D
+            spread -= np.linalg.slogdet(precision @ moved)[1]
+            total += weights[k] / 2 * (spread + gap @ precision @ gap)
+        return total
+
+    start = np.concatenate([np.eye(D)[upper], np.zeros(D)])
+    return minimize(divergence, start, method="BFGS", options={"gtol": 1e-9}).fun

@@ -197,3 +197,14 @@ def test_gradient_of_a_singular_pair_is_finite():
         np.diag(by_target[0])[[0, 2]], [0.5, 0.25], atol=100 * EPS
     )
     np.testing.assert_allclose(by_target[1], 0.5 * np.eye(3), atol=100 * EPS)
+
+
+@pytest.mark.parametrize("unit", [2.0**-40, 2.0**40])
+def test_units_do_not_matter(unit):
+    """Their fourth powers leave the range of float32."""
+    _, source, _, target = pair(3)
+    zero = jnp.zeros(4)
+    expected = gaussian_transport(zero, jnp.asarray(source), zero, jnp.asarray(target))
+    scaled = [jnp.asarray(cov) * unit * unit for cov in (source, target)]
+    found = gaussian_transport(zero, scaled[0], zero, scaled[1])
+    np.testing.assert_allclose(found.weight, expected.weight, rtol=1e-5)

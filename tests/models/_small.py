@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from flax import nnx
 
 from jaxsteer.models import Decoder, DecoderConfig
@@ -106,3 +107,37 @@ def reference_logits(config, weights, tokens):
         x = x + wide @ w["mlp.down.kernel"].T
     x = norm(x, weights["norm.scale"])
     return x @ weights.get("head.kernel", weights["embed.embedding"]).T
+
+
+def write_gguf(model, path):
+    """Write a decoder as llama.cpp does; skips where gguf is not installed."""
+    gguf = pytest.importorskip("gguf", reason="gguf is not installed")
+    c = model.config
+    names = {
+        "attention_norm.scale": "attn_norm",
+        "mlp_norm.scale": "ffn_norm",
+        "attention.o.kernel": "attn_output",
+        **{f"attention.{n}.kernel": f"attn_{n}" for n in "qkv"},
+        **{f"mlp.{n}.kernel": f"ffn_{n}" for n in ("gate", "up", "down")},
+    }
+    top = {"embed.embedding": "token_embd", "norm.scale": "output_norm"}
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_embedding_length(c.dim)
+    writer.add_feed_forward_length(c.hidden_dim)
+    writer.add_block_count(c.n_layers)
+    writer.add_head_count(c.n_heads)
+    writer.add_head_count_kv(c.n_kv_heads)
+    writer.add_context_length(c.max_length)
+    writer.add_rope_freq_base(c.rope_base)
+    writer.add_layer_norm_rms_eps(c.norm_eps)
+    for name, value in weights_of(model).items():
+        if name.startswith("layers."):
+            _, layer, part = name.split(".", 2)
+            target = f"blk.{layer}.{names[part]}.weight"
+        else:
+            target = f"{top.get(name, 'output')}.weight"
+        writer.add_tensor(target, np.ascontiguousarray(value, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()

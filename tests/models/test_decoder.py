@@ -20,6 +20,7 @@ from tests.models._small import (
     reference_logits,
     small_decoder,
     weights_of,
+    write_gguf,
 )
 from tests.models._stories import FOLDER, needs_stories
 
@@ -163,36 +164,8 @@ def test_safetensors_in_bfloat16(small, tmp_path):
 
 
 def test_gguf(small, tmp_path):
-    gguf = pytest.importorskip("gguf", reason="gguf is not installed")
-    names = {
-        "attention_norm.scale": "attn_norm",
-        "mlp_norm.scale": "ffn_norm",
-        "attention.o.kernel": "attn_output",
-        **{f"attention.{n}.kernel": f"attn_{n}" for n in "qkv"},
-        **{f"mlp.{n}.kernel": f"ffn_{n}" for n in ("gate", "up", "down")},
-    }
-    top = {"embed.embedding": "token_embd", "norm.scale": "output_norm"}
     path = tmp_path / "small.gguf"
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_embedding_length(CONFIG.dim)
-    writer.add_feed_forward_length(CONFIG.hidden_dim)
-    writer.add_block_count(CONFIG.n_layers)
-    writer.add_head_count(CONFIG.n_heads)
-    writer.add_head_count_kv(CONFIG.n_kv_heads)
-    writer.add_context_length(CONFIG.max_length)
-    writer.add_rope_freq_base(CONFIG.rope_base)
-    writer.add_layer_norm_rms_eps(CONFIG.norm_eps)
-    for name, value in weights_of(small).items():
-        if name.startswith("layers."):
-            _, layer, part = name.split(".", 2)
-            target = f"blk.{layer}.{names[part]}.weight"
-        else:
-            target = f"{top.get(name, 'output')}.weight"
-        writer.add_tensor(target, np.ascontiguousarray(value, np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    write_gguf(small, path)
     back = load_decoder(path)
     np.testing.assert_allclose(back.config.norm_eps, CONFIG.norm_eps, rtol=1e-6)
     # The header has its numbers in single precision: another rotary base to compile.
