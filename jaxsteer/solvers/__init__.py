@@ -44,5 +44,4 @@ __all__ = [
     "Status",
     "limit_programs",
     "minimize_on_simplex",
-    "require_converged",
 ]

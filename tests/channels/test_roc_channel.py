@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import jaxsteer as js
-from jaxsteer.channels import _row_draws
+from jaxsteer import _row_draws
 
 EPS = float(jnp.finfo(jnp.result_type(float)).eps)
 KEY = jax.random.key
