@@ -48,7 +48,7 @@ def gaussian_transport(
     Example:
         >>> import jax.numpy as jnp
         >>> zero, one = jnp.zeros(2), jnp.eye(2)
-        >>> gaussian_transport(zero, one, zero + 1, 4 * one).weight.tolist()
+        >>> gaussian_transport(zero, one, zero + 1, 4 * one).weight.round(4).tolist()
         [[2.0, 0.0], [0.0, 2.0]]
     """
     d = source_cov.shape[-1]

@@ -49,7 +49,7 @@ class BoxCox:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> BoxCox(jnp.array(2.0)).inverse(jnp.array([1.0, 3.0])).tolist()
+        >>> BoxCox(jnp.array(2.0)).inverse(jnp.array([1.0, 3.0])).round(4).tolist()
         [0.0, 4.0]
 
     References:
