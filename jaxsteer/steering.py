@@ -45,6 +45,15 @@ class Steering:
             uses; None for a channel without one.
         ideal: Whether the target is ideal for every cost; not so where the priors were
             kept, which leaves equalized odds of prior-free rules only.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxsteer as js
+        >>> cells = js.Normal(jnp.array([[0.0, 0.0], [1.0, 2.0]]), jnp.ones((2, 2)))
+        >>> pop = js.Population(jnp.full((2, 2), 0.25), cells)
+        >>> steering = js.nearest_ideal(pop, reference=1).require()
+        >>> group = jnp.array([0, 1])
+        >>> [round(float(x), 3) for x in steering(jnp.array([1.0, 2.0]), group)]
+        [1.593, 2.0]
     """
 
     source: Population

@@ -54,6 +54,15 @@ def test_every_map_is_one():
     assert not isinstance(js.Normal(0.0, 1.0), js.maps.Map)
 
 
+def test_every_bijection_is_one():
+    kinds = {cls for cls in vars(js.maps).values() if hasattr(cls, "log_slope")}
+    kinds -= {js.maps.Bijection}
+    assert len(kinds) == 7
+    for cls in kinds:
+        empty = object.__new__(cls)  # what it offers does not depend on its parameters
+        assert isinstance(empty, js.maps.Bijection)
+
+
 def test_maps_do_what_the_protocol_says():
     for move in maps():
         if isinstance(move, js.maps.ConjugatedMap):

@@ -26,6 +26,10 @@ class Learner(Protocol):
 
     :func:`jaxsteer.compare.compare` takes any beside the names of its own. What it builds
     is a classifier as scikit-learn has them, with ``predict_proba``.
+
+    Example:
+        >>> isinstance(get_learner("logistic"), Learner)
+        True
     """
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import warnings
 from typing import Any
 
@@ -18,13 +17,20 @@ from sklearn.utils.validation import check_is_fitted
 from jaxsteer._errors import check_choice
 from jaxsteer._frames import missing_column_message, to_pandas
 from jaxsteer._numerals import read_numerals
-from jaxsteer.estimators._columns import MISSING, category_codes, to_numbers
-from jaxsteer.estimators._plan import DROPPED, Plan, plan_column
-
-# An output column is near-discrete with at most this many distinct values, or when one
-# value holds more than this share of the rows.
-_DISCRETE_VALUES = 100
-_DISCRETE_SHARE = 0.1
+from jaxsteer.estimators._columns import (
+    MISSING,
+    category_codes,
+    is_near_discrete,
+    to_numbers,
+)
+from jaxsteer.estimators._plan import (
+    DROPPED,
+    Plan,
+    plan_column,
+    warn_of_dropped,
+    warn_of_numerals,
+    warn_of_placeholders,
+)
 
 
 class TabularEncoder(TransformerMixin, BaseEstimator):
@@ -289,9 +295,9 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             "max_discrete": self.max_discrete,
         }
         plans = {name: plan_column(frame[name], **options) for name in frame}
-        _warn_of_dropped(plans)
-        _warn_of_numerals(plans)
-        _warn_of_placeholders(plans)
+        warn_of_dropped(plans)
+        warn_of_numerals(plans)
+        warn_of_placeholders(plans)
         kept = {name: plan for name, plan in plans.items() if plan.kind not in DROPPED}
         if not kept:
             raise ValueError(
@@ -434,30 +440,6 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         ]
 
 
-def _warn_of_dropped(plans: dict[str, Plan]) -> None:
-    for kind, reason in DROPPED.items():
-        names = [name for name, plan in plans.items() if plan.kind == kind]
-        if names:
-            warnings.warn(
-                f"Columns left out ({reason}): {', '.join(map(repr, names))}.",
-                stacklevel=4,
-            )
-
-
-def _warn_of_numerals(plans: dict[str, Plan]) -> None:
-    notes = [
-        f"{name!r} ({plan.numerals.note()})"
-        for name, plan in plans.items()
-        if plan.numerals is not None
-    ]
-    if notes:
-        warnings.warn(
-            f"Text read as numbers: {', '.join(notes)}. Make such a column categorical "
-            "(astype('category')) to keep its texts.",
-            stacklevel=4,
-        )
-
-
 def _mostly_numbers(column: Any) -> str | None:
     """Return "." for a text column of which at least half are numbers, else None."""
     if not (column.dtype == object or pd.api.types.is_string_dtype(column)):
@@ -465,33 +447,6 @@ def _mostly_numbers(column: Any) -> str | None:
     present = column.dropna()
     known = ~np.isnan(read_numerals(present.astype(object), "."))
     return "." if known.sum() * 2 >= max(1, len(present)) else None
-
-
-# Days since 1970 of dates that stand for "no date", "no end" or "before all dates".
-_PLACEHOLDERS = {
-    (datetime.date.fromisoformat(text) - datetime.date(1970, 1, 1)).days: text
-    for text in (
-        *("0001-01-01", "1753-01-01", "1899-12-30", "1900-01-01", "1970-01-01"),
-        *("2099-12-31", "2999-12-31", "9999-01-01", "9999-12-31"),
-    )
-}
-
-
-def _warn_of_placeholders(plans: dict[str, Plan]) -> None:
-    found = []
-    for name, plan in plans.items():
-        if plan.kind == "date":
-            days = np.floor(plan.values)
-            for day, text in _PLACEHOLDERS.items():
-                rows = int((days == day).sum())
-                if rows > 1 and rows < (~np.isnan(days)).sum():
-                    found.append(f"{name!r} has {text} in {rows} rows")
-    if found:
-        warnings.warn(
-            f"Dates that often stand for no date were taken as dates: {'; '.join(found)}. "
-            "Leave them empty (or name them as missing) if they do.",
-            stacklevel=4,
-        )
 
 
 def _blocks(values: dict[str, np.ndarray]) -> pd.DataFrame:
@@ -511,32 +466,3 @@ def _distinct(names: list[str]) -> list[str]:
         seen[name] = seen.get(name, 0) + 1
         out.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
     return out
-
-
-def is_near_discrete(column: np.ndarray) -> bool:
-    """Tell whether a column has few distinct values, or one in a tenth of the rows.
-
-    An affine map for each group carries such values off the other groups', and a tree
-    can then read the group there.
-
-    Args:
-        column: ``[n]`` numbers.
-    """
-    counts = np.unique(column, return_counts=True)[1]
-    few = len(counts) <= min(_DISCRETE_VALUES, max(2, len(column) // 10))
-    return bool(few or counts.max() > _DISCRETE_SHARE * max(len(column), 10))
-
-
-def near_discrete_columns(X: np.ndarray) -> np.ndarray:
-    """Tell which columns of ``X [n, d]`` are near-discrete, ``[d]``.
-
-    A sample of the rows rules out most columns of representations, which may be
-    thousands.
-    """
-    some = X[:: max(1, len(X) // 2000)]
-    found = np.zeros(X.shape[1], bool)
-    for place, column in enumerate(some.T):
-        counts = np.unique(column, return_counts=True)[1]
-        if len(counts) <= 2 * _DISCRETE_VALUES or counts.max() > len(some) / 20:
-            found[place] = is_near_discrete(X[:, place])
-    return found

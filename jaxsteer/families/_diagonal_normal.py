@@ -21,6 +21,12 @@ class DiagonalNormal:
     Attributes:
         loc: ``[..., d]`` means; leading axes are a batch.
         scale: ``[..., d]`` standard deviations, positive.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> p = DiagonalNormal(jnp.zeros(2), jnp.ones(2))
+        >>> p.kl(DiagonalNormal(jnp.array([1.0, 2.0]), jnp.ones(2))).item()
+        2.5
     """
 
     loc: Float[Array, "... d"]

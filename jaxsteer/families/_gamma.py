@@ -130,6 +130,12 @@ class InverseGamma:
     Attributes:
         concentration: ``[...]`` shapes, positive; leading axes are a batch.
         scale: ``[...]`` scales, positive.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> p = InverseGamma(jnp.array(2.0), jnp.array(3.0))
+        >>> p.kl(p).item()
+        0.0
     """
 
     concentration: Float[Array, "..."]

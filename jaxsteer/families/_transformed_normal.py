@@ -98,6 +98,14 @@ class TransformedNormal(SharedBijection):
         limits: Lowest and highest target of maps between members, in base coordinates
             (:class:`jaxsteer.maps.ConjugatedMap`); None does not cut. They do not enter the
             law.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxsteer.maps import Sigmoid
+        >>> p = TransformedNormal(Normal(jnp.zeros(()), jnp.ones(())), Sigmoid())
+        >>> q = TransformedNormal(Normal(jnp.ones(()), jnp.ones(())), Sigmoid())
+        >>> p.kl(q).item()
+        0.5
     """
 
     base: Any
@@ -117,6 +125,12 @@ class LogNormal(SharedBijection):
     Attributes:
         loc: ``[...]`` means of ``log x``.
         scale: ``[...]`` standard deviations of ``log x``.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> p = LogNormal(jnp.zeros(()), jnp.ones(()))
+        >>> p.kl(LogNormal(jnp.ones(()), jnp.ones(()))).item()
+        0.5
     """
 
     loc: Float[Array, "..."]
@@ -145,6 +159,12 @@ class MultivariateLogNormal(SharedBijection):
     Attributes:
         mean: ``[..., d]`` means of ``log x``.
         cov: ``[..., d, d]`` covariances of ``log x``.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> p = MultivariateLogNormal(jnp.zeros(2), jnp.eye(2))
+        >>> p.kl(MultivariateLogNormal(jnp.ones(2), jnp.eye(2))).item()
+        1.0
     """
 
     mean: Float[Array, "... d"]

@@ -54,6 +54,12 @@ def sqrtm_psd(a: Float[Array, "d d"]) -> Float[Array, "d d"]:
     Negative eigenvalues (rounding) count as zero. First and second derivatives are
     finite and right at equal eigenvalues. Cost O(d^3).
 
+    Args:
+        a: ``[d, d]`` symmetric.
+
+    Returns:
+        ``[d, d]``; NaN where `a` is.
+
     Example:
         >>> import jax, jax.numpy as jnp
         >>> jax.grad(lambda a: jnp.trace(sqrtm_psd(a)))(jnp.eye(2)).tolist()
@@ -85,6 +91,17 @@ def inv_sqrtm_psd(a: Float[Array, "d d"]) -> Float[Array, "d d"]:
 
     Eigenvalues below ``d * eps`` times the largest count as zero. Derivatives as those
     of :func:`sqrtm_psd`, valid while the rank does not change. Cost O(d^3).
+
+    Args:
+        a: ``[d, d]`` symmetric.
+
+    Returns:
+        ``[d, d]``; NaN where `a` is.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> inv_sqrtm_psd(jnp.diag(jnp.array([4.0, 0.0]))).tolist()
+        [[0.5, 0.0], [0.0, 0.0]]
     """
     return roots_psd(a)[1]
 
@@ -142,6 +159,20 @@ def project_psd(a: Float[Array, "d d"]) -> Float[Array, "d d"]:
     Solves ``min |x - a|_F`` over PSD ``x`` by dropping negative eigenvalues. The first
     derivative (Daleckii-Krein) is finite everywhere; at eigenvalue 0, where the
     projection has a kink, it is the average of both sides. Cost O(d^3).
+
+    Args:
+        a: ``[d, d]`` symmetric.
+
+    Returns:
+        ``[d, d]``; NaN where `a` is.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> project_psd(jnp.diag(jnp.array([2.0, -3.0]))).tolist()
+        [[2.0, 0.0], [0.0, 0.0]]
+
+    References:
+        Higham 1988, "Computing a nearest symmetric positive semidefinite matrix".
     """
     values, vectors = eigh(a)
     return matmul(vectors * jnp.maximum(values, 0)[None], transpose(vectors))
@@ -192,6 +223,14 @@ def polar_orthogonal(
 
     Returns:
         ``[d, d]`` orthogonal matrix.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> polar_orthogonal(jnp.array([[0.0, 2.0], [-3.0, 0.0]])).round(4).tolist()
+        [[0.0, 1.0], [-1.0, 0.0]]
+
+    References:
+        Schoenemann 1966; Kabsch 1976 for rotations.
     """
     u, _, vt = _svd(a, proper)
     return matmul(u, vt)

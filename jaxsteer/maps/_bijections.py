@@ -8,7 +8,7 @@ solved for the base family is solved for the transformed one: only the maps chan
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,14 @@ from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Bool, Float
 
 
+@runtime_checkable
 class Bijection(Protocol):
-    """A differentiable increasing bijection, applied feature by feature."""
+    """A differentiable increasing bijection, applied feature by feature.
+
+    Example:
+        >>> isinstance(Exp(), Bijection)
+        True
+    """
 
     def forward(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
         """Map base coordinates to data."""
@@ -36,7 +42,13 @@ class Bijection(Protocol):
 @register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Exp:
-    """``x = exp z``: positive data, NaN at or below 0."""
+    """``x = exp z``: positive data, NaN at or below 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> [round(float(x), 4) for x in Exp().inverse(jnp.array([1.0, 10.0, -1.0]))]
+        [0.0, 2.3026, nan]
+    """
 
     def forward(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
         """Return ``exp z``."""
@@ -55,7 +67,13 @@ class Exp:
 @register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Sigmoid:
-    """``x = 1 / (1 + exp(-z))``: data between 0 and 1, NaN elsewhere."""
+    """``x = 1 / (1 + exp(-z))``: data between 0 and 1, NaN elsewhere.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> Sigmoid().forward(jnp.array([-jnp.inf, 0.0])).tolist()
+        [0.0, 0.5]
+    """
 
     def forward(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
         """Return the sigmoid of `z`."""
@@ -79,6 +97,13 @@ class Chain:
 
     Attributes:
         links: The bijections, the one nearest to the base first.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> x = jnp.array(2.0)
+        >>> both = Chain((Exp(), Exp()))
+        >>> bool(jnp.abs(both.forward(both.inverse(x)) - x) < 1e-6)
+        True
     """
 
     links: tuple[Any, ...]
@@ -118,6 +143,14 @@ class ConjugatedMap:
         bijection: The shared bijection.
         limits: Lowest and highest target, in base coordinates, each ``[]`` or ``[d]``;
             None does not cut.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxsteer.maps import DiagonalMap
+        >>> base = DiagonalMap(jnp.array(2.0), jnp.array(0.0))
+        >>> square = ConjugatedMap(base, Exp())  # exp(2 log x)
+        >>> round(float(square(jnp.array(3.0))), 4)
+        9.0
     """
 
     base: Any

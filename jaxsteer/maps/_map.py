@@ -15,6 +15,12 @@ class Map(Protocol):
     ``vmap`` over the leading axes of its leaves is a batch of maps. A family that such
     maps act on has ``pushforward(map)``. What is not a formula of parameters (a neural
     network, say) is no map of this package: nothing could promise its inverse.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxsteer import AffineMap
+        >>> isinstance(AffineMap(jnp.eye(2), jnp.zeros(2)), Map)
+        True
     """
 
     def __call__(self, x: Any) -> Array:

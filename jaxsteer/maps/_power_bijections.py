@@ -47,6 +47,11 @@ class BoxCox:
     Attributes:
         power: ``[]``, or ``[d]`` for each feature its own.
 
+    Example:
+        >>> import jax.numpy as jnp
+        >>> BoxCox(jnp.array(2.0)).inverse(jnp.array([1.0, 3.0])).round(4).tolist()
+        [0.0, 4.0]
+
     References:
         Box and Cox 1964, "An analysis of transformations".
     """
@@ -79,6 +84,11 @@ class YeoJohnson:
 
     Attributes:
         power: ``[]``, or ``[d]`` for each feature its own.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> YeoJohnson(jnp.array(1.0)).forward(jnp.array([-2.0, 3.0])).round(4).tolist()
+        [-2.0, 3.0]
 
     References:
         Yeo and Johnson 2000, "A new family of power transformations".

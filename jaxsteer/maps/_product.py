@@ -43,6 +43,14 @@ class ProductMap:
     Attributes:
         maps: One map for each block.
         widths: Columns of each block; None where the map takes scalars.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxsteer.maps import DiagonalMap
+        >>> double = DiagonalMap(jnp.array(2.0), jnp.array(0.0))
+        >>> shift = DiagonalMap(jnp.ones(2), jnp.array([1.0, -1.0]))
+        >>> ProductMap((double, shift), (None, 2))(jnp.array([1.0, 2.0, 3.0])).tolist()
+        [2.0, 3.0, 2.0]
     """
 
     maps: tuple[Any, ...]

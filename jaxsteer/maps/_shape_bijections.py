@@ -20,6 +20,12 @@ class SinhArcsinh:
         tailweight: ``[]`` or ``[d]``, positive; above 1 the tails are heavier than
             normal.
 
+    Example:
+        >>> import jax.numpy as jnp
+        >>> plain = SinhArcsinh(jnp.array(0.0), jnp.array(1.0))
+        >>> plain.forward(jnp.array([-1.0, 2.0])).round(4).tolist()
+        [-1.0, 2.0]
+
     References:
         Jones and Pewsey 2009, "Sinh-arcsinh distributions" (their delta is
         ``1 / tailweight``).
@@ -55,6 +61,12 @@ class RationalQuadraticSpline:
         x_knots: The same shape, increasing data values of the knots.
         slopes: The same shape, positive slopes at the knots; the first and the last
             are those of the straight ends.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> curve = RationalQuadraticSpline.identity(jnp.array([-1.0, 0.0, 1.0]))
+        >>> curve.forward(jnp.array([-3.0, 0.5])).round(4).tolist()
+        [-3.0, 0.5]
 
     References:
         Gregory and Delbourgo 1982; Durkan et al. 2019, "Neural spline flows".

@@ -84,20 +84,55 @@ def fit_erm(data: GroupData, model: Model, metric: Metric) -> FittedModel:
 
     (The method's release gives this name to equal group weights, here
     :func:`fit_balanced`.)
+
+    Args:
+        data: From :func:`group_data`.
+        model: The model.
+        metric: What is measured.
+
+    Returns:
+        The fitted model.
+
+    Raises:
+        ValueError: If an argument is unusable.
     """
     check_problem(data, model, metric)
     return fit_group_weights(data, model, metric, data.mass)
 
 
 def fit_balanced(data: GroupData, model: Model, metric: Metric) -> FittedModel:
-    """Fit to the groups alike: equal weights of their mean losses."""
+    """Fit to the groups alike: equal weights of their mean losses.
+
+    Args:
+        data: From :func:`group_data`.
+        model: The model.
+        metric: What is measured.
+
+    Returns:
+        The fitted model.
+
+    Raises:
+        ValueError: If an argument is unusable.
+    """
     check_problem(data, model, metric)
     equal = jnp.full_like(data.mass, 1 / data.n_groups)
     return fit_group_weights(data, model, metric, equal)
 
 
 def fit_best_group(data: GroupData, model: Model, metric: Metric) -> FittedModel:
-    """Fit to each group alone, and keep the fairest of these models."""
+    """Fit to each group alone, and keep the fairest of these models.
+
+    Args:
+        data: From :func:`group_data`.
+        model: The model.
+        metric: What is measured.
+
+    Returns:
+        The fitted model.
+
+    Raises:
+        ValueError: If an argument is unusable.
+    """
     check_problem(data, model, metric)
     corners = jnp.eye(data.n_groups, dtype=data.share.dtype)
     problem = Problem(model=model, metric=metric, data=data)
@@ -118,6 +153,9 @@ def fit_minimax(
         data: From :func:`group_data`.
         model: The model.
         metric: What is measured.
+
+    Returns:
+        The fitted model.
 
     Raises:
         ValueError: If an argument is unusable.

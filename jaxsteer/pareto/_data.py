@@ -134,6 +134,9 @@ def group_data(
         n_groups: G; None takes the largest code plus one.
         seed: Seed of the order of the rows inside a group, of which batches are made.
 
+    Returns:
+        The rows, checked and coded.
+
     Raises:
         ValueError: If lengths, codes or values are unusable, a group has no rows of
             positive weight, or there is a single group.

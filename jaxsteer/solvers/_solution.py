@@ -14,7 +14,15 @@ from jaxsteer._types import Array, Float, Int
 
 
 class Status(enum.IntEnum):
-    """How a solve ended. Stored as int32 arrays, so that it batches."""
+    """How a solve ended. Stored as int32 arrays, so that it batches.
+
+    Attributes:
+        value: Its code.
+
+    Example:
+        >>> Status(1).name, Status.CONVERGED.message
+        ('MAX_STEPS', 'The residual is below the tolerance.')
+    """
 
     CONVERGED = 0
     MAX_STEPS = 1
@@ -55,11 +63,30 @@ _MESSAGES = {
 
 
 class SolveError(RuntimeError):
-    """Raised on the host by ``require()`` when a solve did not converge."""
+    """Raised on the host by ``require()`` when a solve did not converge.
+
+    Example:
+        >>> try:
+        ...     require_converged(np.array([0, 2]), "fit")
+        ... except SolveError as error:
+        ...     print(str(error)[:44])
+        fit: 1 of 2 problems failed (row 1: STALLED)
+    """
 
 
 def require_converged(status: jax.Array, what: str) -> None:
-    """Raise :class:`SolveError` naming the failing batch rows, if there are any."""
+    """Raise :class:`SolveError` naming the failing batch rows, if there are any.
+
+    Args:
+        status: ``[]`` or ``[...]`` codes of :class:`Status`, with values.
+        what: What was solved, for the message.
+
+    Raises:
+        SolveError: If a row did not converge.
+
+    Example:
+        >>> require_converged(jnp.array([0, 0]), "fit")
+    """
     codes = np.asarray(status)
     failed = np.argwhere(codes != Status.CONVERGED)
     if len(failed) == 0:
@@ -93,6 +120,13 @@ class Solution:
         steps: ``[]`` iterations, int32.
         trace: ``[max_steps]`` residual before each iteration, NaN after the last, or
             None where no trace was asked for.
+
+    Example:
+        >>> zero = jnp.zeros(())
+        >>> code, steps = jnp.int32(Status.STALLED), jnp.int32(7)
+        >>> found = Solution(x=zero, value=zero, residual=zero, status=code, steps=steps)
+        >>> bool(found.converged)
+        False
     """
 
     x: Array
