@@ -67,9 +67,10 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=3600.0, help="then no more")
     parser.add_argument("--add", action="store_true", help="to the kills on record")
     options = parser.parse_args()
-    draw = random.Random(options.seed)
+    begin, draw = time.monotonic(), random.Random(options.seed)
     rng = np.random.default_rng(options.seed)
     folder = pathlib.Path(tempfile.mkdtemp())
     rows, maps = folder / "rows.csv", folder / "fit.maps"
@@ -99,7 +100,10 @@ def main() -> None:
         took[name] = time.monotonic() - start
         whole[name] = content(folder / name)
     found = {name: Counter() for name in all_commands}
-    for i in range(options.kills):
+    i = 0
+    while i < options.kills:
+        if time.monotonic() - begin > options.seconds:
+            break
         name = list(all_commands)[i % len(all_commands)]
         # Every other kill finds the old files there, and replaces them.
         if i // len(all_commands) % 2:
@@ -113,7 +117,16 @@ def main() -> None:
             text=True,
         )
         # Most of the time passes before anything is written.
-        time.sleep(took[name] * draw.uniform(0.3, 1.0))
+        start = time.monotonic()
+        wait = took[name] * draw.uniform(0.3, 1.0)
+        try:
+            child.wait(wait)
+        except subprocess.TimeoutExpired:
+            i += 1
+        else:  # too late: no kill, and the machine is faster than was thought
+            took[name] = time.monotonic() - start
+            child.communicate()
+            continue
         number = draw.choice(SIGNALS)
         child.send_signal(number)
         said = child.communicate(timeout=600)[1]
