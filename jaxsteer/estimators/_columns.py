@@ -152,3 +152,38 @@ def _text(value: Any) -> str:
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value)
+
+
+# An output column is near-discrete with at most this many distinct values, or when one
+# value holds more than this share of the rows.
+_DISCRETE_VALUES = 100
+_DISCRETE_SHARE = 0.1
+
+
+def is_near_discrete(column: np.ndarray) -> bool:
+    """Tell whether a column has few distinct values, or one in a tenth of the rows.
+
+    An affine map for each group carries such values off the other groups', and a tree
+    can then read the group there.
+
+    Args:
+        column: ``[n]`` numbers.
+    """
+    counts = np.unique(column, return_counts=True)[1]
+    few = len(counts) <= min(_DISCRETE_VALUES, max(2, len(column) // 10))
+    return bool(few or counts.max() > _DISCRETE_SHARE * max(len(column), 10))
+
+
+def near_discrete_columns(X: np.ndarray) -> np.ndarray:
+    """Tell which columns of ``X [n, d]`` are near-discrete, ``[d]``.
+
+    A sample of the rows rules out most columns of representations, which may be
+    thousands.
+    """
+    some = X[:: max(1, len(X) // 2000)]
+    found = np.zeros(X.shape[1], bool)
+    for place, column in enumerate(some.T):
+        counts = np.unique(column, return_counts=True)[1]
+        if len(counts) <= 2 * _DISCRETE_VALUES or counts.max() > len(some) / 20:
+            found[place] = is_near_discrete(X[:, place])
+    return found

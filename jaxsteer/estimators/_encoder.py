@@ -18,13 +18,13 @@ from sklearn.utils.validation import check_is_fitted
 from jaxsteer._errors import check_choice
 from jaxsteer._frames import missing_column_message, to_pandas
 from jaxsteer._numerals import read_numerals
-from jaxsteer.estimators._columns import MISSING, to_categories, to_numbers
+from jaxsteer.estimators._columns import (
+    MISSING,
+    is_near_discrete,
+    to_categories,
+    to_numbers,
+)
 from jaxsteer.estimators._plan import DROPPED, Plan, plan_column
-
-# An output column is near-discrete with at most this many distinct values, or when one
-# value holds more than this share of the rows.
-_DISCRETE_VALUES = 100
-_DISCRETE_SHARE = 0.1
 
 
 class TabularEncoder(TransformerMixin, BaseEstimator):
@@ -475,32 +475,3 @@ def _distinct(names: list[str]) -> list[str]:
         seen[name] = seen.get(name, 0) + 1
         out.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
     return out
-
-
-def is_near_discrete(column: np.ndarray) -> bool:
-    """Tell whether a column has few distinct values, or one in a tenth of the rows.
-
-    An affine map for each group carries such values off the other groups', and a tree
-    can then read the group there.
-
-    Args:
-        column: ``[n]`` numbers.
-    """
-    counts = np.unique(column, return_counts=True)[1]
-    few = len(counts) <= min(_DISCRETE_VALUES, max(2, len(column) // 10))
-    return bool(few or counts.max() > _DISCRETE_SHARE * max(len(column), 10))
-
-
-def near_discrete_columns(X: np.ndarray) -> np.ndarray:
-    """Tell which columns of ``X [n, d]`` are near-discrete, ``[d]``.
-
-    A sample of the rows rules out most columns of representations, which may be
-    thousands.
-    """
-    some = X[:: max(1, len(X) // 2000)]
-    found = np.zeros(X.shape[1], bool)
-    for place, column in enumerate(some.T):
-        counts = np.unique(column, return_counts=True)[1]
-        if len(counts) <= 2 * _DISCRETE_VALUES or counts.max() > len(some) / 20:
-            found[place] = is_near_discrete(X[:, place])
-    return found

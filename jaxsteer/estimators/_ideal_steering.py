@@ -12,7 +12,7 @@ import numpy as np
 from jaxsteer._errors import check_choice
 from jaxsteer.estimators._base import Rows
 from jaxsteer.estimators._cell_weights import CellWeights
-from jaxsteer.estimators._encoder import near_discrete_columns
+from jaxsteer.estimators._columns import near_discrete_columns
 from jaxsteer.estimators._group_maps import (
     AffineGroupSteering,
     on_host,
