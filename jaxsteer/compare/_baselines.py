@@ -64,6 +64,10 @@ def after(
     x_train = steering.fit_transform(split.x_train, split.label_train, **groups)
     if weights is None:
         weights = getattr(steering, "sample_weight_", None)
+    moved = getattr(steering, "moved_", None)
+    if moved is not None and not moved.all():
+        stay = f"{np.sum(~moved)} of {len(moved)} columns have few distinct values and"
+        note = f"{note} {stay} stay.".strip()
     return train_and_score(
         x_train,
         split.label_train,

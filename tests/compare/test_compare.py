@@ -254,3 +254,15 @@ def test_unknown_names(split):
         compare(split, methods=["magic"])
     with pytest.raises(ValueError, match="learner='magic' is not known"):
         compare(split, learners=["magic"])
+
+
+def test_columns_that_stay_are_named():
+    rng = np.random.default_rng(0)
+    label, group = rng.integers(0, 2, (2, 600))
+    x = np.stack([rng.normal(size=600) + label * (1 + group), label ^ (group & 1)], 1)
+    halves = [part[i::2] for i in (0, 1) for part in (x, label, group)]
+    found = compare(
+        Split(*halves), learners=["logistic"], methods=["steering"], n_boot=20
+    )
+    note = found.row("steering", "logistic").note
+    assert "1 of 2 columns have few distinct values and stay" in note
