@@ -181,7 +181,8 @@ def whole_table(doc, fine, has):  # yields the metrics, their intervals, and cha
 
     values = of((k, v[1]) for k, v in fine.items())
     boot = [
-        of((k, drawn(*v[1:], next(z))) for k, v in fine.items()) for _ in range(n_boot)
+        of((k, drawn(v[1], v[2], next(z))) for k, v in fine.items())
+        for _ in range(n_boot)
     ]
     kinds = sums((k[1:], v) for k, v in fine.items())
     per, label = (sums((k[a:2], v) for k, v in fine.items()) for a in (0, 1))
@@ -228,7 +229,7 @@ def main(audit, counts):
     )
     coarse = sums((k[:4], v) for k, v in cells)
     z = normals(doc["options"]["seed"])
-    boot = [[drawn(*v[1:], next(z)) for v in coarse.values()]
+    boot = [[drawn(v[1], v[2], next(z)) for v in coarse.values()]
             for _ in range(doc["options"]["draws"])]  # fmt: skip
     found = [(f"{name}: {what}", *two) for name in doc["measures"]
              for what, *two in measure(name, doc, coarse, z, boot)]  # fmt: skip

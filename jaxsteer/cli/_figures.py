@@ -89,12 +89,21 @@ def maps_figure(
     """Return the picture of what the maps do, None where the space changes."""
     if steered.shape != x.shape:
         return None
-    scale = x.std(axis=0)
+    groups = np.arange(int(group.max()) + 1)
+    ones = np.ones(len(x))
+    center = _means(x, np.zeros_like(group), 1, ones)
+    scale = np.sqrt(_means(x, np.zeros_like(group), 1, ones, center)[0])
     before, after = (
         plots.standardized_differences(
-            part, group, reference=reference, scale=scale, weights=row_weights
+            _means(part, group, len(groups), row_weights),
+            groups,
+            reference=reference,
+            scale=scale,
         )
-        for part, row_weights in ((x, None), (steered, weights))
+        for part, row_weights in (
+            (x, ones),
+            (steered, ones if weights is None else weights),
+        )
     )
     caption = (
         "Difference between the groups' means, feature by feature, before steering and "
@@ -102,6 +111,26 @@ def maps_figure(
     )
     figure = plots.group_differences(before, after, feature_names=feature_names)
     return caption, figure
+
+
+def _means(
+    x: np.ndarray,
+    group: np.ndarray,
+    n_groups: int,
+    weights: np.ndarray,
+    center: Any = None,
+) -> np.ndarray:
+    """Groups' means ``[G, d]`` of the rows, or of squares about a center, in parts."""
+    total, mass = np.zeros((n_groups, x.shape[1])), np.zeros((n_groups, 1))
+    for start in range(0, len(x), 100_000):
+        some = slice(start, start + 100_000)
+        rows = x[some].astype(np.float64)
+        if center is not None:
+            rows = (rows - center) ** 2
+        member = (group[some] == np.arange(n_groups)[:, None]) * weights[some]
+        total += member @ rows
+        mass += member.sum(1, keepdims=True)
+    return total / mass
 
 
 def solve_facts(

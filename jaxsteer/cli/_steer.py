@@ -46,7 +46,7 @@ from jaxsteer.cli._rows import (
 )
 from jaxsteer.cli._steer_report import name_columns, steer_report
 from jaxsteer.cli._units import steered_columns
-from jaxsteer.cli._use import significant, steer_moved
+from jaxsteer.cli._use import in_parts, significant, steer_moved
 from jaxsteer.cli._verified import verification_json, verification_note, verified
 from jaxsteer.compare import get_learner
 from jaxsteer.datasets import Table, TextTable, stratified_split, table_from_frame
@@ -104,7 +104,8 @@ def steer(
     with collected_warnings() as notes, progress_of("steering") as tell:
         tell("reading", 0, 4)
         source = reading.read(file)
-        frame = source.frame
+        frame, text = source.frame, source.written
+        n_rows = len(frame)
         left_out = [*drop, row_id] if row_id is not None else drop
         known = without_unknown_groups(frame, group, strict, notes)
         table = table_from_frame(
@@ -121,12 +122,14 @@ def steer(
         tell("fitting", 1, 4)
         if parts.features or parts.score:
             notes += row_number_notes(table)
-        written = source.written if known is None else source.written.iloc[known]
-        order = canonical_order(written)
+        order = canonical_order(text if known is None else text.iloc[known])
         mine = ids if ids is None or known is None else ids[known]
+        table = _in_order(table, order)
+        # What is not needed any more is as large as all that is still to be made.
+        del source, frame
         with by_name(table):
             made = fit_columns(
-                _in_order(table, order),
+                table,
                 parts,
                 method=method,
                 learner=learner,
@@ -141,19 +144,26 @@ def steer(
             weights_column=weights,
             missing=None if reading.missing is None else list(reading.missing),
         )
-        columns = {name: _back(values, order) for name, values in made.columns.items()}
-        whole = with_columns(source.written, columns, known)
+        names = list(made.columns)
+        columns = {}
+        for name in names:
+            columns[name] = _back(made.columns[name], order)
+            if name != "sample_weight":
+                # Their names are all that the page needs.
+                made.columns[name] = np.empty(0)
+        whole = with_columns(text, columns, known)
+        del columns, text
         tell("measuring on held-out rows" if check else "making the page", 2, 4)
         files = [
             (
                 "standard output" if out == STREAM else out.name,
-                f"the {len(frame):,} rows with {len(columns)} new columns",
+                f"the {n_rows:,} rows with {len(names)} new columns",
             )
         ]
         files += fitted_files(folder, made.fitted)
         page = render_report(
             steer_report(
-                _in_order(table, order),
+                table,
                 made,
                 source=file.name,
                 files=files,
@@ -175,9 +185,9 @@ def steer(
     if made.verification is not None:
         say(str(made.verification), markup=False)
     return {
-        "rows": len(frame),
-        "rows_without_a_group": 0 if known is None else len(frame) - len(known),
-        "columns": list(columns),
+        "rows": n_rows,
+        "rows_without_a_group": 0 if known is None else n_rows - len(known),
+        "columns": names,
         "out": str(out),
         "maps": str(folder),
         "report": str(report),
@@ -337,10 +347,17 @@ def fit_columns(
             n_groups=len(table.group_names),
             weights=table.weights,
         )
-        steered = steer_moved(steering, x, table.group, rows, moved, seed=seed)
-        columns |= steered_columns(
-            encoder, steering, x, steered, table.group, len(table.group_names)
-        )
+        n_groups = len(table.group_names)
+
+        def work(some: slice) -> dict[str, np.ndarray]:
+            mine = x[some], table.group[some]
+            part = steer_moved(steering, *mine, rows[some], moved, seed=seed)
+            found = steered_columns(encoder, steering, mine[0], part, mine[1], n_groups)
+            # No column has an empty name; the picture needs no more digits.
+            return {"": part.astype(np.float32), **found}
+
+        columns |= in_parts(work, len(x))
+        steered = columns.pop("")
     if parts.weights:
         columns["sample_weight"] = np.asarray(
             baselines.reweighing(table.label, table.group, weights=table.weights)

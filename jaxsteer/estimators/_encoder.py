@@ -147,7 +147,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 numbers[name] = to_numbers(frame[name], kind, point=point)
                 there = frame[name].notna().to_numpy()
                 new = np.isnan(numbers[name]) & (there | (column["missing"] == 0))
-                shown = frame[name][new].to_numpy()
+                shown = np.asarray(frame[name], object)[new] if new.any() else new
             if new.any():
                 words = sorted({str(v) for v in shown.tolist()})
                 listed = ", ".join(words[:5]) + (", ..." if len(words) > 5 else "")

@@ -78,8 +78,9 @@ class _Experts(EncodesSensitive):
             seed=seed,
             **options,
         )
-        vars(self).pop("_built", None)
         self.network_ = _pack(found)
+        # As it will be once stored and read again; prediction changes no attribute.
+        self._built = _unpack(self.network_)
 
     def _outcome(self, rows: Rows) -> np.ndarray:
         return np.asarray(self.fit_.predict(rows.X, self._encode(rows.group)), float)
