@@ -90,11 +90,11 @@ def test_every_channel_is_one(rows):
     found = [
         (js.roc_channel(score, label, group, bins=4), score, group),
         (
-            js.blind_channel(score, 0.8 * group + 0.1, label, group),
+            js.blind_channel(score, 0.8 * group + 0.1, label, group, bins=(2, 2)),
             score,
             0.5 + 0 * score,
         ),
-        (js.multiclass_channel(both, label, group), both, group),
+        (js.multiclass_channel(both, label, group, bins=4), both, group),
         (js.balanced_quantiles(score, label, group), score, group),
     ]
     kinds = offered("channels", "Channel") - {Channel} | {js.ScoreMap}
