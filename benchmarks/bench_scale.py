@@ -1,4 +1,4 @@
-"""Claim: moments stream at three fifths of the machine's matrix-product rate.
+"""Claim: moments stream at three quarters of the machine's matrix-product rate.
 
 Ten million rows of 256 float32 features in two classes and two groups, made chunk by
 chunk (the making is not timed), go through :func:`jaxsteer.moments.update` in constant
