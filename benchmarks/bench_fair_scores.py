@@ -311,8 +311,9 @@ def random_split(
     train, test = train_test_split(
         np.arange(len(x)), test_size=0.4, random_state=seed, stratify=label * 2 + group
     )
-    parts = [part[rows] for rows in (train, test) for part in (x, label, group)]
-    return Split(*parts[:6])
+    return Split(
+        x[train], label[train], group[train], x[test], label[test], group[test]
+    )
 
 
 def reduced(components: int) -> Any:
