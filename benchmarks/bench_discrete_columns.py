@@ -146,8 +146,10 @@ def study(split: Split, discrete: np.ndarray) -> dict[str, dict[str, Any]]:
             )
             found[f"{name}, {way}"] = {
                 **{
-                    gap: float(metrics.sup_gap(label, score, group, rate=gap[4:7]))
-                    for gap in GAPS
+                    f"sup_{rate}_gap": float(
+                        metrics.sup_gap(label, score, group, rate=rate)
+                    )
+                    for rate in ("tpr", "fpr")
                 },
                 "chance": max(float(levels[gap].mean) for gap in GAPS),
                 "auc": float(roc_auc_score(label, score)),

@@ -242,7 +242,7 @@ def reweighed(estimator: Any, split: Split, seed: int) -> dict[str, dict]:
     return {"reweighing, group as a feature": measure(expit(log_odds(test)), split)}
 
 
-def one_at_a_time(split: Split, seed: int) -> dict[str, float]:
+def one_at_a_time(split: Split, seed: int) -> dict[str, Any]:
     """5,000 test rows, a call each: the same answers as one batch, and what it takes."""
     models = folds(
         LEARNERS["boosted"].build(), split, split.label_train, seed, repeats=1
@@ -311,7 +311,9 @@ def random_split(
     train, test = train_test_split(
         np.arange(len(x)), test_size=0.4, random_state=seed, stratify=label * 2 + group
     )
-    return Split(*(part[rows] for rows in (train, test) for part in (x, label, group)))
+    return Split(
+        x[train], label[train], group[train], x[test], label[test], group[test]
+    )
 
 
 def reduced(components: int) -> Any:
@@ -437,7 +439,7 @@ def measured(part: str, data: pathlib.Path | None) -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one small run, prints")
     parser.add_argument("--data", type=pathlib.Path, help="folder of the biographies")
     parser.add_argument("--parts", nargs="+", choices=PARTS, help="these alone")
