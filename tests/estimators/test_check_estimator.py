@@ -11,7 +11,6 @@ import warnings
 from typing import Any
 from unittest import SkipTest
 
-import jax
 import numpy as np
 import pytest
 from sklearn.utils.estimator_checks import (
@@ -76,9 +75,8 @@ SLOW = {
     "SteeredClassifier": E.SteeredClassifier(),
 }
 #: These compile a program of seconds for every new shape of the data, of which all checks
-#: have thirty (40 to 100 seconds an estimator): they are held to the checks of the
-#: interface (``legacy=False``), but for the ones that fit again what another check has
-#: fitted, and to those of all checks that fit nothing or share one shape (`SHARED`).
+#: have thirty: they are held to the checks of the interface alone (``legacy=False``), and
+#: of these not to the ones that fit again what another check has fitted.
 HEAVY = {
     "LatentGroups": E.LatentGroups(**QUICK),
     "ParetoFair": E.ParetoFair(**LOOP),
@@ -109,32 +107,6 @@ REPEATED = (
 )
 
 
-SHARED = (
-    "check_complex_data",
-    "check_dict_unchanged",
-    "check_estimator_sparse_tag",
-    "check_estimators_empty_data_messages",
-    "check_estimators_unfitted",
-    "check_fit1d",
-    "check_fit2d_predict1d",
-    "check_get_params_invariance",
-    "check_methods_sample_order_invariance",
-    "check_methods_subset_invariance",
-    "check_parameters_default_constructible",
-    "check_set_params",
-    "check_supervised_y_no_nan",
-)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Programs here are run once or twice: what the compiler saves is never earned."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 def run(estimator) -> list[dict[str, Any]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -142,12 +114,10 @@ def run(estimator) -> list[dict[str, Any]]:
 
 
 def run_interface(estimator) -> list[dict[str, Any]]:
-    interface = estimator_checks_generator(estimator, legacy=False)
-    wanted = {check.func.__name__ for _, check in interface} - {*REPEATED} | {*SHARED}
     results = []
-    for one, check in estimator_checks_generator(estimator):
+    for one, check in estimator_checks_generator(estimator, legacy=False):
         name = check.func.__name__
-        if name not in wanted:
+        if name in REPEATED:
             continue
         result = {"check_name": name, "status": "passed", "exception": None}
         try:
