@@ -86,7 +86,8 @@ def limit_programs(most: int) -> int:
     Every family, shape, precision and set of options of :func:`jaxsteer.nearest_ideal`,
     :func:`jaxsteer.nearest_ideal_batch` and :func:`jaxsteer.is_ideal` is a program of
     its own, of one to a few megabytes. Beyond the limit the one used longest ago is
-    dropped, and compiled again when it is asked for. ``jax.clear_caches()`` drops all
+    dropped, and compiled again when it is asked for. What JAX and the allocator keep
+    besides is theirs (benchmarks/results/endurance.json says how much). ``jax.clear_caches()`` drops all
     programs, those of other packages too. What runs inside a program of your own
     (``jax.jit``, ``vmap``) belongs to that.
 
@@ -147,7 +148,7 @@ def jit_for_few_calls(
 
     def programs() -> int:
         """How many programs have been compiled or traced, and not been dropped."""
-        return _PROGRAMS.count(fn) + plain._cache_size()  # pyright: ignore[reportFunctionMemberAccess]
+        return _PROGRAMS.count(fn) + plain._cache_size()  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
 
     @functools.wraps(fn)
     def call(*args, **kwargs):

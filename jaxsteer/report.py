@@ -278,7 +278,7 @@ def _counts(report: Report) -> dict[str, Any] | None:
         ],
         "shares": [
             "hidden" if gone else f"{share:.1%}"
-            for share, gone in zip(shares, hidden.any(axis=0), strict=True)
+            for share, gone in zip(shares, np.any(hidden, axis=0).tolist(), strict=True)
         ],
         "limit": SMALL_CELL,
         "suppress": report.suppress if hidden.any() else 0,
