@@ -87,9 +87,9 @@ def limit_programs(most: int) -> int:
     :func:`jaxsteer.nearest_ideal_batch` and :func:`jaxsteer.is_ideal` is a program of
     its own, of one to a few megabytes. Beyond the limit the one used longest ago is
     dropped, and compiled again when it is asked for. What JAX and the allocator keep
-    besides is theirs (benchmarks/results/endurance.json says how much). ``jax.clear_caches()`` drops all
-    programs, those of other packages too. What runs inside a program of your own
-    (``jax.jit``, ``vmap``) belongs to that.
+    besides is theirs (benchmarks/results/endurance.json says how much).
+    ``jax.clear_caches()`` drops all programs, those of other packages too. What runs
+    inside a program of your own (``jax.jit``, ``vmap``) belongs to that.
 
     Args:
         most: The limit, at least 1; 512 until it is set.
