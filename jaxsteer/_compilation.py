@@ -147,7 +147,7 @@ def jit_for_few_calls(
 
     def programs() -> int:
         """How many programs have been compiled or traced, and not been dropped."""
-        return _PROGRAMS.count(fn) + plain._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
+        return _PROGRAMS.count(fn) + plain._cache_size()  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
 
     @functools.wraps(fn)
     def call(*args, **kwargs):
