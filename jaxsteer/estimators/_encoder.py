@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import warnings
 from typing import Any
 
@@ -19,6 +18,11 @@ from jaxsteer._errors import check_choice
 from jaxsteer._frames import missing_column_message, to_pandas
 from jaxsteer._numerals import read_numerals
 from jaxsteer.estimators._columns import MISSING, category_codes, to_numbers
+from jaxsteer.estimators._encoder_notes import (
+    warn_of_dropped,
+    warn_of_numerals,
+    warn_of_placeholders,
+)
 from jaxsteer.estimators._plan import DROPPED, Plan, plan_column
 
 # An output column is near-discrete with at most this many distinct values, or when one
@@ -289,9 +293,9 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             "max_discrete": self.max_discrete,
         }
         plans = {name: plan_column(frame[name], **options) for name in frame}
-        _warn_of_dropped(plans)
-        _warn_of_numerals(plans)
-        _warn_of_placeholders(plans)
+        warn_of_dropped(plans)
+        warn_of_numerals(plans)
+        warn_of_placeholders(plans)
         kept = {name: plan for name, plan in plans.items() if plan.kind not in DROPPED}
         if not kept:
             raise ValueError(
@@ -434,30 +438,6 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         ]
 
 
-def _warn_of_dropped(plans: dict[str, Plan]) -> None:
-    for kind, reason in DROPPED.items():
-        names = [name for name, plan in plans.items() if plan.kind == kind]
-        if names:
-            warnings.warn(
-                f"Columns left out ({reason}): {', '.join(map(repr, names))}.",
-                stacklevel=4,
-            )
-
-
-def _warn_of_numerals(plans: dict[str, Plan]) -> None:
-    notes = [
-        f"{name!r} ({plan.numerals.note()})"
-        for name, plan in plans.items()
-        if plan.numerals is not None
-    ]
-    if notes:
-        warnings.warn(
-            f"Text read as numbers: {', '.join(notes)}. Make such a column categorical "
-            "(astype('category')) to keep its texts.",
-            stacklevel=4,
-        )
-
-
 def _mostly_numbers(column: Any) -> str | None:
     """Return "." for a text column of which at least half are numbers, else None."""
     if not (column.dtype == object or pd.api.types.is_string_dtype(column)):
@@ -465,33 +445,6 @@ def _mostly_numbers(column: Any) -> str | None:
     present = column.dropna()
     known = ~np.isnan(read_numerals(present.astype(object), "."))
     return "." if known.sum() * 2 >= max(1, len(present)) else None
-
-
-# Days since 1970 of dates that stand for "no date", "no end" or "before all dates".
-_PLACEHOLDERS = {
-    (datetime.date.fromisoformat(text) - datetime.date(1970, 1, 1)).days: text
-    for text in (
-        *("0001-01-01", "1753-01-01", "1899-12-30", "1900-01-01", "1970-01-01"),
-        *("2099-12-31", "2999-12-31", "9999-01-01", "9999-12-31"),
-    )
-}
-
-
-def _warn_of_placeholders(plans: dict[str, Plan]) -> None:
-    found = []
-    for name, plan in plans.items():
-        if plan.kind == "date":
-            days = np.floor(plan.values)
-            for day, text in _PLACEHOLDERS.items():
-                rows = int((days == day).sum())
-                if rows > 1 and rows < (~np.isnan(days)).sum():
-                    found.append(f"{name!r} has {text} in {rows} rows")
-    if found:
-        warnings.warn(
-            f"Dates that often stand for no date were taken as dates: {'; '.join(found)}. "
-            "Leave them empty (or name them as missing) if they do.",
-            stacklevel=4,
-        )
 
 
 def _blocks(values: dict[str, np.ndarray]) -> pd.DataFrame:
