@@ -150,7 +150,11 @@ def _from_gguf(path: Path) -> LibraryTokenizer:
     names = field(reader, "tokenizer.ggml.tokens")
     merges = [tuple(m.split(" ")) for m in field(reader, "tokenizer.ggml.merges")]
     vocabulary = {name: code for code, name in enumerate(names)}
-    library = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, merges))
+    try:
+        pieces = tokenizers.models.BPE(vocabulary, merges)
+    except Exception as error:  # the package raises nothing narrower
+        raise ValueError(f"{path} holds no tokenizer: {error}") from error
+    library = tokenizers.Tokenizer(pieces)
     bytes_ = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     if split == "smollm":
         digits = tokenizers.pre_tokenizers.Digits(individual_digits=True)
