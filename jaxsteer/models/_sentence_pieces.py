@@ -30,12 +30,20 @@ class PieceTokenizer:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> PieceTokenizer:
-        """Read a file: the longest piece, then a score, a length and bytes for each."""
+        """Read a file: the longest piece, then a score, a length and bytes for each.
+
+        Raises:
+            ValueError: If the file is damaged, or of another kind.
+        """
         data = Path(path).read_bytes()
         pieces, scores, place = [], [], 4
         while place < len(data):
-            score, size = struct.unpack_from("<fi", data, place)
+            whole = place + 8 <= len(data)
+            score, size = struct.unpack_from("<fi", data, place) if whole else (0, -1)
             place += 8
+            # A length below 0 would lead back, and for ever around.
+            if size < 0 or place + size > len(data):
+                raise ValueError(f"{path} is damaged or no llama2.c tokenizer file.")
             pieces.append(data[place : place + size])
             scores.append(score)
             place += size
