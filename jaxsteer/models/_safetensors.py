@@ -126,7 +126,10 @@ def _config(folder: Path, kinds: tuple[str, ...]) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.exists():
         raise ValueError(f"{folder} has no config.json, which says the model's shape.")
-    about = json.loads(path.read_text())
+    try:
+        about = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged or no JSON: {error}") from error
     if about.get("model_type") not in kinds:
         raise ValueError(
             f"{path} describes a model of type {about.get('model_type')!r}; this reader "
@@ -142,5 +145,11 @@ def _tensors(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
         raise ValueError(f"{folder} has no .safetensors file.")
     for path in paths:
         # Through JAX, which knows bfloat16; NumPy does not.
-        for name, value in flax.load_file(os.fspath(path)).items():
+        try:
+            tensors = flax.load_file(os.fspath(path))
+        except Exception as error:  # the package raises its own class
+            raise ValueError(
+                f"{path} is damaged or no safetensors file: {error}"
+            ) from error
+        for name, value in tensors.items():
             yield name, np.asarray(value, np.float32)

@@ -36,12 +36,20 @@ class PieceTokenizer:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> PieceTokenizer:
-        """Read a file: the longest piece, then a score, a length and bytes for each."""
+        """Read a file: the longest piece, then a score, a length and bytes for each.
+
+        Raises:
+            ValueError: If the file is damaged, or of another kind.
+        """
         data = Path(path).read_bytes()
         pieces, scores, place = [], [], 4
         while place < len(data):
-            score, size = struct.unpack_from("<fi", data, place)
+            whole = place + 8 <= len(data)
+            score, size = struct.unpack_from("<fi", data, place) if whole else (0, -1)
             place += 8
+            # A length below 0 would lead back, and for ever around.
+            if size < 0 or place + size > len(data):
+                raise ValueError(f"{path} is damaged or no llama2.c tokenizer file.")
             pieces.append(data[place : place + size])
             scores.append(score)
             place += size
@@ -226,7 +234,11 @@ def _from_gguf(path: Path) -> LibraryTokenizer:
     names = field(reader, "tokenizer.ggml.tokens")
     merges = [tuple(m.split(" ")) for m in field(reader, "tokenizer.ggml.merges")]
     vocabulary = {name: code for code, name in enumerate(names)}
-    library = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, merges))
+    try:
+        pieces = tokenizers.models.BPE(vocabulary, merges)
+    except Exception as error:  # the package raises nothing narrower
+        raise ValueError(f"{path} holds no tokenizer: {error}") from error
+    library = tokenizers.Tokenizer(pieces)
     bytes_ = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     if split == "smollm":
         digits = tokenizers.pre_tokenizers.Digits(individual_digits=True)

@@ -248,11 +248,33 @@ def price(draw: Draw) -> Call:
     return Call(partial(js.price_of_fairness, pop, costs), check, names)
 
 
+def encode_labels(draw: Draw) -> Call:
+    """Names come back."""
+    values = draw.pick(
+        "values",
+        [["b", "a", "b"], [3, 1, 3], [True, False], [1.0, 2.0], [1.5, 2.5], [None, 1],
+         [np.nan, 1.0], ["a", 1], [], [[1], [2]], 7, np.array(["x", "y"]),
+         np.array([2**60, 1]), [np.datetime64("2020-01-01")], [1e300, 2]],
+    )  # fmt: skip
+    names = draw.often("names", None, [["a", "b"], (1, 3), [], ["a", "a"]])
+
+    def check(found):
+        code, kept = found
+        back = [kept[i] for i in code]
+        assert back == list(np.asarray(values, object).tolist()), f"{back}"
+        assert code.dtype == np.int32
+        return "answer"
+
+    run = partial(js.encode_labels, values, names=names)
+    return Call(run, check, ("values", "names"))
+
+
 FURTHER: dict[str, Callable[[Draw], Call]] = {
     "baselines.fit_oracle_leace": oracle_leace,
     "baselines.fit_splince": splince,
     "channels.entropic_meet": entropic,
     "channels.row_uniform": uniform,
+    "encode_labels": encode_labels,
     "ideal_residual": residual,
     "pareto.group_data": laid_out,
     "pareto.nondominated": best_models,

@@ -327,27 +327,6 @@ def smooth_balanced_quantiles(draw: Draw) -> Call:
 # --- Codes, moments, baselines.
 
 
-def encode_labels(draw: Draw) -> Call:
-    """Names come back."""
-    values = draw.pick(
-        "values",
-        [["b", "a", "b"], [3, 1, 3], [True, False], [1.0, 2.0], [1.5, 2.5], [None, 1],
-         [np.nan, 1.0], ["a", 1], [], [[1], [2]], 7, np.array(["x", "y"]),
-         np.array([2**60, 1]), [np.datetime64("2020-01-01")], [1e300, 2]],
-    )  # fmt: skip
-    names = draw.often("names", None, [["a", "b"], (1, 3), [], ["a", "a"]])
-
-    def check(found):
-        code, kept = found
-        back = [kept[i] for i in code]
-        assert back == list(np.asarray(values, object).tolist()), f"{back}"
-        assert code.dtype == np.int32
-        return "answer"
-
-    run = partial(js.encode_labels, values, names=names)
-    return Call(run, check, ("values", "names"))
-
-
 def fit_population(draw: Draw) -> Call:
     """Priors and means are those of the rows; nothing is missing."""
     n = inputs.n_rows(draw)
@@ -501,7 +480,6 @@ ROWS: dict[str, Callable[[Draw], Call]] = {
     "roc_channel": roc_channel,
     "multiclass_channel": multiclass_channel,
     "blind_channel": blind_channel,
-    "encode_labels": encode_labels,
     "fit_population": fit_population,
     "moments": moments,
     "baselines.fit_mean_match": partial(_eraser, fit_mean_match, "group"),

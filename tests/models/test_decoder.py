@@ -206,3 +206,17 @@ def test_gradients_reach_every_weight(small):
     for leaf in jax.tree.leaves(slope(small)):
         assert jnp.isfinite(leaf).all()
         assert float(jnp.abs(leaf).max()) > 0
+
+
+def test_damaged_checkpoints_are_named(small, tmp_path):
+    write_hugging_face(small, tmp_path)
+    weights = tmp_path / "model-00001-of-00002.safetensors"
+    weights.write_bytes(b"\x05")
+    with pytest.raises(
+        ValueError, match=r"model-00001-of-00002.safetensors is damaged"
+    ):
+        load_decoder(tmp_path)
+    for text in (b"", b"\xff", b"[1]", b"3"):
+        (tmp_path / "config.json").write_bytes(text)
+        with pytest.raises(ValueError, match=r"config.json is damaged"):
+            load_decoder(tmp_path)

@@ -142,3 +142,11 @@ def test_batches_hold_every_text_once_in_few_shapes():
             seen[row] = line[:length].tolist()
     assert seen == dict(enumerate(texts))
     assert shapes <= {(5, 16), (5, 32), (5, 48)}
+
+
+@pytest.mark.parametrize("size", [-8, -1, 5, 2**31 - 1])
+def test_damaged_piece_files_are_refused(tmp_path, size):
+    path = tmp_path / "tok.bin"
+    path.write_bytes(struct.pack("<ifi", 6, 0.0, size) + b"abc")
+    with pytest.raises(ValueError, match=r"tok.bin is damaged"):
+        load_tokenizer(path)
