@@ -1,13 +1,15 @@
-"""Tables with a label and a group: two that are shipped, and a door for any other."""
+"""Tables with a label and a group: shipped, of known studies, and any other."""
 
 from jaxsteer.datasets._frame import table_from_frame
 from jaxsteer.datasets._read import TextTable, read_table, read_text_table
 from jaxsteer.datasets._shipped import load_adult, load_german
+from jaxsteer.datasets._studies import load_study
 from jaxsteer.datasets._table import Table, stratified_split
 
 __all__ = [
     "load_adult",
     "load_german",
+    "load_study",
     "read_table",
     "read_text_table",
     "table_from_frame",

@@ -43,5 +43,4 @@ __all__ = [
     "SolveError",
     "Status",
     "limit_programs",
-    "minimize_on_simplex",
 ]
