@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,72 +16,12 @@ from jaxsteer.ideal._programs import choose
 from jaxsteer.moments import MomentState, finish
 from jaxsteer.moments._shrinkage import check_shrinkage
 from jaxsteer.steering import Steering
-from jaxsteer.storage import atomic_file
 from jaxsteer.streaming._encoder import RowEncoder, codes_of, row_encoder
-from jaxsteer.streaming._files import RowFiles, arrow, open_files
+from jaxsteer.streaming._files import RowFiles, open_files
 from jaxsteer.streaming._pass import MomentPass, run_pass
 from jaxsteer.streaming._progress import Meter, Tell
 from jaxsteer.streaming._statistics import table_statistics
-
-_ENDINGS = (".parquet", ".pq", ".csv", ".tsv")
-
-
-def check_output(path: str | os.PathLike, *inputs: str) -> None:
-    """Raise unless rows can be written there without harm to what is read."""
-    target = pathlib.Path(path)
-    if target.suffix not in _ENDINGS:
-        raise ValueError(
-            f"out={str(path)!r} must end in one of {', '.join(_ENDINGS)}; compressed "
-            f"text is not written in chunks, Parquet is compressed as it is."
-        )
-    for source in inputs:
-        if target.exists() and os.path.samefile(target, source):
-            raise ValueError(f"out={str(path)!r} is a file that is read; name another.")
-
-
-@contextlib.contextmanager
-def row_writer(path: str | os.PathLike) -> Iterator[Any]:
-    """Open a writer of ``pyarrow.Table`` batches.
-
-    The file takes its name when the last batch is written and on the disk; on any
-    error, a full disk too, there is no file, and one that was there stays as it was.
-
-    Args:
-        path: Ending in .parquet, .pq, .csv or .tsv.
-
-    Yields:
-        A function that writes one table; all must have the schema of the first.
-    """
-    try:
-        with atomic_file(path) as file, contextlib.ExitStack() as stack:
-            writers: list[Any] = []
-
-            def write(table: Any) -> None:
-                if not writers:
-                    writer = _writer(file, table.schema, pathlib.Path(path).suffix)
-                    writers.append(stack.enter_context(writer))
-                writers[0].write_table(table)
-
-            yield write
-    except OSError as error:
-        if error.filename is not None or error.errno is None:
-            raise
-        # A full disk does not say which file it was.
-        raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def _writer(file: Any, schema: Any, ending: str) -> Any:
-    if ending in (".parquet", ".pq"):
-        parquet = arrow("pyarrow.parquet")
-        return parquet.ParquetWriter(file, schema, write_page_checksum=True)
-    csv = arrow("pyarrow.csv")
-    separator = "\t" if ending == ".tsv" else ","
-    return csv.CSVWriter(
-        file,
-        schema,
-        write_options=csv.WriteOptions(delimiter=separator, quoting_style="needed"),
-    )
-
+from jaxsteer.streaming._write import check_output, columns_writer
 
 _KIND = "jaxsteer stream"
 
@@ -135,7 +73,8 @@ def steer_file(
     """Steer a file of any size: the rows as they were, and steered features beside them.
 
     Three passes in constant memory: columns (means, scales, categories), moments of the
-    encoded rows, and the writing. The columns written are ``steered_NAME`` for each
+    encoded rows, and the writing; a row of text is copied as it stands into text of the
+    same separator. The columns written are ``steered_NAME`` for each
     encoded feature, and ``sample_weight``, which makes label and group independent.
 
     Args:
@@ -215,13 +154,13 @@ def steer_file(
     steering = jax.tree.map(np.asarray, steering)
     table = _balancing(np.asarray(population.priors))
     meter = Meter("writing rows", progress, files.total)
-    with row_writer(out) as write:
+    with columns_writer(out, files, columns) as write:
         for batch in files.batches(None, batch_rows):
             x, y, a, _, why = job.read(batch.table)
             steered = _steered(steering, x, a, batch_rows)
             steered[(a < 0) | ~np.isfinite(x).all(1)] = np.nan
             weights = np.where(why > 0, np.nan, table[y, a])
-            write(_joined(batch.table, columns, [*steered.T, weights]))
+            write(batch, [*steered.T, weights])
             meter.add(batch.table.num_rows)
         if meter.rows != state.rows:
             raise ValueError(
@@ -297,7 +236,7 @@ def apply_file(
     columns = _new_columns(files, encoder, weights=False)
     left_out = {"group": 0, "features": 0}
     meter = Meter("writing rows", progress, files.total)
-    with row_writer(out) as write:
+    with columns_writer(out, files, columns) as write:
         for batch in files.batches(None, batch_rows):
             x = encoder(batch.table)
             a = codes_of(batch.table.column(known["group"]), known["group_names"])
@@ -306,7 +245,7 @@ def apply_file(
             steered[(a < 0) | wrong] = np.nan
             left_out["group"] += int((a < 0).sum())
             left_out["features"] += int((wrong & (a >= 0)).sum())
-            write(_joined(batch.table, columns, list(steered.T)))
+            write(batch, list(steered.T))
             meter.add(batch.table.num_rows)
     meter.now()
     return SteeredFile(
@@ -377,15 +316,3 @@ def _steered(
     clean = np.nan_to_num(np.pad(x, ((0, missing), (0, 0))))
     codes = np.maximum(np.pad(group, (0, missing)), 0)
     return np.array(_move(steering, clean, codes))[: len(x)]
-
-
-def _joined(table: Any, names: Sequence[str], values: Sequence[np.ndarray]) -> Any:
-    pa = arrow("pyarrow")
-    arrays = [
-        pa.array(np.ascontiguousarray(column), from_pandas=True) for column in values
-    ]
-    fields = [
-        pa.field(name, array.type) for name, array in zip(names, arrays, strict=True)
-    ]
-    schema = pa.schema([*table.schema, *fields])
-    return pa.Table.from_arrays([*table.columns, *arrays], schema=schema)

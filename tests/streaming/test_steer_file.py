@@ -24,7 +24,7 @@ from jaxsteer.streaming import (
     steer_file,
     table_statistics,
 )
-from jaxsteer.streaming._steer import row_writer
+from jaxsteer.streaming._write import columns_writer
 from tests.streaming.rows import pa, parquet, write
 
 BATCH = 128
@@ -191,22 +191,27 @@ def test_an_input_or_other_maps_are_refused(source, steered, tmp_path):
         apply_file(other, source, out=tmp_path / "o.csv")
 
 
-def test_a_full_disk_leaves_the_old_file(tmp_path):
-    path = tmp_path / "out.csv"
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_full_disk_leaves_the_old_file(ending, tmp_path):
+    path, source = tmp_path / "out.csv", tmp_path / f"in.{ending}"
     path.write_text("old\n")
-    rows = table(5000)
+    write(table(20_000), source)
+    files = open_files(source)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-        with pytest.raises(OSError, match=r"out\.csv"), row_writer(path) as put:
-            for _ in range(10):
-                put(rows)
+        with (
+            pytest.raises(OSError, match=r"out\.csv"),
+            columns_writer(path, files, ["new"]) as put,
+        ):
+            for batch in files.batches(None, 4096):
+                put(batch, [np.zeros(batch.table.num_rows)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
     assert path.read_text() == "old\n"
-    assert os.listdir(tmp_path) == ["out.csv"]
+    assert sorted(os.listdir(tmp_path)) == [f"in.{ending}", "out.csv"]
 
 
 def test_progress_is_one_line(capsys):
@@ -264,20 +269,51 @@ def test_the_command_line_steers_and_applies(folder, source):
     assert "past" in refused.output
 
 
-def test_columns_that_are_not_used_stay_text(folder):
-    rng = np.random.default_rng(0)
-    lines = [
-        f"{i:05d},{rng.normal():.4f},{'yes' if i % 3 else 'no'},{'fm'[i % 2]}"
-        for i in range(300)
+def odd_rows(n=300, seed=0):
+    """Lines whose fields would be written otherwise by any writer of CSV."""
+    rng = np.random.default_rng(seed)
+    return [
+        f"{i:05d},{rng.normal():.4f}0,{'yes' if i % 3 else 'no'},{'fm'[i % 2]},"
+        f"{['NA', '1e3', chr(34) + 'a, b' + chr(34), ''][i % 4]}"
+        for i in range(n)
     ]
-    source = folder / "ids.csv"
-    source.write_text("\n".join(["person,x,y,g", *lines]) + "\n")
-    how = {"batch_rows": BATCH, "maps_file": folder / "ids.safetensors"}
-    out, again = folder / "ids-out.csv", folder / "ids-again.csv"
-    steer_file(source, label="y", group="g", drop=["person"], out=out, **how)
-    apply_file(how["maps_file"], source, out=again, batch_rows=BATCH)
-    for path in (out, again):
-        written = path.read_text().splitlines()[1:]
-        assert [line.split(",")[0].strip('"') for line in written] == [
-            line.split(",")[0] for line in lines
-        ]
+
+
+HEADER = '"person",x,y,g,"a ""note"""'
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_rows_of_text_are_copied_as_they_stand(end, mark, tmp_path):
+    parts = [odd_rows(seed=0), odd_rows(150, seed=1)]
+    for place, lines in enumerate(parts):
+        text = end.join([HEADER, *lines, ""])
+        (tmp_path / f"{place}.csv").write_bytes(mark + text.encode())
+    sources = [tmp_path / "0.csv", tmp_path / "1.csv"]
+    maps, out, again = (tmp_path / n for n in ("m.safetensors", "out.csv", "again.csv"))
+    drop = ["person", 'a "note"']
+    how = {"maps_file": maps, "batch_rows": BATCH, "drop": drop}
+    steer_file(sources, label="y", group="g", out=out, **how)
+    apply_file(maps, sources, out=again, batch_rows=BATCH)
+    for path, new in ((out, 2), (again, 1)):
+        header, *written = path.read_bytes().removeprefix(mark).decode().splitlines()
+        assert header.startswith(HEADER + ",steered_x")
+        old = [line.rsplit(",", new) for line in written]
+        assert [fields[0] for fields in old] == parts[0] + parts[1]
+        assert all(np.isfinite(float(fields[1])) for fields in old)
+
+
+def test_files_in_other_orders_are_written_by_name(tmp_path):
+    lines = [line.split(",")[:4] for line in odd_rows()]
+    names = ["person", "x", "y", "g"]
+    for place, order in enumerate(([0, 1, 2, 3], [3, 1, 0, 2])):
+        rows = [",".join(fields[i] for i in order) for fields in (names, *lines)]
+        (tmp_path / f"{place}.csv").write_text("\n".join(rows) + "\n")
+    out = tmp_path / "out.csv"
+    sources = [tmp_path / "0.csv", tmp_path / "1.csv"]
+    steer_file(
+        sources, label="y", group="g", out=out, drop=["person"], batch_rows=BATCH
+    )
+    written = [line.split(",") for line in out.read_text().splitlines()[1:]]
+    assert written[: len(lines)] == written[len(lines) :]
+    assert [row[0].strip('"') for row in written] == 2 * [row[0] for row in lines]

@@ -1,0 +1,193 @@
+"""Rows with new columns, written a batch at a time, the whole file or nothing.
+
+From text to text of the same form rows are copied as they stand: no number is written
+anew, so that 007, 1.50 and NA stay what they are, and only new columns cost time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxsteer.storage import atomic_file
+from jaxsteer.streaming._files import Batch, RowFiles, arrow
+
+_ENDINGS = (".parquet", ".pq", ".csv", ".tsv")
+# Parts the only field of a line from nothing: no text file has it.
+_NOWHERE = "\x01"
+
+Write = Callable[[Batch, Sequence[np.ndarray]], None]
+
+
+def check_output(path: str | os.PathLike, *inputs: str) -> None:
+    """Raise unless rows can be written there without harm to what is read."""
+    target = pathlib.Path(path)
+    if target.suffix not in _ENDINGS:
+        raise ValueError(
+            f"out={str(path)!r} must end in one of {', '.join(_ENDINGS)}; compressed "
+            f"text is not written in chunks, Parquet is compressed as it is."
+        )
+    for source in inputs:
+        if target.exists() and os.path.samefile(target, source):
+            raise ValueError(f"out={str(path)!r} is a file that is read; name another.")
+
+
+@contextlib.contextmanager
+def columns_writer(
+    path: str | os.PathLike, files: RowFiles, names: Sequence[str]
+) -> Iterator[Write]:
+    """Open a writer of the rows of files with new columns behind their own.
+
+    The file takes its name when the last batch is written and on the disk; on any
+    error, a full disk too, there is no file, and one that was there stays as it was.
+
+    Args:
+        path: Ending in .parquet, .pq, .csv or .tsv.
+        files: What is read.
+        names: Of the new columns.
+
+    Yields:
+        A function of a batch of all columns and the new values; batches come in order,
+        each once.
+    """
+    ending = pathlib.Path(path).suffix
+    try:
+        with atomic_file(path) as file, contextlib.ExitStack() as stack:
+            if _same_form(files, ending):
+                yield _line_writer(file, files, names)
+                return
+            writers: list[Any] = []
+
+            def write(batch: Batch, values: Sequence[np.ndarray]) -> None:
+                table = _joined(batch.table, names, values)
+                if not writers:
+                    writer = _table_writer(file, table.schema, ending)
+                    writers.append(stack.enter_context(writer))
+                writers[0].write_table(table)
+
+            yield write
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        # A full disk does not say which file it was.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _table_writer(file: Any, schema: Any, ending: str) -> Any:
+    if ending in (".parquet", ".pq"):
+        parquet = arrow("pyarrow.parquet")
+        return parquet.ParquetWriter(file, schema, write_page_checksum=True)
+    writer = arrow("pyarrow.csv")
+    return writer.CSVWriter(
+        file,
+        schema,
+        write_options=writer.WriteOptions(
+            delimiter=_separator(ending), quoting_style="needed"
+        ),
+    )
+
+
+def _separator(ending: str) -> str:
+    return "\t" if ending == ".tsv" else ","
+
+
+def _joined(table: Any, names: Sequence[str], values: Sequence[np.ndarray]) -> Any:
+    pa = arrow("pyarrow")
+    arrays = _arrays(values)
+    fields = [
+        pa.field(name, array.type) for name, array in zip(names, arrays, strict=True)
+    ]
+    schema = pa.schema([*table.schema, *fields])
+    return pa.Table.from_arrays([*table.columns, *arrays], schema=schema)
+
+
+def _arrays(values: Sequence[np.ndarray]) -> list[Any]:
+    """Arrow's arrays; what is not a number is missing."""
+    pa = arrow("pyarrow")
+    return [pa.array(np.ascontiguousarray(v), from_pandas=True) for v in values]
+
+
+def _same_form(files: RowFiles, ending: str) -> bool:
+    """Whether rows can be copied: text in one order of columns, parted alike."""
+    if files.kind != "csv" or ending not in (".csv", ".tsv"):
+        return False
+    headers = {_header_line(path) for path in files.paths}
+    # An odd quotation mark: a name goes on in the next line.
+    odd = any(header.count(b'"') % 2 for header in headers)
+    return len(headers) == 1 and not odd and files.separator == _separator(ending)
+
+
+def _header_line(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.readline().rstrip(b"\r\n")
+
+
+def _line_writer(file: Any, files: RowFiles, names: Sequence[str]) -> Write:
+    pa, pc = arrow("pyarrow"), arrow("pyarrow.compute")
+    separator = files.separator.encode()
+    added = io.StringIO()
+    csv.writer(added, delimiter=files.separator, lineterminator="").writerow(names)
+    header = _header_line(files.paths[0])
+    file.write(header + separator + added.getvalue().encode() + b"\n")
+    lines = [_Lines(path) for path in files.paths]
+
+    def write(batch: Batch, values: Sequence[np.ndarray]) -> None:
+        own = lines[batch.file].take(batch.table.num_rows)
+        texts = [
+            pc.fill_null(pc.cast(pc.cast(array, pa.string()), pa.binary()), b"")
+            for array in _arrays(values)
+        ]
+        rows = pc.binary_join_element_wise(own, *texts, separator)
+        rows = pc.binary_join_element_wise(rows, b"", b"\n")
+        # Side by side in one buffer, line after line.
+        _, offsets, data = rows.buffers()
+        bounds = np.frombuffer(offsets, np.int32)[rows.offset :][: len(rows) + 1]
+        file.write(memoryview(data)[bounds[0] : bounds[-1]])
+
+    return write
+
+
+class _Lines:
+    """The lines of a text file below its header, some at a time."""
+
+    def __init__(self, path: str):
+        self.path, self.parts, self.held = path, [], 0
+        self.batches: Any = None
+
+    def take(self, count: int) -> Any:
+        """Return the next lines, an Arrow array of bytes without their ends."""
+        pa = arrow("pyarrow")
+        if self.batches is None:
+            self.batches = iter(self._open())
+        try:
+            while self.held < count:
+                part = next(self.batches).column(0)
+                self.parts.append(part)
+                self.held += len(part)
+        except (StopIteration, pa.ArrowInvalid) as error:
+            raise ValueError(
+                f"{self.path} has fewer lines than rows, or changed in the meantime."
+            ) from error
+        whole = pa.concat_arrays(self.parts)
+        self.parts, self.held = [whole[count:]], self.held - count
+        return pa.concat_arrays([whole[:count]])
+
+    def _open(self) -> Any:
+        pa, reader = arrow("pyarrow"), arrow("pyarrow.csv")
+        return reader.open_csv(
+            self.path,
+            read_options=reader.ReadOptions(column_names=["line"], skip_rows=1),
+            parse_options=reader.ParseOptions(delimiter=_NOWHERE, quote_char=False),
+            convert_options=reader.ConvertOptions(
+                check_utf8=False,
+                column_types={"line": pa.binary()},
+                strings_can_be_null=False,
+            ),
+        )
