@@ -80,8 +80,10 @@ class MatrixNewton:
     Attributes:
         max_steps: Limit on steps from the best start.
         max_products: Limit on Hessian products in one step.
-        tolerance: Residual (relative gradient per unit of weight, Frobenius norm) that
-            counts as converged; None takes the root of the rounding unit.
+        tolerance: Residual (relative gradient per unit of weight, Frobenius norm; for
+            definite maps to a fixed template the root of what a Newton step would gain,
+            where that is smaller) that counts as converged; None takes the root of the
+            rounding unit.
         product_dtype: Narrower precision for the Hessian products, such as "float32"
             where everything else is float64; None is that of the start. Gradients and
             values keep theirs, and so does the answer: a step that is a little off
