@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,6 +50,12 @@ def _judged_in_time(frame: Any) -> Any:
     days = frame["days_b_screening_arrest"]
     known = (frame["is_recid"] != -1) & frame["score_text"].notna()
     return days.between(-30, 30) & known & (frame["c_charge_degree"] != "O")
+
+
+def _by_age(column: Any) -> Any:
+    age: Any = pd.to_numeric(column, errors="coerce")
+    named = age.between(25, 60).map({True: "25 to 60", False: "under 25 or over 60"})
+    return named.where(age.notna())
 
 
 _STUDIES = {
@@ -103,11 +110,7 @@ _STUDIES = {
         label_values=("no", "yes"),
         label_names=("no", "yes"),
         group="age",
-        group_of=lambda age: (
-            age.between(25, 60)
-            .map({True: "25 to 60", False: "under 25 or over 60"})
-            .where(age.notna())
-        ),
+        group_of=_by_age,
         group_names=("under 25 or over 60", "25 to 60"),
         attribution=(
             "Bank Marketing, Moro, Cortez and Rita (2014), UCI Machine Learning "
@@ -151,7 +154,10 @@ def load_study(name: str, path: str | os.PathLike[str]) -> Table:
     """
     check_choice("name", name, tuple(_STUDIES))
     study = _STUDIES[name]
-    frame: Any = read_table(path, decimal=".")
+    with warnings.catch_warnings():
+        # Bank marketing is parted by semicolons, and meant to be.
+        warnings.filterwarnings("ignore", ".* are parted by ", UserWarning)
+        frame: Any = read_table(path, decimal=".")
     for column in (*study.features, study.label, study.group, *study.needs):
         if column not in frame:
             raise ValueError(missing_column_message(column, frame.columns, str(path)))
@@ -182,11 +188,11 @@ def load_study(name: str, path: str | os.PathLike[str]) -> Table:
 
 
 def _as_text(column: Any) -> Any:
-    """Labels as text: 1 and 1.0 alike."""
+    """Labels as text: 1 and 1.0 alike; missing ones stay missing."""
     numbers: Any = pd.to_numeric(column, errors="coerce")
-    if numbers.notna().all():
-        return numbers.astype(int).astype(str)
-    return column.astype(str).where(column.notna())
+    if numbers.notna().equals(column.notna()):
+        return numbers.map("{:g}".format, na_action="ignore")
+    return column.map(str, na_action="ignore")
 
 
 def _coded(values: Any, names: Sequence[str]) -> np.ndarray:

@@ -16,7 +16,7 @@ from jaxsteer.families._units import law_in_own_units, maps_in_own_units, standa
 from jaxsteer.ideal._orbit import Orbit
 from jaxsteer.ideal._priors import joint_priors
 from jaxsteer.ideal._programs import Options, check_problem, choose, nearest_orbit
-from jaxsteer.linalg import identity_like
+from jaxsteer.linalg import identity_like, slogdet
 from jaxsteer.linalg import solve as solve_linear
 from jaxsteer.population import (
     Population,
@@ -94,10 +94,11 @@ def nearest_ideal(
         start: A steering of a population of the same shape, found with the same kind of
             maps: that of the last training step, or of the data until yesterday. The
             search for maps of multivariate normals starts at its maps and nowhere else,
-            so that it takes a fraction of the steps, and ends at the minimum that
-            belongs to this start. Closed forms need none, "pivot" and
-            "shared_covariance" with "all_groups" take none; where its maps are not
-            finite, the identity serves.
+            so that it takes a fraction of the steps, and ends at the stationary point
+            that belongs to this start (an exact saddle, as diagonal maps can be for
+            general ones, is not left). Closed forms need none, "pivot" and
+            "shared_covariance" with "all_groups" take none; the identity serves where
+            its maps are not finite, or reflect and must not.
 
     Returns:
         The steering. Under ``jit`` nothing raises on values: see its `status`.
@@ -202,7 +203,7 @@ def solve(
     cells, units = standard_units(own, options.maps)
     new = _weights(old, cells, pivot, tolerance, priors, options)
     if start is not None:
-        start = _from_reference(start[order])
+        start = _from_reference(start[order], options.allow_reflection)
     orbit = nearest_orbit(cells, new.weights, pivot, tolerance, options, start)
     found = _steering(Population(old, cells), new, orbit, ideal=priors != "keep")
     ideal = law_in_own_units(found.target.conditionals, cells, own, units)
@@ -217,12 +218,23 @@ def solve(
     )
 
 
-def _from_reference(weight: Float[Array, "G d d"]) -> Float[Array, "G d d"]:
-    """From matrices to a template those from the first group; finite in any case."""
+def _from_reference(
+    weight: Float[Array, "G d d"], allow_reflection: bool
+) -> Float[Array, "G d d"]:
+    """From matrices to a template those from the first group; the identity for others.
+
+    Others are those that are not finite, or turn the orientation where that is not
+    allowed.
+    """
     identity = identity_like(weight)
     home = jnp.broadcast_to(weight[:1], weight.shape)
     found = solve_linear(weight, home).at[0].set(identity[0])
-    return jnp.where(jnp.all(jnp.isfinite(found)), found, identity)
+    finite = jnp.all(jnp.isfinite(found), (1, 2))
+    found = jnp.where(finite[:, None, None], found, identity)
+    if allow_reflection:
+        return found
+    sign, _ = slogdet(found)
+    return jnp.where((sign > 0)[:, None, None], found, identity)
 
 
 def _reference_first(n_groups: int, reference: Array) -> tuple[Array, Array]:

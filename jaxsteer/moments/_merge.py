@@ -133,7 +133,8 @@ def _shifted(state, b, far, unit):
         # These need the cell's own covariance; without it they are not kept.
         return jnp.zeros_like(state.third), jnp.zeros_like(state.fourth)
     turned = matmul(state.cov / unit[:, None, None], b[..., None])[..., 0]
-    old = state.third * (ratio * jnp.sqrt(ratio))[:, None]
+    # As a power: the root of 0, of a state without rows, has no derivative.
+    old = state.third * (ratio**1.5)[:, None]
     third = old + 2 * turned + (far + trace)[:, None] * b
     fourth = state.fourth * ratio**2 + far**2 + 2 * far * trace
     fourth = fourth + 4 * jnp.sum(b * turned, -1) + 4 * jnp.sum(b * old, -1)

@@ -20,6 +20,7 @@ from jaxsteer._errors import (
 )
 from jaxsteer._labels import cell_codes
 from jaxsteer._types import Array, ArrayLike, Float, Int
+from jaxsteer._varying import vary_together
 from jaxsteer.linalg import matmul, symmetrize
 from jaxsteer.moments._merge import merged, outer_products
 from jaxsteer.moments._state import MomentState, init, owners
@@ -246,7 +247,9 @@ def _sums(state, x, cell, weights, order, count, origin, unit) -> _Sums:
     n, d = x.shape
     n_cells, kept = state.mass.shape[0], state.cov.shape[0]
     size = next((s for s in (1024, 256) if 8 * s * kept <= n), 32)
-    counts = jnp.zeros(kept, jnp.int32).at[owners(state)].add(count)
+    # A sum, not a scatter: XLA for CPUs is wrong about one of integers onto one place.
+    mine = owners(state) == np.arange(kept)[:, None]
+    counts = jnp.sum(jnp.where(mine, count, 0), 1)
     alike = state.scatter == "cell"  # then a block is of one cell
 
     def add_block(total, block):
@@ -281,6 +284,7 @@ def _sums(state, x, cell, weights, order, count, origin, unit) -> _Sums:
         third=jnp.zeros((n_cells, d), x.dtype),
         fourth=jnp.zeros(n_cells, x.dtype),
     )
+    empty = vary_together(empty, like=(x, cell, weights, origin))
     return jax.lax.scan(add_block, empty, _blocks(order, counts, size))[0]
 
 

@@ -21,7 +21,7 @@ from jaxsteer.streaming._files import RowFiles, open_files
 from jaxsteer.streaming._pass import MomentPass, run_pass
 from jaxsteer.streaming._progress import Meter, Tell
 from jaxsteer.streaming._statistics import table_statistics
-from jaxsteer.streaming._write import check_output, columns_writer
+from jaxsteer.streaming._write import check_maps_file, check_output, columns_writer
 
 _KIND = "jaxsteer stream"
 
@@ -119,6 +119,7 @@ def steer_file(
     others = [name for name in (label, group, weight) if name is not None]
     files.check_columns([*others, *drop])
     check_output(out, *files.paths)
+    check_maps_file(maps_file, out, *files.paths)
     features = [n for n in files.types if n not in (*others, *drop)]
     files = _others_as_text(files, [*features, *others], types)
     statistics = table_statistics(
@@ -214,8 +215,8 @@ def apply_file(
 
     Returns:
         What was read back, and what was written. Rows of an unknown group or with
-        features that are not finite are written with missing steered features, and
-        counted in `left_out`.
+        infinite features are written with missing steered features, and counted in
+        `left_out`; missing features are filled as in the fit.
 
     Raises:
         ValueError: If `maps_file` is no such file, or as :func:`steer_file`.
@@ -231,7 +232,7 @@ def apply_file(
     files = open_files(source, types=types)
     files.check_columns([*encoder.columns, known["group"]])
     files = _others_as_text(files, [*encoder.columns, known["group"]], types)
-    check_output(out, *files.paths)
+    check_output(out, *files.paths, maps_file)
     steering = stored["steering"]
     columns = _new_columns(files, encoder, weights=False)
     left_out = {"group": 0, "features": 0}

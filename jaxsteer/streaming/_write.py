@@ -39,6 +39,23 @@ def check_output(path: str | os.PathLike, *inputs: str) -> None:
             raise ValueError(f"out={str(path)!r} is a file that is read; name another.")
 
 
+def check_maps_file(path: Any, out: str | os.PathLike, *inputs: str) -> None:
+    """Raise unless maps can be kept there without harm to rows."""
+    if path is None:
+        return
+    target = pathlib.Path(path)
+    if not target.parent.is_dir():
+        raise ValueError(
+            f"maps_file={str(path)!r}: there is no folder {target.parent}."
+        )
+    if target.resolve() == pathlib.Path(out).resolve():
+        raise ValueError(f"maps_file={str(path)!r} is the file of the rows, out.")
+    if target.exists() and any(os.path.samefile(target, source) for source in inputs):
+        raise ValueError(
+            f"maps_file={str(path)!r} is a file that is read; name another."
+        )
+
+
 @contextlib.contextmanager
 def columns_writer(
     path: str | os.PathLike, files: RowFiles, names: Sequence[str]
@@ -61,7 +78,10 @@ def columns_writer(
     try:
         with atomic_file(path) as file, contextlib.ExitStack() as stack:
             if _same_form(files, ending):
-                yield _line_writer(file, files, names)
+                lines = [_Lines(path) for path in files.paths]
+                yield _line_writer(file, files, names, lines)
+                for own in lines:
+                    own.check_end()
                 return
             writers: list[Any] = []
 
@@ -73,6 +93,10 @@ def columns_writer(
                 writers[0].write_table(table)
 
             yield write
+            if not writers:
+                # No rows: a file that says which columns there would be.
+                nothing = Batch(files.schema().empty_table(), 0, 0)
+                write(nothing, [np.zeros(0, np.float32) for _ in names])
     except OSError as error:
         if error.filename is not None or error.errno is None:
             raise
@@ -115,13 +139,20 @@ def _arrays(values: Sequence[np.ndarray]) -> list[Any]:
 
 
 def _same_form(files: RowFiles, ending: str) -> bool:
-    """Whether rows can be copied: text in one order of columns, parted alike."""
+    """Whether rows can be copied: text in one order of columns, a line a row."""
     if files.kind != "csv" or ending not in (".csv", ".tsv"):
         return False
+    if files.separator != _separator(ending):
+        return False
     headers = {_header_line(path) for path in files.paths}
-    # An odd quotation mark: a name goes on in the next line.
-    odd = any(header.count(b'"') % 2 for header in headers)
-    return len(headers) == 1 and not odd and files.separator == _separator(ending)
+    if len(headers) > 1 or not _is_one_row(headers.pop()):
+        return False
+    return all(_Lines(path).is_a_line_a_row() for path in files.paths)
+
+
+def _is_one_row(line: bytes) -> bool:
+    """Tell whether a header is not blank, ends with its line, and quotes to its end."""
+    return bool(line.strip()) and b"\r" not in line and line.count(b'"') % 2 == 0
 
 
 def _header_line(path: str) -> bytes:
@@ -129,14 +160,15 @@ def _header_line(path: str) -> bytes:
         return file.readline().rstrip(b"\r\n")
 
 
-def _line_writer(file: Any, files: RowFiles, names: Sequence[str]) -> Write:
+def _line_writer(
+    file: Any, files: RowFiles, names: Sequence[str], lines: Sequence[_Lines]
+) -> Write:
     pa, pc = arrow("pyarrow"), arrow("pyarrow.compute")
     separator = files.separator.encode()
     added = io.StringIO()
     csv.writer(added, delimiter=files.separator, lineterminator="").writerow(names)
     header = _header_line(files.paths[0])
     file.write(header + separator + added.getvalue().encode() + b"\n")
-    lines = [_Lines(path) for path in files.paths]
 
     def write(batch: Batch, values: Sequence[np.ndarray]) -> None:
         own = lines[batch.file].take(batch.table.num_rows)
@@ -178,6 +210,27 @@ class _Lines:
         whole = pa.concat_arrays(self.parts)
         self.parts, self.held = [whole[count:]], self.held - count
         return pa.concat_arrays([whole[:count]])
+
+    def check_end(self) -> None:
+        """Raise if there are lines that no row was taken for."""
+        rest = sum(part.num_rows for part in self.batches or ())
+        if rest or self.held:
+            raise ValueError(
+                f"{self.path} has more lines than rows, or changed in the meantime."
+            )
+
+    def is_a_line_a_row(self) -> bool:
+        """Tell whether no field goes on in the next line: quotes come in pairs."""
+        pa, pc = arrow("pyarrow"), arrow("pyarrow.compute")
+        try:
+            for part in self._open():
+                quotes = pc.count_substring(part.column(0), '"')
+                odd = pc.bit_wise_and(quotes, pa.scalar(1, quotes.type))
+                if pc.any(pc.equal(odd, 1)).as_py():
+                    return False
+        except pa.ArrowInvalid:  # no rows, or a byte that no text has
+            return False
+        return True
 
     def _open(self) -> Any:
         pa, reader = arrow("pyarrow"), arrow("pyarrow.csv")

@@ -111,6 +111,15 @@ def test_rows_labels_and_groups(name, make, separator, tmp_path):
         load_study(name, path)
 
 
+def test_rows_without_a_label_are_left_out(tmp_path):
+    frame, _, label, _ = law_school()
+    frame.loc[3, "first_pf"] = np.nan
+    frame.loc[5, "first_pf"] = 0.4
+    frame.to_csv(tmp_path / "law.csv", index=False)
+    table = load_study("law_school", tmp_path / "law.csv")
+    np.testing.assert_array_equal(table.label, label.drop(index=[3, 5]))
+
+
 def test_another_version_is_refused(tmp_path):
     frame, *_ = law_school()
     frame["race"] = "white"

@@ -78,6 +78,19 @@ def test_a_start_that_is_not_finite_is_not_followed(maps):
     assert float(found.kl) >= float(cold.kl) * (1 - 1e-5)
 
 
+def test_a_start_that_reflects_is_followed_only_where_it_may():
+    cold = js.nearest_ideal(population())
+    mirror = jnp.eye(D).at[0, 0].set(-1)
+    weight = cold.group_maps.weight.at[1].set(mirror @ cold.group_maps.weight[1])
+    turned = dataclasses.replace(
+        cold, group_maps=dataclasses.replace(cold.group_maps, weight=weight)
+    )
+    found = js.nearest_ideal(population(), start=turned)
+    assert (jnp.linalg.det(found.group_maps.weight) > 0).all()
+    allowed = js.nearest_ideal(population(), start=turned, allow_reflection=True)
+    assert jnp.linalg.det(allowed.group_maps.weight).min() < 0
+
+
 def test_a_training_loop_carries_the_steering():
     """Descend the gap in a scan; its gradient is that of a cold solve."""
     pop = population()

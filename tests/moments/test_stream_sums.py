@@ -118,3 +118,45 @@ def test_one_cell_of_equal_rows():
     found = update(init(2, n_classes=1), np.full((4, 2), 3.0), np.zeros(4, int))
     assert found.mean.tolist() == [[3.0, 3.0]]
     assert not found.cov.any() and not found.third.any() and not found.fourth.any()
+
+
+@pytest.mark.parametrize("scatter", ["cell", "group", "pooled"])
+def test_vmap_over_as_many_batches_as_there_are_cells(scatter):
+    """XLA for CPUs adds integers wrongly where these numbers are equal."""
+    x, cell, weights = (part[:2400] for part in rows(dtype=np.float32))
+    parts = [
+        np.reshape(part, (CELLS, 400, *part.shape[1:])) for part in (x, cell, weights)
+    ]
+    state = init(D, n_classes=3, n_groups=2, scatter=scatter)
+    many = jax.vmap(lambda x, c, w: update(state, x, c // 2, c % 2, weights=w))(*parts)
+    for place in range(CELLS):
+        mine = [part[place] for part in parts]
+        found = jax.tree.map(lambda leaf, place=place: leaf[place], many)
+        check(found, expected(*mine, scatter), 1e-5)
+
+
+def test_gradients_of_higher_moments():
+    x, cell, weights = (part[:300] for part in rows(dtype=np.float32))
+    state = init(D, n_classes=3, n_groups=2)
+
+    def total(x):
+        found = update(state, x, cell // 2, cell % 2, weights=weights)
+        return jnp.sum(found.third) + jnp.sum(found.fourth)
+
+    assert jnp.isfinite(jax.grad(total)(jnp.asarray(x))).all()
+
+
+def test_inside_shard_map_with_its_checks():
+    x, cell, weights = rows(dtype=np.float32)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("rows",))
+    along = jax.sharding.PartitionSpec("rows")
+
+    def own(x, cell, weights):
+        state = init(D, n_classes=3, n_groups=2)
+        found = update(state, x, cell // 2, cell % 2, weights=weights)
+        return jax.tree.map(lambda leaf: leaf[None], found)
+
+    given = [jnp.asarray(part) for part in (x, cell, weights)]
+    found = jax.shard_map(own, mesh=mesh, in_specs=along, out_specs=along)(*given)
+    found = jax.tree.map(lambda leaf: leaf[0], found)
+    check(found, expected(x, cell, weights, "cell"), 1e-5)

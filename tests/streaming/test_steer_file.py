@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import resource
@@ -317,3 +318,66 @@ def test_files_in_other_orders_are_written_by_name(tmp_path):
     written = [line.split(",") for line in out.read_text().splitlines()[1:]]
     assert written[: len(lines)] == written[len(lines) :]
     assert [row[0].strip('"') for row in written] == 2 * [row[0] for row in lines]
+
+
+ODD_FILES = {
+    "a field goes on in the next line": lambda t: t.replace(",NA", ',"a\nb"', 1),
+    "the last field does": lambda t: t[:-1] + '"\n"\n',
+    "a blank first line": lambda t: "\n" + t,
+    "ends of an old machine": lambda t: t.replace("\n", "\r"),
+    "a lone quotation mark": lambda t: t.replace(",1e3", ',5" pipe', 1),
+    "a byte that parts nothing": lambda t: t.replace(",1e3", ",\x01", 1),
+}
+
+
+@pytest.mark.parametrize("name", ODD_FILES)
+def test_rows_and_values_belong_together_in_odd_files(name, tmp_path):
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    text = ODD_FILES[name]("\n".join(["person,x,y,g,note", *odd_rows(60), ""]))
+    source.write_bytes(text.encode())
+    how = {"label": "y", "group": "g", "drop": ["person", "note"], "batch_rows": BATCH}
+    steer_file(source, out=tmp_path / "out.parquet", **how)
+    steer_file(source, out=out, **how)
+    wanted = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    with open(out, newline="") as file:
+        written = list(csv.DictReader(file))
+    assert len(written) == len(wanted) == 60
+    for row, expected in zip(written, wanted, strict=True):
+        assert row["person"] == expected["person"]
+        np.testing.assert_allclose(
+            float(row["steered_x"]), expected["steered_x"], rtol=1e-6
+        )
+
+
+def test_no_rows_make_a_file_that_says_so(folder, tmp_path):
+    source, empty = tmp_path / "in.csv", tmp_path / "empty.csv"
+    source.write_text("\n".join(["person,x,y,g,note", *odd_rows(), ""]))
+    empty.write_text("person,x,y,g,note\n")
+    maps = tmp_path / "maps.safetensors"
+    how = {"label": "y", "group": "g", "drop": ["person", "note"], "batch_rows": BATCH}
+    steer_file(source, out=tmp_path / "all.csv", maps_file=maps, **how)
+    for ending in ("parquet", "csv", "tsv"):
+        out = tmp_path / f"none.{ending}"
+        assert apply_file(maps, empty, out=out, batch_rows=BATCH).rows == 0
+    assert "steered_x" in parquet.read_table(tmp_path / "none.parquet").column_names
+    for ending in ("csv", "tsv"):
+        assert "steered_x" in (tmp_path / f"none.{ending}").read_text()
+
+    before = source.read_bytes(), maps.read_bytes()
+    refused = [
+        ({"out": tmp_path / "o.csv", "maps_file": source}, "is a file that is read"),
+        (
+            {"out": tmp_path / "o.csv", "maps_file": tmp_path / "o.csv"},
+            "file of the rows",
+        ),
+        ({"out": tmp_path / "o.csv", "maps_file": tmp_path / "no" / "m"}, "no folder"),
+    ]
+    for options, message in refused:
+        with pytest.raises(ValueError, match=message):
+            steer_file(source, **how, **options)
+    copy = tmp_path / "maps.csv"
+    copy.write_bytes(maps.read_bytes())
+    with pytest.raises(ValueError, match="is a file that is read"):
+        apply_file(copy, source, out=copy)
+    assert (source.read_bytes(), maps.read_bytes()) == before
+    assert not (tmp_path / "o.csv").exists()
