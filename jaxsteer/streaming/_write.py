@@ -26,7 +26,7 @@ _NOWHERE = "\x01"
 Write = Callable[[Batch, Sequence[np.ndarray]], None]
 
 
-def check_output(path: str | os.PathLike, *inputs: str) -> None:
+def check_output(path: str | os.PathLike, *inputs: str | os.PathLike) -> None:
     """Raise unless rows can be written there without harm to what is read."""
     target = pathlib.Path(path)
     if target.suffix not in _ENDINGS:
