@@ -31,6 +31,8 @@ def check_outputs(
 
     Asked before the work, so that nobody waits for a refusal.
     """
+    if sum(path == STREAM for path in outputs) > 1:
+        raise UsageError("- is named for two outputs; name a file for one of them.")
     inputs = [path for path in inputs if path != STREAM]
     known = {path.resolve(): path for path in inputs}
     seen: set[pathlib.Path] = set()

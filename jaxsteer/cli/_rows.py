@@ -23,7 +23,6 @@ import pandas as pd
 from jaxsteer import storage
 from jaxsteer._frames import missing_column_message
 from jaxsteer._spellings import match_values, unknown_message
-from jaxsteer.cli._errors import UsageError
 from jaxsteer.cli._signals import check_interrupted
 from jaxsteer.datasets import TextTable, read_table, read_text_table
 
@@ -321,9 +320,3 @@ def _names(column: pd.Series) -> np.ndarray:
         for v in found.tolist()
     ]
     return np.array([*names, ""], object)[place]
-
-
-def check_streams(*paths: pathlib.Path) -> None:
-    """Raise if standard output is named twice."""
-    if sum(path == STREAM for path in paths) > 1:
-        raise UsageError("- is named for two outputs; name a file for one of them.")
