@@ -342,7 +342,8 @@ def ideality_gap(
         start: Where the search starts: in training the last step's steering, which
             `return_steering` hands on, so that a step of training takes a step or two of
             the search.
-        return_steering: Return the steering as well, as `return_status` does the status.
+        return_steering: Return the steering as well, as `return_status` does the status,
+            which it holds.
 
     Returns:
         The divergence; where the solve did not converge, that of the best map found,
