@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from jaxsteer.cli._errors import friendly
+from jaxsteer.cli._shared_options import Force, Json, Quiet
 from jaxsteer.cli._signals import loading
 from jaxsteer.cli._stream import app as stream
 
@@ -29,9 +30,6 @@ LEARNERS = ("logistic", "boosted")
 #: The profiles of ``audit``; a test holds them to those that exist.
 PROFILES = ("ll144", "four-fifths", "bias-profile")
 
-Force = Annotated[
-    bool, typer.Option("--force", help="Replace files that exist (never the input).")
-]
 Label = Annotated[str, typer.Option(help="Column of the label.")]
 Group = Annotated[
     str, typer.Option(help="Sensitive column, or several joined by commas.")
@@ -58,10 +56,6 @@ Weights = Annotated[
 Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse rows whose group is unknown.")
 ]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print what was done as JSON, and no words.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Separator = Annotated[
     str | None, typer.Option(help="What parts the fields; found in the header if none.")
 ]

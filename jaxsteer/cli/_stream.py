@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from jaxsteer.cli._errors import friendly
+from jaxsteer.cli._shared_options import Force, Json, Quiet
 from jaxsteer.cli._signals import loading
 
 app = typer.Typer(
@@ -24,13 +25,6 @@ Out = Annotated[
     pathlib.Path, typer.Option(help="Where to write the rows (.parquet, .csv, .tsv).")
 ]
 BatchRows = Annotated[int, typer.Option(min=1, help="Rows held at a time.")]
-Force = Annotated[
-    bool, typer.Option("--force", help="Replace files that exist (never the input).")
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print what was done as JSON, and no words.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 
 
 @app.command()
@@ -85,7 +79,7 @@ def steer(
             checkpoint=checkpoint,
             progress=_progress(quiet or as_json),
         )
-        _tell(done, out, as_json, checks=done.steering.verify())
+        _tell(done, out, as_json, None if as_json else done.steering.verify())
 
 
 @app.command()
