@@ -43,9 +43,9 @@ class _Blocks(NamedTuple):
     size: int
 
 
-def _regroup(cell: Array, n_cells: int, size: int | None = None) -> _Blocks:
+def _regroup(cell: Array, n_cells: int) -> _Blocks:
     n = cell.shape[0]
-    size = (256 if n > 4096 else 32) if size is None else size
+    size = 256 if n > 4096 else 32
     count = jnp.zeros(n_cells, jnp.int32).at[cell].add(1)
     blocks = -(-count // size)
     first_block = jnp.cumsum(blocks) - blocks
