@@ -10,6 +10,7 @@ and the parts that need Flax, scikit-learn, pandas or matplotlib (``compare``,
 from importlib import import_module as _import_module
 from importlib.util import find_spec as _find_spec
 from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 if _TYPE_CHECKING:
     from jaxsteer._api import *  # noqa: F403
@@ -32,7 +33,7 @@ _LAZY = (
 )
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> _Any:
     # Private names are asked for by tools that look for something else.
     if name != "__all__" and name.startswith("_"):
         raise AttributeError(f"module 'jaxsteer' has no attribute {name!r}")

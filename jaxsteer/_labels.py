@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsteer._types import ColumnLike
+
 
 def encode_labels(
-    values: Any, *, names: Sequence[Any] | None = None, what: str = "values"
-) -> tuple[np.ndarray, tuple[Any, ...]]:
+    values: ColumnLike, *, names: Sequence[object] | None = None, what: str = "values"
+) -> tuple[np.ndarray, tuple[object, ...]]:
     """Turn labels of any kind into codes ``0..size-1``.
 
     Args:

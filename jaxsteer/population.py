@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, Float, Int, Key
-from jaxsteer.families import Product, SharedBijection
+from jaxsteer._types import Array, ArrayLike, Float, Int, Key
+from jaxsteer.families import Family, Product, SharedBijection
 from jaxsteer.linalg import relative_entropy
 
 
@@ -34,7 +34,7 @@ class Population:
     """
 
     priors: Float[Array, "K G"]
-    conditionals: Any
+    conditionals: Family
 
     @property
     def n_classes(self) -> int:
@@ -55,7 +55,7 @@ class Population:
         prior, feature = kl_parts(self, other)
         return prior + feature
 
-    def cell(self, i: Any, a: Any) -> Any:
+    def cell(self, i: int | ArrayLike, a: int | ArrayLike) -> Family:
         """Law of the features of class `i` in group `a`."""
         return _cell(self.conditionals, i, a)
 

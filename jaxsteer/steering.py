@@ -15,7 +15,7 @@ from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 from jaxsteer._verification import Verification, verify
 from jaxsteer.families import transport, unmoved_log_ratio
-from jaxsteer.maps import AffineMap
+from jaxsteer.maps import AffineMap, Map
 from jaxsteer.population import Population
 from jaxsteer.solvers import Status, require_converged
 
@@ -58,7 +58,7 @@ class Steering:
 
     source: Population
     target: Population
-    group_maps: Any
+    group_maps: Map
     kl: Float[Array, ""]
     prior_kl: Float[Array, ""]
     feature_kl: Float[Array, ""]
@@ -106,7 +106,7 @@ class Steering:
         return verify(self)
 
     @property
-    def cell_maps(self) -> Any:
+    def cell_maps(self) -> Map:
         """Class-aware optimal-transport maps of each cell, leading axes ``[K, G]``.
 
         Computed at each access, O(K G d^3). For training data only: the label of the

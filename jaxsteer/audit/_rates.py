@@ -199,7 +199,8 @@ def _rates(
         decider = Population(decider.priors, _alike(law, cells.law))
     if method == "exact":
         assert decider is not None
-        region = two_class_region(decider.priors, decider.conditionals, cost)
+        decided: Any = decider.conditionals
+        region = two_class_region(decider.priors, decided, cost)
         rates = exact_rates(region, cells.law)
         spread = jnp.zeros_like(rates)
     elif method == "sum":

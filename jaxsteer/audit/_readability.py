@@ -10,11 +10,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import warnings
-from typing import Any
 
 import numpy as np
 
 from jaxsteer._errors import check_codes, check_finite, check_same_length
+from jaxsteer._types import ArrayLike, Classifier, ColumnLike
 
 __all__ = ["GroupReadability", "group_readability"]
 
@@ -43,12 +43,12 @@ class GroupReadability:
 
 
 def group_readability(
-    x: Any,
-    moved: Any,
-    label: Any,
-    group: Any,
+    x: ArrayLike,
+    moved: ArrayLike,
+    label: ColumnLike,
+    group: ColumnLike,
     *,
-    classifier: Any,
+    classifier: Classifier,
     folds: int = 3,
     most_rows: int = 4000,
     margin: float = 0.02,
@@ -149,7 +149,11 @@ def group_readability(
 
 
 def _out_of_fold(
-    classifier: Any, x: np.ndarray, target: np.ndarray, fold: np.ndarray, size: int
+    classifier: Classifier,
+    x: np.ndarray,
+    target: np.ndarray,
+    fold: np.ndarray,
+    size: int,
 ) -> np.ndarray:
     scores = np.zeros((len(x), size))
     for code in range(fold.max() + 1):

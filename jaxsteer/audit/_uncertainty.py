@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxsteer._errors import check_choice, check_codes, check_finite, check_same_length
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, ArrayLike, Float, Int, Key
+from jaxsteer._types import Array, ArrayLike, Float, Int, Key, PyTree
 from jaxsteer.ideal import nearest_ideal
 from jaxsteer.moments import fit_population
 from jaxsteer.steering import Steering
@@ -53,7 +53,7 @@ def steering_uncertainty(
     x: Float[ArrayLike, " n"] | Float[ArrayLike, "n d"],
     label: Int[ArrayLike, " n"],
     group: Int[ArrayLike, " n"],
-    statistic: Callable[[Steering], Any] = kl_and_maps,
+    statistic: Callable[[Steering], PyTree] = kl_and_maps,
     *,
     method: str = "delta",
     level: float = 0.95,
@@ -141,7 +141,7 @@ def steering_uncertainty(
 class _How:
     """From weighted rows to the statistic; hashable, so that each is compiled once."""
 
-    statistic: Callable[[Steering], Any]
+    statistic: Callable[[Steering], PyTree]
     fit: tuple[tuple[str, Any], ...]
     options: tuple[tuple[str, Any], ...]
 

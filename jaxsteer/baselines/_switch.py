@@ -19,8 +19,6 @@ derived here from that problem.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 
@@ -36,7 +34,7 @@ def fit_switch(
     x: Float[ArrayLike, "n d"],
     z: Int[ArrayLike, " n"],
     *,
-    to: Any = None,
+    to: ArrayLike | None = None,
     weights: Float[ArrayLike, " n"] | None = None,
     n_concepts: int | None = None,
 ) -> AffineMap:
@@ -94,7 +92,7 @@ def fit_switch(
     return AffineMap(identity + change, moves[0] - matmul(change, means[0]))
 
 
-def _targets(to: Any, means: Float[Array, "k d"]) -> Float[Array, "k d"]:
+def _targets(to: ArrayLike | None, means: Float[Array, "k d"]) -> Float[Array, "k d"]:
     size, d = means.shape
     if to is None:
         return jnp.roll(means, -1, axis=0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -253,7 +254,7 @@ def _steering(
     noise: Array,
     ended: Array,
 ) -> Steering:
-    cells = pop.conditionals
+    cells: Any = pop.conditionals
     weights = fixed_priors(pop.priors, "reweigh", 1)
     shape = pop.priors.shape
     target = Population(

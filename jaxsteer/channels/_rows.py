@@ -32,13 +32,13 @@ from jaxsteer._errors import (
     check_weights,
     is_concrete,
 )
-from jaxsteer._types import Array
+from jaxsteer._types import Array, ArrayLike
 
 #: Integers up to here are floats without loss.
 _EXACT = 2**53
 
 
-def held_scores(name: str, score: Any) -> np.ndarray:
+def held_scores(name: str, score: ArrayLike) -> np.ndarray:
     """Return concrete scores as float64, all finite and none rounded.
 
     Args:
@@ -72,7 +72,7 @@ def held_scores(name: str, score: Any) -> np.ndarray:
     return array.astype(np.float64)
 
 
-def in_precision_of(score: Any, fitted: Any) -> np.ndarray:
+def in_precision_of(score: ArrayLike, fitted: Any) -> np.ndarray:
     """Return fitted scores as float64, rounded as `score` is.
 
     A float32 copy of a score that was fitted in float64 then meets its own edge.
@@ -85,7 +85,7 @@ def in_precision_of(score: Any, fitted: Any) -> np.ndarray:
         return held.astype(dtype).astype(np.float64)
 
 
-def traced_precision(score: Any, default: Any) -> Any:
+def traced_precision(score: ArrayLike, default: Any) -> Any:
     """Return the dtype in which traced scores are compared: theirs, if it is a float."""
     dtype = jnp.result_type(score)
     return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.dtype(default)
@@ -105,7 +105,7 @@ class Channel(Protocol):
         [True, True, True]
     """
 
-    def transport(self, score: Any, group: Any, /, **options: Any) -> Array:
+    def transport(self, score: ArrayLike, group: ArrayLike, /, **options: Any) -> Array:
         """Return fair scores, codes or features of rows.
 
         Args:
@@ -118,7 +118,7 @@ class Channel(Protocol):
         """
         ...
 
-    def __call__(self, score: Any, group: Any, /, **options: Any) -> Array:
+    def __call__(self, score: ArrayLike, group: ArrayLike, /, **options: Any) -> Array:
         """The same as `transport`."""
         ...
 
@@ -149,9 +149,9 @@ _FEWEST, _MOST = 8, 60
 
 def channel_rows(
     channel: str,
-    score: Any,
+    score: ArrayLike,
     label: Any,
-    group: Any,
+    group: ArrayLike,
     weights: Any,
     *,
     bins: int | str,
@@ -311,7 +311,7 @@ def class_weights(xp: Any, label: Any, weights: Any, n_classes: int) -> Any:
     return xp.stack([xp.where(label == cls, weights, 0.0) for cls in range(n_classes)])
 
 
-def pooled_weights(xp: Any, classes: Any, group: Any, how_far: Any) -> Any:
+def pooled_weights(xp: Any, classes: Any, group: ArrayLike, how_far: Any) -> Any:
     """Weigh all rows for each group.
 
     Args:
@@ -334,7 +334,7 @@ def pooled_weights(xp: Any, classes: Any, group: Any, how_far: Any) -> Any:
 
 
 def chance_distances(
-    xp: Any, columns: Any, classes: Any, group: Any, n_groups: int
+    xp: Any, columns: Any, classes: Any, group: ArrayLike, n_groups: int
 ) -> tuple[Any, Any]:
     """How far the groups' laws lie from the pooled ones, by chance and as measured.
 
@@ -403,7 +403,12 @@ def chance_share(xp: Any, by_chance: Any, measured: Any) -> Any:
 
 
 def group_shrinkage(
-    xp: Any, score: Any, classes: Any, group: Any, shrinkage: Any, n_groups: int
+    xp: Any,
+    score: ArrayLike,
+    classes: Any,
+    group: ArrayLike,
+    shrinkage: Any,
+    n_groups: int,
 ) -> Any:
     """The share ``[G]`` for each group, one for all its classes.
 

@@ -31,7 +31,8 @@ class Capped(ClassifierMixin, BaseEstimator):
         step = max(1, -(-len(y) // self.most))
         rows = np.arange(0, len(y), step)
         weights = None if sample_weight is None else np.asarray(sample_weight)[rows]
-        model, options = with_weights(clone(self.estimator), weights)
+        model: Any = clone(self.estimator)
+        model, options = with_weights(model, weights)
         self.model_ = model.fit(X[rows], y[rows], **options)
         self.classes_ = self.model_.classes_
         return self

@@ -92,8 +92,8 @@ class Comparison:
     rows: tuple[Row, ...]
     label_test: np.ndarray
     group_test: np.ndarray
-    label_names: tuple[Any, ...]
-    group_names: tuple[Any, ...]
+    label_names: tuple[object, ...]
+    group_names: tuple[object, ...]
     n_train: int
     seed: int
     notes: tuple[str, ...] = ()

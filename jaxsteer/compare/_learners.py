@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from jaxsteer._errors import check_choice
 from jaxsteer._labels import cell_codes
+from jaxsteer._types import Classifier
 
 
 @runtime_checkable
@@ -48,11 +49,13 @@ class Learner(Protocol):
         ...
 
     @property
-    def build(self) -> Callable[[], Any]:
+    def build(self) -> Callable[[], Classifier]:
         """Returns a classifier that has seen nothing."""
         ...
 
-    def fit(self, x: np.ndarray, label: np.ndarray, weights: Any = None) -> Any:
+    def fit(
+        self, x: np.ndarray, label: np.ndarray, weights: np.ndarray | None = None
+    ) -> Classifier:
         """Return a classifier fitted on ``x [n, d]``, codes ``[n]`` and weights ``[n]``.
 
         Called from several threads at once.

@@ -10,6 +10,7 @@ import numpy as np
 from jaxsteer._errors import check_codes, check_finite, check_same_length
 from jaxsteer._labels import cell_codes
 from jaxsteer._repr import one_line
+from jaxsteer.estimators import TabularEncoder
 
 if TYPE_CHECKING:
     from jaxsteer.datasets import Table
@@ -39,8 +40,8 @@ class Split:
     label_test: np.ndarray
     group_test: np.ndarray
     feature_names: tuple[str, ...] = ()
-    label_names: tuple[Any, ...] = (0, 1)
-    group_names: tuple[Any, ...] = ()
+    label_names: tuple[object, ...] = (0, 1)
+    group_names: tuple[object, ...] = ()
     reference: int = 1
 
     def __repr__(self) -> str:
@@ -117,7 +118,9 @@ def cell_counts(
     return np.bincount(flat, minlength=n_classes * n_groups).reshape(-1, n_groups)
 
 
-def split_table(table: Table, *, encoder: Any = None, reference: int = 1) -> Split:
+def split_table(
+    table: Table, *, encoder: TabularEncoder | None = None, reference: int = 1
+) -> Split:
     """Encode a table; the encoder sees the training rows only.
 
     Args:
@@ -132,14 +135,15 @@ def split_table(table: Table, *, encoder: Any = None, reference: int = 1) -> Spl
     from jaxsteer.estimators import TabularEncoder
 
     encoder = TabularEncoder() if encoder is None else encoder
+    features: Any = table.features
     train = np.asarray(table.train, bool)
     if train.all() or not train.any():
         raise ValueError(
             "table.train must hold both training and test rows, got "
             f"{int(train.sum())} training rows of {train.size}: give a mask."
         )
-    x_train = np.asarray(encoder.fit_transform(table.features[train]))
-    x_test = np.asarray(encoder.transform(table.features[~train]))
+    x_train = np.asarray(encoder.fit_transform(features[train]))
+    x_test = np.asarray(encoder.transform(features[~train]))
     label, group = np.asarray(table.label), np.asarray(table.group)
     return Split(
         x_train,

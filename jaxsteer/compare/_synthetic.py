@@ -84,7 +84,7 @@ def intervene(pop: Population, intervention: str) -> Population:
 
 def _with_equal_means(pop: Population) -> Any:
     """Each group moved onto the reference group's mean, log-normals by a factor."""
-    law = pop.conditionals
+    law: Any = pop.conditionals
     means = law.loc
     if isinstance(law, LogNormal):
         means = jnp.exp(law.loc + 0.5 * law.scale**2)

@@ -17,6 +17,7 @@ from jaxsteer._frames import (
     to_pandas,
 )
 from jaxsteer._spellings import match_values, merge_spellings
+from jaxsteer._types import ColumnLike, FrameLike
 from jaxsteer.datasets._table import Table, stratified_split
 
 # Below this, an error rate has a standard error of about .07 and more.
@@ -25,14 +26,14 @@ _MAX_VALUES = 100
 
 
 def table_from_frame(
-    frame: Any,
+    frame: FrameLike,
     *,
     label: str,
     group: str | Sequence[str],
-    positive: Any = None,
+    positive: object = None,
     drop: Sequence[str] = (),
     weights: str | None = None,
-    train: Any = None,
+    train: ColumnLike | None = None,
     name: str = "table",
     need_features: bool = True,
 ) -> Table:
@@ -139,7 +140,7 @@ def _group_columns(table: pd.DataFrame, group: str | Sequence[str]) -> list[str]
 
 
 def label_codes(
-    column: Any, name: str, positive: Any
+    column: Any, name: str, positive: object
 ) -> tuple[np.ndarray, tuple[Any, ...]]:
     """Return codes ``[n]`` of a label column and their names, the positive one last."""
     what = f"label column {name!r}"
@@ -231,7 +232,9 @@ def weight_values(column: Any, name: str) -> np.ndarray:
     return values
 
 
-def _train(train: Any, label: np.ndarray, group: np.ndarray) -> np.ndarray:
+def _train(
+    train: ColumnLike | None, label: np.ndarray, group: np.ndarray
+) -> np.ndarray:
     if train is None:
         return stratified_split(label, group)
     mask = np.asarray(train)

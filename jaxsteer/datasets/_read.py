@@ -19,6 +19,7 @@ import pandas as pd
 from jaxsteer._errors import check_choice
 from jaxsteer._frames import to_pandas
 from jaxsteer._numerals import find_numerals, read_numerals
+from jaxsteer._types import PathLike
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _COMPRESSIONS = {".gz": "gzip", ".xz": "xz", ".zip": "zip", ".bz2": "bz2"}
@@ -49,7 +50,7 @@ class _Options:
 
 
 def read_table(
-    source: Any,
+    source: PathLike,
     *,
     missing: Sequence[str] = ("?",),
     usual_missing: bool = True,
@@ -135,7 +136,7 @@ def read_text_table(
     return _read(path, options, keep_text=True)
 
 
-def _read(source: Any, options: _Options, *, keep_text: bool) -> TextTable:
+def _read(source: PathLike, options: _Options, *, keep_text: bool) -> TextTable:
     if isinstance(source, str | os.PathLike):
         path = pathlib.Path(source)
         read = _read_path(path, options, keep_text)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.utils import Tags
 from sklearn.utils.validation import (
     _check_feature_names_in,
     check_is_fitted,
@@ -18,6 +18,7 @@ from sklearn.utils.validation import (
 
 from jaxsteer._frames import missing_column_message
 from jaxsteer._repr import one_line, text_table
+from jaxsteer._types import ColumnLike, Columns, PathLike, TableLike
 from jaxsteer.estimators._alignment import align
 from jaxsteer.estimators._rows import (
     as_rows,
@@ -66,19 +67,19 @@ class GroupAware(BaseEstimator):
     _tables = False
     _latent = False
 
-    sensitive_columns: Any = None
+    sensitive_columns: Columns = None
     n_features_in_: int
     classes_: np.ndarray
     groups_: np.ndarray
 
     def fit(
         self,
-        X: Any,
-        y: Any = None,
+        X: TableLike,
+        y: ColumnLike | None = None,
         *,
-        sensitive_features: Any = None,
-        sample_weight: Any = None,
-    ):
+        sensitive_features: TableLike | None = None,
+        sample_weight: ColumnLike | None = None,
+    ) -> Self:
         """Learn from rows whose groups are known.
 
         Pandas inputs are put into the order of the index of `X`.
@@ -103,7 +104,7 @@ class GroupAware(BaseEstimator):
         self._fit(self._training_rows(X, y, sensitive_features, sample_weight))
         return self
 
-    def save(self, path: str | os.PathLike, *, trusted: Sequence[str] = ()) -> str:
+    def save(self, path: PathLike, *, trusted: Sequence[str] = ()) -> str:
         """Write the fitted estimator without pickle, for :func:`load_estimator`.
 
         Args:
@@ -128,7 +129,7 @@ class GroupAware(BaseEstimator):
         ]
         return f"{self!r}\n{text_table(found)}" if found else repr(self)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = self._target is not None
         return tags
@@ -151,7 +152,11 @@ class GroupAware(BaseEstimator):
         raise NotImplementedError
 
     def _training_rows(
-        self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any
+        self,
+        X: Any,
+        y: Any,
+        sensitive_features: Any,
+        sample_weight: Any,
     ) -> Rows:
         X, y, sensitive_features, sample_weight = align(
             X=X, y=y, sensitive_features=sensitive_features, sample_weight=sample_weight
@@ -167,7 +172,7 @@ class GroupAware(BaseEstimator):
         elif self._target == "numbers":
             label = fit_numbers(y)
         sensitive = self._sensitive(X, sensitive_features)
-        self.sensitive_names_ = named_columns(sensitive)
+        self.sensitive_names_: list[str] | None = named_columns(sensitive)
         if self._latent:
             group: Any = sensitive_table(sensitive)
         else:
@@ -181,7 +186,11 @@ class GroupAware(BaseEstimator):
         return Rows(features, label, group, weight)
 
     def _new_rows(
-        self, X: Any, sensitive_features: Any = None, *, needs_group: bool = True
+        self,
+        X: Any,
+        sensitive_features: Any = None,
+        *,
+        needs_group: bool = True,
     ) -> Rows:
         """Return rows to predict or to steer, checked against those of the fit."""
         check_is_fitted(self)
@@ -268,7 +277,9 @@ class GroupTransformer(TransformerMixin, GroupAware):
     Subclasses write ``_transform(X, group)``; ``_blind`` where the group is not needed.
     """
 
-    def transform(self, X: Any, *, sensitive_features: Any = None) -> np.ndarray:
+    def transform(
+        self, X: TableLike, *, sensitive_features: TableLike | None = None
+    ) -> np.ndarray:
         """Steer rows.
 
         Args:
@@ -291,11 +302,11 @@ class GroupTransformer(TransformerMixin, GroupAware):
 
     def fit_transform(
         self,
-        X: Any,
-        y: Any = None,
+        X: TableLike,
+        y: ColumnLike | None = None,
         *,
-        sensitive_features: Any = None,
-        sample_weight: Any = None,
+        sensitive_features: TableLike | None = None,
+        sample_weight: ColumnLike | None = None,
     ) -> np.ndarray:
         """Fit, and return the same rows steered; arguments as for :meth:`fit`."""
         self.fit(
@@ -305,11 +316,13 @@ class GroupTransformer(TransformerMixin, GroupAware):
             return self.transform(X)
         return self.transform(X, sensitive_features=sensitive_features)
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+    def get_feature_names_out(
+        self, input_features: ColumnLike | None = None
+    ) -> np.ndarray:
         """Return the names of the output columns."""
         return self._feature_names(input_features)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
@@ -339,7 +352,9 @@ class GroupClassifier(ClassifierMixin, GroupAware):
     Subclasses write ``_probabilities(rows)``, and ``_is_blind`` where no group is read.
     """
 
-    def predict_proba(self, X: Any, *, sensitive_features: Any = None) -> np.ndarray:
+    def predict_proba(
+        self, X: TableLike, *, sensitive_features: TableLike | None = None
+    ) -> np.ndarray:
         """Return the probability of every class, ``[n, K]``.
 
         Args:
@@ -356,32 +371,35 @@ class GroupClassifier(ClassifierMixin, GroupAware):
             self._new_rows(X, sensitive_features, needs_group=needs)
         )
 
-    def predict(self, X: Any, *, sensitive_features: Any = None) -> np.ndarray:
+    def predict(
+        self, X: TableLike, *, sensitive_features: TableLike | None = None
+    ) -> np.ndarray:
         """Return the most probable labels, ``[n]``; arguments as there."""
         found = self.predict_proba(X, sensitive_features=sensitive_features)
         return self.classes_[found.argmax(1)]
 
     def score(
         self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
+        X: TableLike,
+        y: ColumnLike,
+        sample_weight: ColumnLike | None = None,
         *,
-        sensitive_features: Any = None,
+        sensitive_features: TableLike | None = None,
     ) -> float:
         """Return the accuracy of :meth:`predict`."""
         X, y, sample_weight, sensitive_features = align(
             X=X, y=y, sample_weight=sample_weight, sensitive_features=sensitive_features
         )
         right = self.predict(X, sensitive_features=sensitive_features) == np.asarray(y)
-        return float(np.average(right, weights=sample_weight))
+        weights = None if sample_weight is None else np.asarray(sample_weight)
+        return float(np.average(right, weights=weights))
 
     def _probabilities(self, rows: Rows) -> np.ndarray:
         raise NotImplementedError
 
 
 def load_estimator(
-    path: str | os.PathLike,
+    path: PathLike,
     *,
     trusted: Sequence[str] = (),
     expect_hash: str | None = None,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from jaxsteer._types import ColumnLike, TableLike
 from jaxsteer.estimators._alignment import align
 from jaxsteer.estimators._base import GroupAware, Rows
 from jaxsteer.estimators._rows import check_lengths, label_codes
@@ -18,7 +17,9 @@ class CellWeights(GroupAware):
     classes_: np.ndarray
     groups_: np.ndarray
 
-    def sample_weight(self, y: Any, sensitive_features: Any) -> np.ndarray:
+    def sample_weight(
+        self, y: ColumnLike, sensitive_features: TableLike | None
+    ) -> np.ndarray:
         """Return the weights ``q~/q`` of rows by label and group, ``[n]``.
 
         Args:

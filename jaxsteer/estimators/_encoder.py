@@ -12,11 +12,13 @@ from sklearn.compose import ColumnTransformer
 from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from jaxsteer._errors import check_choice
 from jaxsteer._frames import missing_column_message, to_pandas
 from jaxsteer._numerals import read_numerals
+from jaxsteer._types import ColumnLike, TableLike
 from jaxsteer.estimators._columns import (
     MISSING,
     category_codes,
@@ -95,7 +97,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         self.drop = drop
         self.max_discrete = max_discrete
 
-    def fit(self, X: Any, y: Any = None) -> TabularEncoder:
+    def fit(self, X: TableLike, y: ColumnLike | None = None) -> TabularEncoder:
         """Learn kinds, medians, scales and categories from ``[n]`` rows.
 
         Args:
@@ -109,11 +111,13 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         self._fit(X)
         return self
 
-    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> np.ndarray:
+    def fit_transform(
+        self, X: TableLike, y: ColumnLike | None = None, **fit_params: Any
+    ) -> np.ndarray:
         """Fit, and return the same rows encoded, ``[n, d]`` float32."""
         return self._fit(X)
 
-    def transform(self, X: Any) -> np.ndarray:
+    def transform(self, X: TableLike) -> np.ndarray:
         """Encode rows with the columns seen at fit time.
 
         Args:
@@ -197,7 +201,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             place = stop
         return out
 
-    def in_units(self, encoded: Any) -> np.ndarray:
+    def in_units(self, encoded: TableLike) -> np.ndarray:
         """Return encoded columns in the units of the table.
 
         Args:
@@ -224,7 +228,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             values[:, : len(numbers)] += scaler.mean_
         return values
 
-    def inverse_transform(self, encoded: Any) -> pd.DataFrame:
+    def inverse_transform(self, encoded: TableLike) -> pd.DataFrame:
         """Return the table that :meth:`transform` would encode so.
 
         Args:
@@ -257,7 +261,9 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                     table[name][values[:, outputs[1]] > 0.5] = np.nan
         return pd.DataFrame(table)
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+    def get_feature_names_out(
+        self, input_features: ColumnLike | None = None
+    ) -> np.ndarray:
         """Return the names of the output columns, ``[d]``."""
         check_is_fitted(self)
         return np.array(self._names, object)
@@ -275,7 +281,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return [dict(column) for column in self.columns_]
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.string = True
@@ -329,13 +335,13 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         encoded = _float32(
             transformer.fit_transform(_blocks({n: p.values for n, p in kept.items()}))
         )
-        self.transformer_ = transformer
+        self.transformer_: Any = transformer
         self._known = {
             name: sorted(set(kept[name].values.tolist())) for name in categories
         }
         self._most_frequent = {name: kept[name].most_frequent for name in categories}
         self._record(plans, numbers, flagged, categories)
-        self.near_discrete_ = [
+        self.near_discrete_: list[str] = [
             name
             for name, column in zip(self._names, encoded.T, strict=True)
             if is_near_discrete(column)
@@ -359,11 +365,11 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         if len(frame) == 0:
             raise ValueError("X has no rows; at least one is needed.")
         if not fitted:
-            self.n_features_in_ = frame.shape[1]
+            self.n_features_in_: int = frame.shape[1]
             if is_array:
                 vars(self).pop("feature_names_in_", None)
             else:
-                self.feature_names_in_ = np.array(list(frame), object)
+                self.feature_names_in_: np.ndarray = np.array(list(frame), object)
         elif is_array and frame.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"X has {frame.shape[1]} features, but {type(self).__name__} is "
@@ -426,7 +432,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         self._names = _distinct([outputs[name][i] for name, i in order])
         for (name, i), distinct in zip(order, self._names, strict=True):
             outputs[name][i] = distinct
-        self.columns_ = [
+        self.columns_: list[dict[str, Any]] = [
             {
                 "column": name,
                 "kind": "dropped" if plan.kind in DROPPED else plan.kind,

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils.metaestimators import available_if
 
 from jaxsteer._errors import check_choice
+from jaxsteer._types import Columns, TableLike
 from jaxsteer.baselines import (
     fit_inlp,
     fit_leace,
@@ -17,6 +18,7 @@ from jaxsteer.baselines import (
 )
 from jaxsteer.estimators._base import GroupTransformer, Rows
 from jaxsteer.estimators._group_maps import AffineGroupSteering, on_host, steer
+from jaxsteer.maps import Map
 
 KINDS = ("plain", "oracle", "quadratic")
 
@@ -63,7 +65,7 @@ class LEACE(AffineGroupSteering):
         kind: str = "plain",
         shrinkage: float | str | None = None,
         ridge: float = 1e-5,
-        sensitive_columns: Any = None,
+        sensitive_columns: Columns = None,
     ):
         self.kind = kind
         self.shrinkage = shrinkage
@@ -72,7 +74,7 @@ class LEACE(AffineGroupSteering):
 
     @available_if(_has_inverse)
     def inverse_transform(
-        self, X: Any, *, sensitive_features: Any = None
+        self, X: TableLike, *, sensitive_features: TableLike | None = None
     ) -> np.ndarray:
         """Carry erased rows back, for "oracle" and "quadratic".
 
@@ -92,12 +94,14 @@ class LEACE(AffineGroupSteering):
         }
         if self.kind == "plain":
             one = fit_leace(rows.X, rows.group, shrinkage=self.shrinkage, **options)
-            self.maps_ = _for_all(one, len(self.groups_))
+            self.maps_: Any = _for_all(one, len(self.groups_))
         elif self.kind == "oracle":
-            self.maps_ = on_host(fit_oracle_leace(rows.X, rows.group, **options).maps())
+            self.maps_: Any = on_host(
+                fit_oracle_leace(rows.X, rows.group, **options).maps()
+            )
         else:
             found = fit_quadratic_leace(rows.X, rows.group, ridge=self.ridge, **options)
-            self.maps_ = on_host(found)
+            self.maps_: Any = on_host(found)
 
     def _is_blind(self) -> bool:
         return self.kind == "plain"
@@ -143,7 +147,7 @@ class INLP(GroupTransformer):
         min_gain: float = 0.0,
         l2: float = 1e-4,
         standardize: bool = False,
-        sensitive_columns: Any = None,
+        sensitive_columns: Columns = None,
     ):
         self.n_steps = n_steps
         self.min_gain = min_gain
@@ -162,7 +166,7 @@ class INLP(GroupTransformer):
             l2=self.l2,
             standardize=self.standardize,
         )
-        self.map_ = on_host(found)
+        self.map_: Map = on_host(found)
 
     def _is_blind(self) -> bool:
         return True

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxsteer._types import Columns
 from jaxsteer.estimators._base import GroupClassifier, Rows
 from jaxsteer.estimators._latent import (
     EncodesSensitive,
@@ -37,7 +38,7 @@ class _Experts(EncodesSensitive):
         validation: float = 0.15,
         patience: int | None = 10,
         random_state: int = 0,
-        sensitive_columns: Any = None,
+        sensitive_columns: Columns = None,
     ):
         self.variant = variant
         self.alpha = alpha
@@ -78,7 +79,7 @@ class _Experts(EncodesSensitive):
             seed=seed,
             **options,
         )
-        self.network_ = _pack(found)
+        self.network_: dict[str, Any] = _pack(found)
         # As it will be once stored and read again; prediction changes no attribute.
         self._built = _unpack(self.network_)
 

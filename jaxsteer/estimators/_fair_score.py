@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from jaxsteer._errors import check_choice
+from jaxsteer._types import Classifier, ColumnLike, Columns, RandomState, TableLike
 from jaxsteer.channels import balanced_quantiles, blind_channel, roc_channel
 from jaxsteer.estimators._base import Rows
 from jaxsteer.estimators._fold_models import log_odds, row_values
@@ -92,18 +94,18 @@ class FairScore(FoldScorer):
 
     def __init__(
         self,
-        estimator: Any = None,
+        estimator: Classifier | None = None,
         *,
         method: str = "roc",
         cv: int = 5,
         repeats: int = 3,
-        bins: Any = None,
+        bins: int | None = None,
         tolerance: float = 0.0,
         class_weight: float = 0.5,
         shrinkage: float | str | None = None,
-        group_estimator: Any = None,
-        random_state: Any = None,
-        sensitive_columns: Any = None,
+        group_estimator: Classifier | None = None,
+        random_state: RandomState = None,
+        sensitive_columns: Columns = None,
     ):
         self.estimator = estimator
         self.method = method
@@ -123,12 +125,12 @@ class FairScore(FoldScorer):
 
     def fit(
         self,
-        X: Any,
-        y: Any = None,
+        X: TableLike,
+        y: ColumnLike | None = None,
         *,
-        sensitive_features: Any = None,
-        sample_weight: Any = None,
-        row_ids: Any = None,
+        sensitive_features: TableLike | None = None,
+        sample_weight: ColumnLike | None = None,
+        row_ids: ColumnLike | None = None,
     ) -> FairScore:
         """Learn from rows whose groups are known.
 
@@ -158,7 +160,11 @@ class FairScore(FoldScorer):
         )
 
     def predict_proba(
-        self, X: Any, *, sensitive_features: Any = None, row_ids: Any = None
+        self,
+        X: TableLike,
+        *,
+        sensitive_features: TableLike | None = None,
+        row_ids: ColumnLike | None = None,
     ) -> np.ndarray:
         """Return the fair probability of both classes, ``[n, 2]``.
 
@@ -234,7 +240,7 @@ class FairScore(FoldScorer):
     def _is_blind(self) -> bool:
         return self.method == "blind"
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         if tags.classifier_tags is not None:
             tags.classifier_tags.multi_class = False
@@ -276,7 +282,8 @@ class FairScore(FoldScorer):
     def _fit_channel(self) -> FairScore:
         rows = self._training
         label, group = rows.label, rows.group
-        self.held_out_score_ = score = log_odds(self._label_models.held_out)
+        score = log_odds(self._label_models.held_out)
+        self.held_out_score_: np.ndarray = score
         options: dict[str, Any] = {
             "weights": rows.weight,
             "n_groups": len(self.groups_),
@@ -315,9 +322,11 @@ class FairScore(FoldScorer):
             channel = blind_channel(
                 score, _group_probabilities(probe), label, group, **options
             )
-        self.channel_ = on_host(channel)
+        self.channel_: Any = on_host(channel)
         values = row_values(rows.X) if self._ids is None else self._ids
-        self.fair_training_score_ = self._transport(score, group, probe, values)
+        self.fair_training_score_: np.ndarray = self._transport(
+            score, group, probe, values
+        )
         return self
 
     def _transport(

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from jaxsteer._labels import cell_codes
+from jaxsteer._types import RandomState
 from jaxsteer.estimators._base import GroupClassifier, Rows
 from jaxsteer.estimators._fold_models import FoldModels, fit_fold_models
 from jaxsteer.estimators._inner import InnerClassifier
@@ -20,7 +21,7 @@ class FoldScorer(InnerClassifier, GroupClassifier):
     _tables = True
     cv: int
     repeats: int
-    random_state: Any
+    random_state: RandomState
     _label_models: FoldModels
     _training: Rows
     _seed: int
@@ -49,12 +50,10 @@ class FoldScorer(InnerClassifier, GroupClassifier):
 
     def _keep(self, rows: Rows) -> None:
         """Settle the seed, and keep the rows for another channel on the same folds."""
-        is_seed = isinstance(self.random_state, int)
-        self._seed = (
-            self.random_state
-            if is_seed
-            else int(check_random_state(self.random_state).randint(2**31 - 1))
-        )
+        seed = self.random_state
+        if not isinstance(seed, int):
+            seed = int(check_random_state(seed).randint(2**31 - 1))
+        self._seed = seed
         self._training = rows
 
     def _fit_folds(self, estimator: Any, target: np.ndarray) -> FoldModels:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtri
 
+from jaxsteer._types import ColumnLike, Columns, RandomState
 from jaxsteer.channels import gaussian_channel, row_uniform
 from jaxsteer.estimators._base import GroupTransformer, Rows
 from jaxsteer.estimators._cell_weights import CellWeights
@@ -62,11 +63,11 @@ class GaussianChannel(CellWeights, GroupTransformer):
         self,
         *,
         subspace: str = "discriminant",
-        reference: Any = None,
+        reference: object = None,
         shrinkage: str | float | None = "oas",
         deterministic: bool = False,
-        random_state: Any = None,
-        sensitive_columns: Any = None,
+        random_state: RandomState = None,
+        sensitive_columns: Columns = None,
     ):
         self.subspace = subspace
         self.reference = reference
@@ -75,7 +76,9 @@ class GaussianChannel(CellWeights, GroupTransformer):
         self.random_state = random_state
         self.sensitive_columns = sensitive_columns
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+    def get_feature_names_out(
+        self, input_features: ColumnLike | None = None
+    ) -> np.ndarray:
         """Return the names of the output columns."""
         names = self._feature_names(input_features)
         if self.subspace == "discriminant":
@@ -85,7 +88,7 @@ class GaussianChannel(CellWeights, GroupTransformer):
 
     def _fit(self, rows: Rows) -> None:
         reference = reference_code(self.reference, rows.group, self.groups_)
-        self.reference_ = self.groups_[reference]
+        self.reference_: Any = self.groups_[reference]
         population = fit_population(
             jnp.asarray(rows.X),
             rows.label,
@@ -97,7 +100,7 @@ class GaussianChannel(CellWeights, GroupTransformer):
         channel = gaussian_channel(
             population, subspace=self.subspace, reference=reference
         )
-        self.steering_ = on_host(channel.require())
+        self.steering_: Any = on_host(channel.require())
         self._weigh(rows)
 
     def _transform(self, X: np.ndarray, group: Any) -> np.ndarray:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxsteer._errors import check_same_length
+from jaxsteer._types import TableLike
 from jaxsteer.estimators._base import GroupTransformer
 from jaxsteer.maps import AffineMap, DiagonalMap
 
@@ -64,7 +65,7 @@ class AffineGroupSteering(GroupTransformer):
     strength: float = 1.0
 
     def inverse_transform(
-        self, X: Any, *, sensitive_features: Any = None
+        self, X: TableLike, *, sensitive_features: TableLike | None = None
     ) -> np.ndarray:
         """Carry steered rows back to where they came from.
 

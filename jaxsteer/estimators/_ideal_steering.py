@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._errors import check_choice
+from jaxsteer._types import Columns
 from jaxsteer.estimators._base import Rows
 from jaxsteer.estimators._cell_weights import CellWeights
 from jaxsteer.estimators._columns import near_discrete_columns
@@ -92,13 +93,13 @@ class IdealSteering(CellWeights, AffineGroupSteering):
         method: str = "affirmative",
         maps: str = "shared_covariance",
         priors: str = "reweigh",
-        reference: Any = None,
+        reference: object = None,
         family: str = "normal",
         shrinkage: str | float | None = "oas",
         covariance: str = "full",
         strength: float = 1.0,
         discrete: str = "stay",
-        sensitive_columns: Any = None,
+        sensitive_columns: Columns = None,
     ):
         self.method = method
         self.maps = maps
@@ -118,11 +119,11 @@ class IdealSteering(CellWeights, AffineGroupSteering):
 
     def _fit(self, rows: Rows) -> None:
         reference = reference_code(self.reference, rows.group, self.groups_)
-        self.reference_ = self.groups_[reference]
+        self.reference_: Any = self.groups_[reference]
         stays = np.zeros(rows.X.shape[1], bool)
         if self.discrete == "stay" and "normal" in str(self.family):
             stays = near_discrete_columns(rows.X)
-        self.moved_ = ~stays
+        self.moved_: np.ndarray = ~stays
         if stays.all():
             warnings.warn(
                 "All columns of X have few distinct values and stay as they are: only "
@@ -147,7 +148,7 @@ class IdealSteering(CellWeights, AffineGroupSteering):
             maps=self.maps,
             priors=self.priors,
         )
-        self.steering_ = on_host(steering.require())
+        self.steering_: Any = on_host(steering.require())
         self._weigh(rows)
 
     def _maps(self) -> Any:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from sklearn.utils import Tags, get_tags
 
-from sklearn.utils import get_tags
-
+from jaxsteer._types import Classifier
 from jaxsteer.estimators._base import GroupAware
 
 
 class InnerClassifier(GroupAware):
     """Says of text, missing and sparse values what the inner ``estimator`` says."""
 
-    estimator: Any
+    estimator: Classifier | None
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         if self.estimator is not None:
             inner = get_tags(self.estimator).input_tags

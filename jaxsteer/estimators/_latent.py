@@ -11,6 +11,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from jaxsteer._errors import check_choice
+from jaxsteer._types import ColumnLike, Columns, RandomState, TableLike
 from jaxsteer.estimators._alignment import align
 from jaxsteer.estimators._base import GroupAware, GroupClassifier, Rows
 from jaxsteer.estimators._encoder import TabularEncoder
@@ -40,7 +41,7 @@ class EncodesSensitive(GroupAware):
 
     def _encoded(self, rows: Rows) -> np.ndarray:
         """Sensitive columns ``[n, q]`` of the rows of the fit."""
-        self.sensitive_encoder_ = TabularEncoder()
+        self.sensitive_encoder_: TabularEncoder = TabularEncoder()
         return self.sensitive_encoder_.fit_transform(rows.group)
 
     def _encode(self, table: Any) -> np.ndarray:
@@ -64,8 +65,8 @@ class _Rome(EncodesSensitive):
         restarts: int = 20,
         ridge: float = 1e-3,
         max_steps: int = 500,
-        random_state: Any = 0,
-        sensitive_columns: Any = None,
+        random_state: RandomState = 0,
+        sensitive_columns: Columns = None,
     ):
         self.n_groups = n_groups
         self.aggregate = aggregate
@@ -95,11 +96,12 @@ class _Rome(EncodesSensitive):
             found = fit_rome_em(y, x, s, self.n_groups, **options)  # type: ignore[arg-type]
         else:
             selection = select_rome_em(y, x, s, self.n_groups, **options)  # type: ignore[arg-type]
-            self.selection_, found = on_host(selection), selection.best
-        self.fit_ = on_host(found)
-        self.responsibilities_ = np.asarray(self.fit_.responsibilities)
+            self.selection_: Any = on_host(selection)
+            found = selection.best
+        self.fit_: Any = on_host(found)
+        self.responsibilities_: np.ndarray = np.asarray(self.fit_.responsibilities)
         if self.aggregate == "maximin":
-            self.aggregate_ = on_host(
+            self.aggregate_: Any = on_host(
                 robust_aggregate(y, x, s, found, radius=self.radius)
             )
 
@@ -115,7 +117,7 @@ class _Rome(EncodesSensitive):
             return np.asarray(self.aggregate_.predict(x), float)
         return np.asarray(self.fit_.predict(x, s), float)
 
-    def group_probabilities(self, sensitive_features: Any) -> np.ndarray:
+    def group_probabilities(self, sensitive_features: TableLike | None) -> np.ndarray:
         """Return the probability of every latent group before the outcome, ``[n, G]``.
 
         Args:
@@ -131,7 +133,9 @@ class LatentRegressor(RegressorMixin, EncodesSensitive):
 
     _target = "numbers"
 
-    def predict(self, X: Any, *, sensitive_features: Any = None) -> np.ndarray:
+    def predict(
+        self, X: TableLike, *, sensitive_features: TableLike | None = None
+    ) -> np.ndarray:
         """Return the predicted means, ``[n]``.
 
         Args:
@@ -146,11 +150,11 @@ class LatentRegressor(RegressorMixin, EncodesSensitive):
 
     def score(
         self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
+        X: TableLike,
+        y: ColumnLike,
+        sample_weight: ColumnLike | None = None,
         *,
-        sensitive_features: Any = None,
+        sensitive_features: TableLike | None = None,
     ) -> float:
         """Return the share of variance explained."""
         X, y, sample_weight, sensitive_features = align(
@@ -208,9 +212,9 @@ class RomeRegressor(LatentRegressor, _Rome):
         restarts: int = 20,
         ridge: float = 1e-3,
         max_steps: int = 500,
-        random_state: Any = 0,
+        random_state: RandomState = 0,
         variance: str | float = "common",
-        sensitive_columns: Any = None,
+        sensitive_columns: Columns = None,
     ):
         super().__init__(
             n_groups=n_groups,

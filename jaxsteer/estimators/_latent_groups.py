@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from jaxsteer._types import Columns, RandomState, TableLike
 from jaxsteer.estimators._base import GroupTransformer, Rows
 from jaxsteer.estimators._group_maps import on_host, steer
 from jaxsteer.estimators._latent import EncodesSensitive
@@ -70,8 +71,8 @@ class LatentGroups(EncodesSensitive, GroupTransformer):
         restarts: int = 20,
         ridge: float = 1.0,
         max_steps: int = 500,
-        random_state: Any = 0,
-        sensitive_columns: Any = None,
+        random_state: RandomState = 0,
+        sensitive_columns: Columns = None,
     ):
         self.n_groups = n_groups
         self.method = method
@@ -85,7 +86,7 @@ class LatentGroups(EncodesSensitive, GroupTransformer):
         self.random_state = random_state
         self.sensitive_columns = sensitive_columns
 
-    def group_probabilities(self, sensitive_features: Any) -> np.ndarray:
+    def group_probabilities(self, sensitive_features: TableLike | None) -> np.ndarray:
         """Return the probability of every latent group, ``[n, G]``.
 
         Args:
@@ -109,8 +110,10 @@ class LatentGroups(EncodesSensitive, GroupTransformer):
             max_steps=self.max_steps,
             key=random_key(self.random_state),
         )
-        self.fit_ = on_host(found)
-        self.responsibilities_ = np.asarray(self.fit_.responsibilities, float)
+        self.fit_: Any = on_host(found)
+        self.responsibilities_: np.ndarray = np.asarray(
+            self.fit_.responsibilities, float
+        )
         population = fit_soft_population(
             jnp.asarray(rows.X),
             rows.label,
@@ -127,10 +130,12 @@ class LatentGroups(EncodesSensitive, GroupTransformer):
             priors=self.priors,
             differentiate="none",
         )
-        self.steering_ = on_host(steering.require())
+        self.steering_: Any = on_host(steering.require())
         cells = np.asarray(self.steering_.cell_weights, float)
         weights = np.sum(self.responsibilities_ * cells[rows.label], 1)
-        self.sample_weight_ = weights if rows.weight is None else weights * rows.weight
+        self.sample_weight_: np.ndarray = (
+            weights if rows.weight is None else weights * rows.weight
+        )
 
     def _shares(self, table: Any) -> np.ndarray:
         encoded = self._encode(table)

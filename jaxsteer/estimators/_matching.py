@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from jaxsteer._types import Columns
 from jaxsteer.baselines import fit_mean_match, fit_mimic
 from jaxsteer.estimators._base import Rows
 from jaxsteer.estimators._group_maps import AffineGroupSteering, on_host
@@ -15,12 +16,12 @@ class _Matching(AffineGroupSteering):
     """Moves every group to the moments of one that stays; labels are not read."""
 
     _target = None
-    reference: Any
+    reference: object
 
     def _match(self, rows: Rows, fit: Callable[..., Any], **options: Any) -> None:
         """Keep what a baseline finds for these rows and the group that stays."""
         reference = reference_code(self.reference, rows.group, self.groups_)
-        self.reference_ = self.groups_[reference]
+        self.reference_: Any = self.groups_[reference]
         found = fit(
             rows.X,
             rows.group,
@@ -29,7 +30,7 @@ class _Matching(AffineGroupSteering):
             n_groups=len(self.groups_),
             **options,
         )
-        self.maps_ = on_host(found)
+        self.maps_: Any = on_host(found)
 
 
 class MeanMatching(_Matching):
@@ -58,7 +59,7 @@ class MeanMatching(_Matching):
         Singh et al. 2024, "Representation Surgery", arXiv 2402.09631, section 3.
     """
 
-    def __init__(self, *, reference: Any = None, sensitive_columns: Any = None):
+    def __init__(self, *, reference: object = None, sensitive_columns: Columns = None):
         self.reference = reference
         self.sensitive_columns = sensitive_columns
 
@@ -96,9 +97,9 @@ class MiMiC(_Matching):
     def __init__(
         self,
         *,
-        reference: Any = None,
+        reference: object = None,
         ridge: float = 1e-5,
-        sensitive_columns: Any = None,
+        sensitive_columns: Columns = None,
     ):
         self.reference = reference
         self.ridge = ridge

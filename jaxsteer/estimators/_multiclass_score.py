@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxsteer._errors import check_choice
+from jaxsteer._types import ArrayLike, Classifier, Columns, RandomState, TableLike
 from jaxsteer.channels import multiclass_channel
 from jaxsteer.estimators._base import Rows
 from jaxsteer.estimators._fold_models import row_values
@@ -61,16 +62,16 @@ class MulticlassScore(FoldScorer):
 
     def __init__(
         self,
-        estimator: Any = None,
+        estimator: Classifier | None = None,
         *,
         cv: int = 5,
         repeats: int = 3,
         bins: int = 64,
-        utility: Any = None,
+        utility: ArrayLike | None = None,
         counts: str = "soft",
         shrinkage: float | str = "auto",
-        random_state: Any = None,
-        sensitive_columns: Any = None,
+        random_state: RandomState = None,
+        sensitive_columns: Columns = None,
     ):
         self.estimator = estimator
         self.cv = cv
@@ -82,7 +83,9 @@ class MulticlassScore(FoldScorer):
         self.random_state = random_state
         self.sensitive_columns = sensitive_columns
 
-    def predict(self, X: Any, *, sensitive_features: Any = None) -> np.ndarray:
+    def predict(
+        self, X: TableLike, *, sensitive_features: TableLike | None = None
+    ) -> np.ndarray:
         """Return fair predictions, ``[n]``: the atom drawn, or its likeliest class."""
         atom = self._atoms(self._new_rows(X, sensitive_features))
         if self.utility is None:
@@ -107,7 +110,7 @@ class MulticlassScore(FoldScorer):
             counts=self.counts,
             shrinkage=self.shrinkage,
         )
-        self.channel_ = on_host(channel)
+        self.channel_: Any = on_host(channel)
 
     def _probabilities(self, rows: Rows) -> np.ndarray:
         return np.asarray(self.channel_.posteriors, float)[self._atoms(rows)]

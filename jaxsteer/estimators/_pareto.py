@@ -13,6 +13,7 @@ from sklearn.utils.metaestimators import available_if
 
 from jaxsteer import pareto
 from jaxsteer._errors import check_choice
+from jaxsteer._types import Columns, RandomState, TableLike
 from jaxsteer.estimators._base import GroupAware, Rows
 from jaxsteer.estimators._group_maps import on_host
 from jaxsteer.estimators._rows import random_key
@@ -38,8 +39,8 @@ class _ParetoFair(GroupAware):
         metric: Any = "demographic_parity",
         method: Any = "exact",
         options: Any = None,
-        random_state: Any = None,
-        sensitive_columns: Any = None,
+        random_state: RandomState = None,
+        sensitive_columns: Columns = None,
     ):
         self.model = model
         self.metric = metric
@@ -58,17 +59,19 @@ class _ParetoFair(GroupAware):
 
     def _solve(self, rows: Rows, target: np.ndarray, model: Any) -> None:
         X, weights = rows.X.astype(float), rows.weight
-        self.center_ = np.average(X, 0, weights)
+        self.center_: np.ndarray = np.average(X, 0, weights)
         scale = np.sqrt(np.average((X - self.center_) ** 2, 0, weights))
-        self.scale_ = np.where(scale > 0, scale, 1.0)
+        self.scale_: np.ndarray = np.where(scale > 0, scale, 1.0)
         data = pareto.group_data(self._rows(X), target, rows.group, weights=weights)
         metric = METRICS[self.metric]() if isinstance(self.metric, str) else self.metric
         key = random_key(self.random_state) if self.method == "sgd" else None
         found = pareto.solve_badr(
             data, model, metric, self.method, options=self.options, key=key
         )
-        self.solution_ = on_host(found)
-        self.group_weights_ = np.asarray(self.solution_.group_weights, float)
+        self.solution_: Any = on_host(found)
+        self.group_weights_: np.ndarray = np.asarray(
+            self.solution_.group_weights, float
+        )
 
     def _rows(self, X: np.ndarray) -> jax.Array:
         return jnp.asarray((X - self.center_) / self.scale_)
@@ -132,18 +135,18 @@ class ParetoFair(ClassifierMixin, _ParetoFair):
             model = pareto.Logistic() if binary else pareto.Softmax()
         self._solve(rows, rows.label, model)
 
-    def decision_function(self, X: Any) -> np.ndarray:
+    def decision_function(self, X: TableLike) -> np.ndarray:
         """Return the scores, ``[n]`` for two classes and ``[n, K]`` for more."""
         return self._score(X)
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: TableLike) -> np.ndarray:
         """Return the labels, ``[n]``."""
         score = self._score(X)
         code = score.argmax(1) if score.ndim == 2 else (score > 0).astype(int)
         return self.classes_[code]
 
     @available_if(_has_probabilities)
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: TableLike) -> np.ndarray:
         """Return the probabilities of the classes, ``[n, K]``."""
         score = self._score(X)
         if score.ndim == 1:
@@ -180,13 +183,13 @@ class ParetoFairRegressor(RegressorMixin, _ParetoFair):
 
     def _fit(self, rows: Rows) -> None:
         target, weights = rows.label, rows.weight
-        self.target_center_ = float(np.average(target, weights=weights))
+        self.target_center_: float = float(np.average(target, weights=weights))
         spread = np.average((target - self.target_center_) ** 2, weights=weights)
-        self.target_scale_ = float(spread**0.5) or 1.0
+        self.target_scale_: float = float(spread**0.5) or 1.0
         target = (target - self.target_center_) / self.target_scale_
         self._solve(rows, target, pareto.Ridge() if self.model is None else self.model)
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: TableLike) -> np.ndarray:
         """Return the predictions, ``[n]``."""
         score = self._score(X)
         return self.target_center_ + self.target_scale_ * score

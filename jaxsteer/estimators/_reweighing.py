@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.base import ClassifierMixin
 
+from jaxsteer._types import Classifier, ColumnLike, Columns, TableLike
 from jaxsteer.baselines import reweighing
 from jaxsteer.estimators._alignment import align
 from jaxsteer.estimators._base import GroupAware, Rows
@@ -54,31 +55,41 @@ class Reweighing(InnerClassifier, ClassifierMixin, GroupAware):
 
     _tables = True
 
-    def __init__(self, estimator: Any = None, *, sensitive_columns: Any = None):
+    def __init__(
+        self,
+        estimator: Classifier | None = None,
+        *,
+        sensitive_columns: Columns = None,
+    ):
         self.estimator = estimator
         self.sensitive_columns = sensitive_columns
 
     def _fit(self, rows: Rows) -> None:
-        self.sample_weight_ = _independent(rows.label, rows.group, rows.weight)
+        self.sample_weight_: np.ndarray = _independent(
+            rows.label, rows.group, rows.weight
+        )
         estimator, options = with_weights(self.estimator, self.sample_weight_)
         with pointing_at_encoder():
-            self.estimator_ = estimator.fit(
+            self.estimator_: Any = estimator.fit(
                 rows.X, self.classes_[rows.label], **options
             )
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: TableLike) -> np.ndarray:
         """Return the predicted labels, ``[n]``."""
         rows = self._new_rows(X, needs_group=False)
         return self.estimator_.predict(rows.X)
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: TableLike) -> np.ndarray:
         """Return the probability of every class, ``[n, K]``."""
         rows = self._new_rows(X, needs_group=False)
         return np.asarray(self.estimator_.predict_proba(rows.X), float)
 
 
 def fair_weights(
-    y: Any, *, sensitive_features: Any, sample_weight: Any = None
+    y: ColumnLike,
+    *,
+    sensitive_features: TableLike | None,
+    sample_weight: ColumnLike | None = None,
 ) -> np.ndarray:
     """Return weights under which label and group are independent, ``[n]`` float64.
 

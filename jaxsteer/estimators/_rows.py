@@ -21,6 +21,7 @@ from jaxsteer._frames import (
     to_pandas,
 )
 from jaxsteer._labels import encode_labels
+from jaxsteer._types import RandomState
 
 _ENCODE = (
     "encode the table first, as in make_pipeline(jaxsteer.estimators.TabularEncoder(), "
@@ -174,7 +175,7 @@ def group_codes(sensitive_features: Any, groups: np.ndarray) -> np.ndarray:
     return known[codes]
 
 
-def reference_code(reference: Any, group: np.ndarray, groups: np.ndarray) -> int:
+def reference_code(reference: object, group: np.ndarray, groups: np.ndarray) -> int:
     """Return the code of the reference group; None takes the largest group."""
     if reference is None:
         return int(np.bincount(group, minlength=len(groups)).argmax())
@@ -216,7 +217,7 @@ def check_lengths(**arrays: Any) -> None:
     check_same_length(**{name: a for name, a in arrays.items() if a is not None})
 
 
-def random_key(random_state: Any) -> jax.Array:
+def random_key(random_state: RandomState) -> jax.Array:
     """Return a JAX key: the same for the same integer, a new one for None."""
     seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
     return jax.random.key(int(seed))

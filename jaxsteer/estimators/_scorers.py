@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from jaxsteer._errors import check_choice
+from jaxsteer._types import Classifier, ColumnLike, Columns, TableLike
 from jaxsteer.audit import metrics
 from jaxsteer.estimators._alignment import align
 from jaxsteer.estimators._base import GroupAware
@@ -41,17 +42,17 @@ class FairScorer:
     """
 
     metric: str
-    sensitive_columns: Any = None
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    sensitive_columns: Columns = None
+    options: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
     def __call__(
         self,
-        estimator: Any,
-        X: Any,
-        y: Any,
+        estimator: Classifier,
+        X: TableLike,
+        y: ColumnLike,
         *,
-        sensitive_features: Any = None,
-        sample_weight: Any = None,
+        sensitive_features: TableLike | None = None,
+        sample_weight: ColumnLike | None = None,
     ) -> float:
         """Return the metric of the estimator on rows, a gap with a minus sign.
 
@@ -76,7 +77,8 @@ class FairScorer:
             groups = sensitive_features
             beside = {"sensitive_features": groups}
         group, names = fit_groups(groups)
-        classes = np.asarray(estimator.classes_)
+        fitted: Any = estimator
+        classes = np.asarray(fitted.classes_)
         label = label_codes(y, classes)
         function, of_scores = METRICS[self.metric]
         options = {"n_groups": len(names), "weights": sample_weight, **self.options}
@@ -110,7 +112,7 @@ class FairScorer:
 
 
 def make_fair_scorer(
-    metric: str = "sup_gap", *, sensitive_columns: Any = None, **options: Any
+    metric: str = "sup_gap", *, sensitive_columns: Columns = None, **options: Any
 ) -> FairScorer:
     """Return a scorer for GridSearchCV, cross_val_score or permutation_importance.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
-from sklearn.utils import get_tags
+from sklearn.base import TransformerMixin, clone
+from sklearn.utils import Tags, get_tags
 
+from jaxsteer._types import Classifier, Columns, TableLike
 from jaxsteer.estimators._base import GroupAware, GroupClassifier, Rows
 from jaxsteer.estimators._ideal_steering import IdealSteering
 from jaxsteer.estimators._rows import as_rows
@@ -60,12 +61,12 @@ class SteeredClassifier(GroupClassifier):
 
     def __init__(
         self,
-        estimator: Any = None,
+        estimator: Classifier | None = None,
         *,
-        steering: Any = None,
-        encoder: Any = None,
+        steering: GroupAware | None = None,
+        encoder: TransformerMixin | None = None,
         use_weights: bool = True,
-        sensitive_columns: Any = None,
+        sensitive_columns: Columns = None,
     ):
         self.estimator = estimator
         self.steering = steering
@@ -73,7 +74,7 @@ class SteeredClassifier(GroupClassifier):
         self.use_weights = use_weights
         self.sensitive_columns = sensitive_columns
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         if self.encoder is not None:
             inner = get_tags(self.encoder).input_tags
@@ -125,7 +126,9 @@ class SteeredClassifier(GroupClassifier):
         # float64 whatever the encoder gives: fairlearn cannot use less.
         return np.asarray(self.estimator_.predict_proba(self._steered(rows)), float)
 
-    def predict(self, X: Any, *, sensitive_features: Any = None) -> np.ndarray:
+    def predict(
+        self, X: TableLike, *, sensitive_features: TableLike | None = None
+    ) -> np.ndarray:
         """Return the predicted labels, ``[n]``; arguments as for `predict_proba`."""
         rows = self._new_rows(X, sensitive_features, needs_group=not self._is_blind())
         return self.estimator_.predict(self._steered(rows))

@@ -10,8 +10,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
+from jaxsteer._types import Classifier
 
-def with_weights(estimator: Any, weights: Any) -> tuple[Any, dict[str, Any]]:
+
+def with_weights(
+    estimator: Classifier | None, weights: Any
+) -> tuple[Any, dict[str, Any]]:
     """Return an unfitted copy, and the keyword arguments of its ``fit``.
 
     Args:

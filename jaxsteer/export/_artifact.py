@@ -13,6 +13,7 @@ from flax import nnx
 from jaxsteer import nn, storage
 from jaxsteer._errors import check_choice
 from jaxsteer.export._numpy import residual_arrays
+from jaxsteer.maps import Map
 
 _KEY = "steering"
 
@@ -64,18 +65,18 @@ class SteeringArtifact:
 
 def save_steering(
     file: str | os.PathLike[str],
-    map: Any,
+    map: Map,
     *,
     operation: str,
     path: str,
     at: str = "output",
     which: int | str | Sequence[int | str] | None = None,
     layer_index: int | None = None,
-    groups: Sequence[Any] | None = None,
-    classes: Sequence[Any] | None = None,
+    groups: Sequence[object] | None = None,
+    classes: Sequence[object] | None = None,
     model: str | None = None,
     model_hash: str | None = None,
-    fit: Mapping[str, Any] | None = None,
+    fit: Mapping[str, object] | None = None,
 ) -> str:
     """Write one safetensors file with the map and, as JSON, what a reader must know.
 
@@ -153,7 +154,7 @@ def load_steering(file: str | os.PathLike[str]) -> SteeringArtifact:
     return SteeringArtifact(stored=stored, **about)
 
 
-def _form(map: Any) -> str:
+def _form(map: Map) -> str:
     change, _, _ = residual_arrays(map, None)
     if not np.any(change):
         return "additive"

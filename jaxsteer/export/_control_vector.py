@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxsteer._types import ArrayLike, Float
 from jaxsteer.export._numpy import one_map
+from jaxsteer.maps import Map
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class AdditivePart:
 
 def to_control_vector(
     path: str | os.PathLike[str],
-    maps: Mapping[int, Any],
+    maps: Mapping[int, Map],
     *,
     model_hint: str,
     states: Mapping[int, Float[ArrayLike, "n d"]] | None = None,

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from jaxsteer.export._numpy import one_map
+from jaxsteer.maps import Map
 
 _VERSION = 1
 
 
 def to_easysteer(
-    maps: Mapping[int, Any], *, strength: float | None = None, text: bool = False
-) -> dict[int, dict[str, Any]]:
+    maps: Mapping[int, Map], *, strength: float | None = None, text: bool = False
+) -> dict[int, dict[str, np.ndarray]]:
     """Return the wire form of a ``LinearMap`` for each layer.
 
     EasySteer applies ``h @ weight.T + bias`` to what a decoder layer returns. A payload
@@ -49,7 +50,7 @@ def to_easysteer(
     return {int(n): _wire(n, map, strength, text) for n, map in maps.items()}
 
 
-def _wire(layer: Any, map: Any, strength: float | None, text: bool) -> dict[str, Any]:
+def _wire(layer: Any, map: Map, strength: float | None, text: bool) -> dict[str, Any]:
     arrays = one_map(map, strength, f"layer {layer}")
     # The engine reads little-endian float32 in C order.
     tensors = {

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from jaxsteer._errors import is_concrete
-from jaxsteer._types import Float
+from jaxsteer._types import DTypeLike, Float
+from jaxsteer.maps import Map
 from jaxsteer.nn import AffineSteer, GroupSteer
 
 
@@ -31,7 +32,7 @@ class AffineArrays:
 
 
 def to_numpy(
-    map: Any, *, strength: float | None = None, dtype: Any = np.float32
+    map: Map, *, strength: float | None = None, dtype: DTypeLike = np.float32
 ) -> AffineArrays:
     """Return a map as arrays: ``W_s = I + s (W - I)`` and ``s b`` at strength `s`.
 
@@ -63,7 +64,7 @@ def to_numpy(
 
 
 def residual_arrays(
-    map: Any, strength: float | None
+    map: Map, strength: float | None
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Return ``W - I`` and ``b`` in float64 at full strength, and the strength."""
     if isinstance(map, AffineSteer | GroupSteer):
@@ -97,7 +98,7 @@ def residual_arrays(
     )
 
 
-def one_map(map: Any, strength: float | None, where: str) -> AffineArrays:
+def one_map(map: Map, strength: float | None, where: str) -> AffineArrays:
     """Return the arrays of one map without leading axes, or raise."""
     arrays = to_numpy(map, strength=strength)
     if arrays.bias.ndim != 1:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxsteer._errors import check_choice
 from jaxsteer.export._numpy import residual_arrays
+from jaxsteer.maps import Map
+
+if TYPE_CHECKING:
+    import torch
 
 _SOURCE = '''"""Steers a Hugging Face model; by jaxsteer; needs torch, safetensors."""
 
@@ -62,7 +66,7 @@ def steer(model, weights_file, strength={strength!r}):
 '''
 
 
-def to_torch(map: Any, *, strength: float | None = None) -> Any:
+def to_torch(map: Map, *, strength: float | None = None) -> torch.nn.Module:
     """Return a map as a ``torch.nn.Module`` of activations ``[B, ..., d]``.
 
     Args:
@@ -92,14 +96,14 @@ def to_torch(map: Any, *, strength: float | None = None) -> Any:
 
 
 def attach(
-    model: Any,
+    model: torch.nn.Module,
     path: str,
-    steer: Any,
+    steer: torch.nn.Module,
     *,
     at: str = "output",
     which: int | str | None = None,
     positions: str = "all",
-) -> Any:
+) -> torch.utils.hooks.RemovableHandle:
     """Hook a module of :func:`to_torch` into a PyTorch model.
 
     Args:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxsteer._types import Array, Float
 from jaxsteer.families._diagonal_normal import DiagonalNormal
 from jaxsteer.families._exponential import Exponential
-from jaxsteer.families._family import registered, traits_of
+from jaxsteer.families._family import Family, registered, traits_of
 from jaxsteer.families._gamma import Gamma
 from jaxsteer.families._low_rank_normal import LowRankNormal
 from jaxsteer.families._multivariate_normal import MultivariateNormal
@@ -76,7 +76,7 @@ def _as_weibull(law: Exponential | Rayleigh | Weibull) -> Weibull:
     return law if isinstance(law, Weibull) else law.to_weibull()
 
 
-def kl_divergence(p: Any, q: Any) -> Float[Array, "..."]:
+def kl_divergence(p: Family, q: Family) -> Float[Array, "..."]:
     """``KL(p || q)`` in nats, by the closed form of the pair of families.
 
     Batches broadcast. A :class:`DiagonalNormal`, a :class:`LowRankNormal` and a
@@ -109,4 +109,5 @@ def kl_divergence(p: Any, q: Any) -> Float[Array, "..."]:
             f"{type(q).__name__}; families with one: "
             f"{', '.join(sorted(cls.__name__ for cls in registered()))}."
         )
-    return p.kl(q)
+    own: Any = p
+    return own.kl(q)

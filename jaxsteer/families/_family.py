@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, Float, Key
+from jaxsteer._types import Array, Float, Key, PyTree
 
 #: Which maps act on a family, and so which program finds its nearest ideal population.
 Maps = Literal[
@@ -49,11 +49,11 @@ class Family(Protocol):
         True
     """
 
-    def kl(self, other: Any) -> Array:
+    def kl(self, other: Self) -> Array:
         """``KL(self || other)`` in nats, of one family; batches broadcast."""
         ...
 
-    def log_prob(self, x: Any) -> Array:
+    def log_prob(self, x: Array) -> Array:
         """Log-density at `x`, ``-inf`` off the support."""
         ...
 
@@ -113,7 +113,7 @@ class Carried:
     maps: Callable[[Any], Any]
 
 
-def _with_slope(p: Any, q: Any) -> tuple[Array, Any]:
+def _with_slope(p: Family, q: Family) -> tuple[Array, PyTree]:
     """The divergence and its slopes by the parameters of `p`, by reverse mode."""
     value, pull = jax.vjp(lambda law: law.kl(q), p)
     return value, pull(jnp.ones_like(value))[0]
@@ -144,14 +144,14 @@ class Traits:
 
     domain: Mapping[str, Domain] = dataclasses.field(default_factory=dict)
     maps: Maps | None = None
-    size: Callable[[Any], Array] = lambda law: law.scale
+    size: Callable[..., Array] = lambda law: law.scale
     symmetric: bool = False
     natural: Natural = Natural()
     carried: Carried | None = None
     discrete: bool = False
     spread: bool = True
     vectors: bool = False
-    kl_and_slope: Callable[[Any, Any], tuple[Array, Any]] = _with_slope
+    kl_and_slope: Callable[..., tuple[Array, PyTree]] = _with_slope
 
 
 T = TypeVar("T")

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._types import Array, Float, Key
+from jaxsteer.families._family import Family
 from jaxsteer.linalg import expm1_minus
 
 REACH = 40.0  # standard deviations to either side of a mean
 GAUSS_POINTS = 8
 
 
-def kl_divergence_quadrature(p: Any, q: Any, n_panels: int = 400) -> Estimate:
+def kl_divergence_quadrature(p: Family, q: Family, n_panels: int = 400) -> Estimate:
     """``KL(p || q)`` in nats by quadrature, for two families on one line.
 
     The integral of ``p log(p / q) - p + q``, which is nowhere negative, by Gauss's rule
@@ -48,7 +49,8 @@ def kl_divergence_quadrature(p: Any, q: Any, n_panels: int = 400) -> Estimate:
     """
     if not isinstance(n_panels, int) or n_panels < 2:
         raise ValueError(f"n_panels={n_panels!r} must be a whole number above 1.")
-    for name, law in (("p", p), ("q", q)):
+    laws: dict[str, Any] = {"p": p, "q": q}
+    for name, law in laws.items():
         if not (hasattr(law, "cov") and jnp.shape(law.cov) == jnp.shape(law.mean)):
             raise ValueError(
                 f"{name} must be laws of one feature with a variance, got "
@@ -122,7 +124,7 @@ class Estimate(NamedTuple):
 
 
 def kl_divergence_mc(
-    p: Any, q: Any, key: Key[Array, ""], n_samples: int = 10_000
+    p: Family, q: Family, key: Key[Array, ""], n_samples: int = 10_000
 ) -> Estimate:
     """``KL(p || q)`` in nats by simulation, for any two families on one space.
 

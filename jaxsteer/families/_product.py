@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float, Key
-from jaxsteer.families._family import family
+from jaxsteer.families._family import Family, family
 from jaxsteer.maps import IdentityMap, ProductMap, join_columns, split_columns
 
 
@@ -32,7 +32,7 @@ class Product:
         0.5
     """
 
-    blocks: tuple[Any, ...]
+    blocks: tuple[Family, ...]
 
     @property
     def widths(self) -> tuple[int | None, ...]:
@@ -60,7 +60,8 @@ class Product:
 
     def pushforward(self, move: ProductMap) -> Product:
         """Law of ``move(x)``."""
-        pairs = zip(self.blocks, move.maps, strict=True)
+        blocks: tuple[Any, ...] = self.blocks
+        pairs = zip(blocks, move.maps, strict=True)
         return Product(tuple(block.pushforward(one) for block, one in pairs))
 
     def transport_to(self, other: Product) -> ProductMap:

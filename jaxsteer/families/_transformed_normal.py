@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float, Key
-from jaxsteer.families._family import base_of_families, family
+from jaxsteer.families._family import Family, base_of_families, family
 from jaxsteer.families._multivariate_normal import MultivariateNormal
 from jaxsteer.families._normal import Normal
-from jaxsteer.maps import ConjugatedMap, Exp
+from jaxsteer.maps import Bijection, ConjugatedMap, Exp
 
 
 @base_of_families(maps="bijection")
@@ -27,11 +27,11 @@ class SharedBijection:
     ``limits``.
     """
 
-    base: Any
-    bijection: Any
+    base: Family
+    bijection: Bijection
     limits: tuple[Array, Array] | None = None
 
-    def with_base(self, base: Any) -> Self:
+    def with_base(self, base: Family) -> Self:
         """Return the member of this family with another base."""
         raise NotImplementedError
 
@@ -58,12 +58,14 @@ class SharedBijection:
 
     def pushforward(self, move: ConjugatedMap) -> Self:
         """Law of ``move(x)`` for a map conjugated by the same bijection."""
-        return self.with_base(self.base.pushforward(move.base))
+        base: Any = self.base
+        return self.with_base(base.pushforward(move.base))
 
     def transport_to(self, other: SharedBijection) -> ConjugatedMap:
         """Optimal-transport map in base coordinates, conjugated."""
         batch = jax.eval_shape(lambda: self.base.kl(other.base)).shape
-        base = self.base.transport_to(other.base)
+        own: Any = self.base
+        base = own.transport_to(other.base)
         return ConjugatedMap.alike(base, self.bijection, batch, self.limits)
 
 
@@ -108,11 +110,11 @@ class TransformedNormal(SharedBijection):
         0.5
     """
 
-    base: Any
-    bijection: Any
+    base: Family
+    bijection: Bijection
     limits: tuple[Array, Array] | None = None
 
-    def with_base(self, base: Any) -> TransformedNormal:
+    def with_base(self, base: Family) -> TransformedNormal:
         """Return the member with another base."""
         return dataclasses.replace(self, base=base)
 

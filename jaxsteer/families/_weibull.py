@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -120,8 +121,9 @@ class Weibull:
             ValueError: If concrete values show a shift or a scale that is not positive.
         """
         if isinstance(move, ConjugatedMap):
-            power = increasing_scale(move.base, "Weibull")
-            scale = jnp.exp(power * jnp.log(self.scale) + move.base.shift)
+            base: Any = move.base
+            power = increasing_scale(base, "Weibull")
+            scale = jnp.exp(power * jnp.log(self.scale) + base.shift)
             return Weibull(self.concentration / power, scale)
         return Weibull(self.concentration, positive_scale(move, "Weibull") * self.scale)
 

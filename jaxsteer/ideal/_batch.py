@@ -16,7 +16,7 @@ from jaxsteer._types import Array, Int
 from jaxsteer.ideal._nearest import solve, working_dtype
 from jaxsteer.ideal._programs import Options, check_problem, choose
 from jaxsteer.population import Population
-from jaxsteer.solvers import Differentiate
+from jaxsteer.solvers import Differentiate, Solver
 from jaxsteer.steering import Steering
 
 # Numbers per leaf in one chunk. Within a chunk the searches run a few at a time, and the
@@ -34,7 +34,7 @@ def nearest_ideal_batch(
     maps: str = "general",
     priors: str = "reweigh",
     allow_reflection: bool = False,
-    solver: Any = None,
+    solver: Solver | None = None,
     differentiate: Differentiate = "implicit",
     pivot: int | Int[Array, ""] = 0,
     batch_size: int | None = None,

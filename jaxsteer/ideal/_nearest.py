@@ -25,7 +25,7 @@ from jaxsteer.population import (
     kl_parts,
     take_groups,
 )
-from jaxsteer.solvers import Differentiate, Status, final_status
+from jaxsteer.solvers import Differentiate, Solver, Status, final_status
 from jaxsteer.steering import Steering
 
 WHOLE = 1e-2  # by which priors may miss a sum of 1: they may be rounded to 2 digits
@@ -40,7 +40,7 @@ def nearest_ideal(
     maps: str = "general",
     priors: str = "reweigh",
     allow_reflection: bool = False,
-    solver: Any = None,
+    solver: Solver | None = None,
     differentiate: Differentiate = "implicit",
     pivot: int | Int[Array, ""] = 0,
     start: Steering | None = None,
@@ -315,12 +315,12 @@ def ideality_gap(
     maps: str = "general",
     priors: str = "reweigh",
     allow_reflection: bool = False,
-    solver: Any = None,
+    solver: Solver | None = None,
     pivot: int | Int[Array, ""] = 0,
     return_status: bool = False,
     start: Steering | None = None,
     return_steering: bool = False,
-) -> Float[Array, ""] | tuple[Float[Array, ""], Any]:
+) -> Float[Array, ""] | tuple[Float[Array, ""], Int[Array, ""] | Steering]:
     """KL divergence from the nearest ideal population to this one, in nats.
 
     A fairness regularizer: its gradient by the population's parameters is taken with

@@ -19,7 +19,7 @@ from jaxsteer._errors import (
     check_weights,
     is_concrete,
 )
-from jaxsteer._types import Array, ArrayLike, Float, Key
+from jaxsteer._types import Array, ArrayLike, Float, Key, PyTree
 from jaxsteer.latent._design import Scaling, make_design
 from jaxsteer.latent._em import (
     Model,
@@ -76,7 +76,7 @@ def fit_rome_em(
     intercept: bool = True,
     weights: Float[ArrayLike, " n"] | None = None,
     restarts: int = 20,
-    init: Any = "partition",
+    init: PyTree = "partition",
     key: Key[Array, ""] | None = None,
     damping: float = 1.0,
     newton_steps: int = 1,

@@ -21,6 +21,7 @@ from jaxsteer._errors import (
     check_same_length,
     check_weights,
 )
+from jaxsteer._types import PathLike
 from jaxsteer.latent._neural_fit import (
     NeuralFit,
     Scales,
@@ -120,7 +121,7 @@ def fit_networks(
     validation: float,
     optimizer: optax.GradientTransformation | None = None,
     progress: Progress | None = None,
-    checkpoint: str | os.PathLike | None = None,
+    checkpoint: PathLike | None = None,
 ) -> list[NeuralFit]:
     """Train one network for each data set, all of them side by side.
 

@@ -32,9 +32,11 @@ class Mlps(nnx.Module):
     ):
         first, second = (count, width, hidden), (count, hidden, outputs)
         drawn = _draw(rngs.params(), first, second)
-        self.first, self.first_bias, self.second, self.second_bias = (
-            nnx.Param(value) for value in drawn
-        )
+        kernels: list[nnx.Param[Array]] = [nnx.Param(value) for value in drawn]
+        self.first: nnx.Param[Array] = kernels[0]
+        self.first_bias: nnx.Param[Array] = kernels[1]
+        self.second: nnx.Param[Array] = kernels[2]
+        self.second_bias: nnx.Param[Array] = kernels[3]
 
     def __call__(self, x: Float[Array, "n c"]) -> Float[Array, "n K o"]:
         """Outputs of every network."""
@@ -104,9 +106,9 @@ class RomeMoE(nnx.Module):
         self.variant = variant
         outputs = 1 if n_classes is None else n_classes
         width = both if variant == "standard" else n_features
-        self.experts = Mlps(width, hidden, outputs, n_experts, rngs=rngs)
+        self.experts: Mlps = Mlps(width, hidden, outputs, n_experts, rngs=rngs)
         width = both if variant == "fair_as" else n_sensitive
-        self.gate = Mlps(width, gate_hidden, n_experts, 1, rngs=rngs)
+        self.gate: Mlps = Mlps(width, gate_hidden, n_experts, 1, rngs=rngs)
 
     def parts(
         self, a: Float[Array, "n p"], s: Float[Array, "n q"]

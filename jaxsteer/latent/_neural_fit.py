@@ -13,14 +13,14 @@ import numpy as np
 from flax import nnx
 
 from jaxsteer._errors import check_same_length
-from jaxsteer._types import Array, ArrayLike, Float
+from jaxsteer._types import Array, ArrayLike, Float, PathLike
 from jaxsteer.latent._moe import PlainMLP, RomeMoE
 from jaxsteer.storage import load, save
 
 _KIND = "latent"
 
 
-def write_tree(path: str | os.PathLike, tree: Any, about: dict[str, Any]) -> None:
+def write_tree(path: PathLike, tree: Any, about: dict[str, Any]) -> None:
     """Write a pytree's arrays in order, and what they are, replacing the file at once.
 
     Args:
@@ -32,7 +32,7 @@ def write_tree(path: str | os.PathLike, tree: Any, about: dict[str, Any]) -> Non
     save(path, {"leaves": leaves}, metadata={_KIND: about})
 
 
-def read_about(path: str | os.PathLike) -> dict[str, Any]:
+def read_about(path: PathLike) -> dict[str, Any]:
     """Read what a file says of itself.
 
     Raises:
@@ -41,7 +41,7 @@ def read_about(path: str | os.PathLike) -> dict[str, Any]:
     return _read(path)[0]
 
 
-def read_tree(path: str | os.PathLike, like: Any) -> Any:
+def read_tree(path: PathLike, like: Any) -> Any:
     """Read arrays into the structure of `like`.
 
     Raises:
@@ -61,7 +61,7 @@ def read_tree(path: str | os.PathLike, like: Any) -> Any:
     )
 
 
-def _read(path: str | os.PathLike) -> tuple[dict[str, Any], list[np.ndarray]]:
+def _read(path: PathLike) -> tuple[dict[str, Any], list[np.ndarray]]:
     with open(path, "rb") as file:
         is_archive = file.read(2) == b"PK"
     try:
@@ -75,7 +75,7 @@ def _read(path: str | os.PathLike) -> tuple[dict[str, Any], list[np.ndarray]]:
         ) from error
 
 
-def _read_archive(path: str | os.PathLike) -> tuple[dict[str, Any], list[np.ndarray]]:
+def _read_archive(path: PathLike) -> tuple[dict[str, Any], list[np.ndarray]]:
     """Read a file of jaxsteer 0.1, which was an ``.npz`` archive."""
     with np.load(path, allow_pickle=False) as file:
         content = json.loads(str(file["about"]))
@@ -160,7 +160,7 @@ class NeuralFit:
         """The gate's shares: soft latent groups."""
         return jnp.exp(_parts(self.model, *self.inputs(a, s))[0])
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: PathLike) -> None:
         """Write the network into one ``.npz`` file, without pickle."""
         about = {
             "kind": "network",
@@ -178,7 +178,7 @@ class NeuralFit:
         write_tree(path, nnx.state(self.model), about)
 
 
-def load_network(path: str | os.PathLike) -> NeuralFit:
+def load_network(path: PathLike) -> NeuralFit:
     """Read what :meth:`NeuralFit.save` wrote.
 
     Raises:

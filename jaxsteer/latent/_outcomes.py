@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._types import Array, Float, Int
+from jaxsteer._types import Array, DTypeLike, Float, Int
 from jaxsteer.latent._design import Design, weighted_gram
 from jaxsteer.latent._logistic import softmax_step
 from jaxsteer.linalg import (
@@ -45,7 +45,7 @@ class NormalOutcome:
     variance: str = "common"
     floor: float = 1e-6
 
-    def zeros(self, n_groups: int, width: int, dtype) -> Array:
+    def zeros(self, n_groups: int, width: int, dtype: DTypeLike) -> Array:
         """Coefficients to start from."""
         return jnp.zeros((n_groups, width), dtype)
 
@@ -107,7 +107,7 @@ class ClassOutcome:
 
     n_classes: int
 
-    def zeros(self, n_groups: int, width: int, dtype) -> Array:
+    def zeros(self, n_groups: int, width: int, dtype: DTypeLike) -> Array:
         """Coefficients to start from."""
         return jnp.zeros((n_groups, self.n_classes, width), dtype)
 

@@ -206,7 +206,11 @@ class RomeFit:
         return jnp.log(self.y_scale) if normal else jnp.zeros_like(self.y_scale)
 
     def problem(
-        self, y: ArrayLike, x: ArrayLike, s_membership: ArrayLike, weights=None
+        self,
+        y: ArrayLike,
+        x: ArrayLike,
+        s_membership: ArrayLike,
+        weights: ArrayLike | None = None,
     ) -> Problem:
         """Rows in standardized units."""
         x = as_columns("x", x, self.x_scaling)
@@ -222,7 +226,7 @@ class RomeFit:
             target,
             make_design(self.x_scaling(x)),
             make_design(self.s_scaling(s)),
-            jnp.ones(x.shape[0], dtype) if weights is None else weights,
+            jnp.ones(x.shape[0], dtype) if weights is None else jnp.asarray(weights),
             jnp.zeros((), dtype),
             one,
         )

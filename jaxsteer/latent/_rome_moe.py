@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import optax
 
 from jaxsteer._errors import check_choice
-from jaxsteer._types import ArrayLike, Float
-from jaxsteer.latent._fit_neural import check_data, fit_networks
+from jaxsteer._types import ArrayLike, Float, PathLike
+from jaxsteer.latent._fit_neural import NeuralData, check_data, fit_networks
 from jaxsteer.latent._moe import RomeMoE
 from jaxsteer.latent._neural_fit import NeuralFit
 from jaxsteer.latent._objectives import WorstExpert
@@ -43,7 +42,7 @@ def fit_rome_moe(
     optimizer: optax.GradientTransformation | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-    checkpoint: str | os.PathLike | None = None,
+    checkpoint: PathLike | None = None,
 ) -> NeuralFit:
     """Train a :class:`RomeMoE` on the mean loss and the loss of its worst expert.
 
@@ -124,7 +123,7 @@ def fit_rome_moe(
 
 
 def fit_rome_moe_many(
-    datasets: Sequence[Any],
+    datasets: Sequence[NeuralData],
     seeds: Sequence[int],
     *,
     variant: str = "standard",
@@ -136,7 +135,7 @@ def fit_rome_moe_many(
     validation: float = 0.15,
     optimizer: optax.GradientTransformation | None = None,
     progress: Progress | None = None,
-    checkpoint: str | os.PathLike | None = None,
+    checkpoint: PathLike | None = None,
     **options: Any,
 ) -> list[NeuralFit]:
     """:func:`fit_rome_moe` for several splits or seeds side by side, in one program.

@@ -40,7 +40,7 @@ class RomeSelection:
         """The fit with the least value of the criterion."""
         return self.fits[int(np.nanargmin(self.values))]
 
-    def table(self) -> dict[str, list]:
+    def table(self) -> dict[str, list[float]]:
         """Columns `n_groups`, `log_likelihood`, `n_parameters`, `aic` and `bic`."""
         return {
             "n_groups": list(self.n_groups),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxsteer._errors import check_choice, check_same_length
+from jaxsteer._types import ArrayLike
 
 SPLITS = {"median": 2, "quartiles": 4}
 LOSSES = ("squared", "zero_one")
@@ -46,9 +47,9 @@ class SubgroupErrors:
 
 
 def subgroups(
-    s: Any,
+    s: ArrayLike,
     *,
-    reference: Any = None,
+    reference: ArrayLike | None = None,
     split: str = "median",
     column_names: Sequence[str] | None = None,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -106,11 +107,11 @@ def subgroups(
 
 
 def subgroup_errors(
-    y: Any,
-    prediction: Any,
-    s: Any,
+    y: ArrayLike,
+    prediction: ArrayLike,
+    s: ArrayLike,
     *,
-    reference: Any = None,
+    reference: ArrayLike | None = None,
     split: str = "median",
     loss: str = "squared",
     min_rows: int = 2,
@@ -221,7 +222,7 @@ def seed_interval(values: Any, *, level: float = 0.95) -> SeedInterval:
     )
 
 
-def _columns(s: Any) -> np.ndarray:
+def _columns(s: ArrayLike) -> np.ndarray:
     rows = np.asarray(s)
     rows = rows[:, None] if rows.ndim == 1 else rows
     if rows.ndim != 2 or rows.shape[0] == 0:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, ArrayLike, Float
+from jaxsteer._types import Array, ArrayLike, DTypeLike, Float
 from jaxsteer.linalg import inverse_and_logdet, matmul
 from jaxsteer.maps._content import from_numpy, to_numpy
 from jaxsteer.storage import content_hash
+
+if TYPE_CHECKING:
+    from jaxsteer.maps._low_rank import LowRankMap
 
 
 @register_dataclass
@@ -37,12 +40,12 @@ class AffineMap:
     bias: Float[Array, "... m"]
 
     @classmethod
-    def identity(cls, d: int, dtype=None) -> AffineMap:
+    def identity(cls, d: int, dtype: DTypeLike | None = None) -> AffineMap:
         """Return the map that changes nothing."""
         return cls(jnp.eye(d, dtype=dtype), jnp.zeros(d, dtype))
 
     @classmethod
-    def from_numpy(cls, weight: Any, bias: Any) -> AffineMap:
+    def from_numpy(cls, weight: ArrayLike, bias: ArrayLike) -> AffineMap:
         """Build a map from arrays, with their shapes checked.
 
         Raises:
@@ -63,7 +66,7 @@ class AffineMap:
         """Apply one map to points ``[..., d]``; batch maps with ``vmap``."""
         return matmul(x, self.weight.T) + self.bias
 
-    def compose(self, first: Any) -> AffineMap:
+    def compose(self, first: AffineMap | LowRankMap) -> AffineMap:
         """Return ``x -> self(first(x))``; leading axes broadcast.
 
         Args:

@@ -8,13 +8,14 @@ solved for the base family is solved for the transformed one: only the maps chan
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Bool, Float
+from jaxsteer.maps._map import Map
 
 
 @runtime_checkable
@@ -106,7 +107,7 @@ class Chain:
         True
     """
 
-    links: tuple[Any, ...]
+    links: tuple[Bijection, ...]
 
     def forward(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
         """Map base coordinates to data."""
@@ -153,15 +154,15 @@ class ConjugatedMap:
         9.0
     """
 
-    base: Any
-    bijection: Any
+    base: Map
+    bijection: Bijection
     limits: tuple[Array, Array] | None = None
 
     @classmethod
     def alike(
         cls,
-        base: Any,
-        bijection: Any,
+        base: Map,
+        bijection: Bijection,
         batch: tuple[int, ...],
         limits: tuple[Array, Array] | None = None,
     ) -> ConjugatedMap:

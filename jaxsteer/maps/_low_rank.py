@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxsteer._errors import is_concrete
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, ArrayLike, Float
+from jaxsteer._types import Array, ArrayLike, DTypeLike, Float
 from jaxsteer.linalg import matmul, solve, svd, transpose
 from jaxsteer.maps._affine import AffineMap
 from jaxsteer.maps._content import from_numpy, to_numpy
@@ -49,7 +49,9 @@ class LowRankMap:
     b: Float[Array, "... d"]
 
     @classmethod
-    def identity(cls, d: int, rank: int = 0, dtype=None) -> LowRankMap:
+    def identity(
+        cls, d: int, rank: int = 0, dtype: DTypeLike | None = None
+    ) -> LowRankMap:
         """Return the map that changes nothing."""
         none = jnp.zeros((d, rank), dtype)
         return cls(none, none, jnp.zeros(d, dtype))
@@ -95,7 +97,7 @@ class LowRankMap:
         )
 
     @classmethod
-    def from_numpy(cls, u: Any, v: Any, b: Any) -> LowRankMap:
+    def from_numpy(cls, u: ArrayLike, v: ArrayLike, b: ArrayLike) -> LowRankMap:
         """Build a map from arrays, with their shapes checked.
 
         Raises:

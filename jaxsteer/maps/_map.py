@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 from jaxsteer._types import Array, Float
 
@@ -23,19 +23,19 @@ class Map(Protocol):
         True
     """
 
-    def __call__(self, x: Any) -> Array:
+    def __call__(self, x: Array) -> Array:
         """Apply one map to points ``[...]`` or ``[..., d]``, whichever it moves."""
         ...
 
-    def compose(self, first: Any) -> Any:
+    def compose(self, first: Self) -> Map:
         """Return ``x -> self(first(x))`` for a map of the same kind."""
         ...
 
-    def inverse(self) -> Any:
+    def inverse(self) -> Map:
         """Return the inverse map, NaN or infinite where there is none."""
         ...
 
-    def interpolate(self, strength: Float[Array, ""] | float) -> Any:
+    def interpolate(self, strength: Float[Array, ""] | float) -> Map:
         """Return the identity at 0, this map at 1, and a map between them."""
         ...
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float
+from jaxsteer.maps._map import Map
 
 
 def split_columns(
@@ -53,7 +53,7 @@ class ProductMap:
         [2.0, 3.0, 2.0]
     """
 
-    maps: tuple[Any, ...]
+    maps: tuple[Map, ...]
     widths: tuple[int | None, ...] = dataclasses.field(metadata={"static": True})
 
     def __call__(self, x: Float[Array, "... m"]) -> Float[Array, "... m"]:
@@ -80,5 +80,5 @@ class ProductMap:
         del batch
         return sum(1 if width is None else width for width in self.widths)
 
-    def _each(self, change: Callable[[Any], Any]) -> ProductMap:
+    def _each(self, change: Callable[[Map], Map]) -> ProductMap:
         return ProductMap(tuple(change(move) for move in self.maps), self.widths)

@@ -7,7 +7,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, Float, Int
+from jaxsteer._types import Array, DTypeLike, Float, Int
 from jaxsteer.models._configs import DecoderConfig
 
 
@@ -78,7 +78,11 @@ class KVCache:
 
     @classmethod
     def empty(
-        cls, config: DecoderConfig, batch: int, size: int, dtype=jnp.float32
+        cls,
+        config: DecoderConfig,
+        batch: int,
+        size: int,
+        dtype: DTypeLike = jnp.float32,
     ) -> KVCache:
         """Return a cache with room for `size` tokens of `batch` texts."""
         shape = (batch, size, config.n_kv_heads, config.head_dim)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxsteer._types import Array, Float, Int
+from jaxsteer._types import Array, DTypeLike, Float, Int
 from jaxsteer.models._cache import KeyValues, KVCache, rotate
 from jaxsteer.models._configs import DecoderConfig
 
@@ -137,22 +137,24 @@ class Decoder(nnx.Module):
         self,
         config: DecoderConfig,
         *,
-        dtype: Any = jnp.float32,
-        param_dtype: Any = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         precision: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype)
         self.config = config
         self.dtype = dtype
-        self.embed = nnx.Embed(config.vocab_size, config.dim, rngs=rngs, **precision)
-        self.layers = nnx.List(
+        self.embed: nnx.Embed = nnx.Embed(
+            config.vocab_size, config.dim, rngs=rngs, **precision
+        )
+        self.layers: nnx.List[Block] = nnx.List(
             [Block(config, rngs=rngs, **precision) for _ in range(config.n_layers)]
         )
-        self.norm = nnx.RMSNorm(
+        self.norm: nnx.RMSNorm = nnx.RMSNorm(
             config.dim, epsilon=config.norm_eps, rngs=rngs, **precision
         )
         if not config.tied:
-            self.head = nnx.Linear(
+            self.head: nnx.Linear = nnx.Linear(
                 config.dim, config.vocab_size, use_bias=False, rngs=rngs, **precision
             )
 

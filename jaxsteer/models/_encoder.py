@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxsteer._types import Array, Bool, Float, Int
+from jaxsteer._types import Array, Bool, DTypeLike, Float, Int
 from jaxsteer.models._configs import EncoderConfig
 
 
@@ -87,23 +87,27 @@ class Encoder(nnx.Module):
         self,
         config: EncoderConfig,
         *,
-        dtype: Any = jnp.float32,
-        param_dtype: Any = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         precision: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype)
         self.config = config
         self.dtype = dtype
-        self.tokens = nnx.Embed(config.vocab_size, config.dim, rngs=rngs, **precision)
-        self.positions = nnx.Embed(
+        self.tokens: nnx.Embed = nnx.Embed(
+            config.vocab_size, config.dim, rngs=rngs, **precision
+        )
+        self.positions: nnx.Embed = nnx.Embed(
             config.max_length, config.dim, rngs=rngs, **precision
         )
         # The vector of "first sentence", which is added to every token of a single one.
-        self.segment = nnx.Param(jnp.zeros((config.dim,), param_dtype))
-        self.embed_norm = nnx.LayerNorm(
+        self.segment: nnx.Param[Array] = nnx.Param(
+            jnp.zeros((config.dim,), param_dtype)
+        )
+        self.embed_norm: nnx.LayerNorm = nnx.LayerNorm(
             config.dim, epsilon=config.norm_eps, rngs=rngs, **precision
         )
-        self.layers = nnx.List(
+        self.layers: nnx.List[EncoderBlock] = nnx.List(
             [
                 EncoderBlock(config, rngs=rngs, **precision)
                 for _ in range(config.n_layers)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxsteer._types import DTypeLike
 from jaxsteer.models._decoder import Decoder
 from jaxsteer.models._encoder import Encoder
 from jaxsteer.models._gguf import read_gguf
@@ -20,8 +20,8 @@ from jaxsteer.models._weights import fill
 def load_decoder(
     path: str | os.PathLike[str],
     *,
-    dtype: Any = jnp.float32,
-    param_dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
+    param_dtype: DTypeLike = jnp.float32,
 ) -> Decoder:
     """Read a Llama-style language model.
 
@@ -53,8 +53,8 @@ def load_decoder(
 def load_encoder(
     path: str | os.PathLike[str],
     *,
-    dtype: Any = jnp.float32,
-    param_dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
+    param_dtype: DTypeLike = jnp.float32,
 ) -> Encoder:
     """Read a BERT-style encoder, such as all-MiniLM-L6-v2. Needs the extra ``llm``.
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._errors import check_choice
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array, DTypeLike, Float
 from jaxsteer.moments._cells import CellMoments
 
 SCATTERS = ("cell", "group", "pooled")
@@ -66,7 +65,7 @@ def init(
     n_classes: int,
     n_groups: int = 1,
     scatter: str = "cell",
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
 ) -> MomentState:
     """Start from no rows.
 

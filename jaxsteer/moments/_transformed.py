@@ -11,6 +11,7 @@ from jaxsteer._errors import check_codes, check_finite, check_same_length, is_co
 from jaxsteer._labels import cell_codes
 from jaxsteer._types import Array, ArrayLike, Float, Int
 from jaxsteer.families import TransformedNormal
+from jaxsteer.maps import Bijection
 from jaxsteer.moments._columns import cell_columns
 from jaxsteer.moments._fit import fit_population
 from jaxsteer.moments._free_bijection import free_numbers, with_free_numbers
@@ -22,7 +23,7 @@ def fit_transformed_population(
     x: Float[ArrayLike, " n"] | Float[ArrayLike, "n d"],
     label: Int[ArrayLike, " n"],
     group: Int[ArrayLike, " n"],
-    bijection: Any,
+    bijection: Bijection,
     *,
     weights: Float[ArrayLike, " n"] | None = None,
     n_classes: int | None = None,
@@ -110,7 +111,9 @@ def fit_transformed_population(
     return Population(pop.priors, TransformedNormal(pop.conditionals, fitted, limits))
 
 
-def _limits(x: Array, z: Array, weights: Array, bijection: Any) -> tuple[Array, Array]:
+def _limits(
+    x: Array, z: Array, weights: Array, bijection: Bijection
+) -> tuple[Array, Array]:
     """Base coordinates of half the range beyond the data, or of the data's ends."""
     used = (weights > 0).reshape(-1, *[1] * (x.ndim - 1))
 

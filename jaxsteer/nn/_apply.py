@@ -9,9 +9,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax.typing import PrecisionLike
 
 from jaxsteer._errors import check_codes
-from jaxsteer._types import Array, ArrayLike, Float, Int
+from jaxsteer._types import Array, ArrayLike, DTypeLike, Float, Int, Scalar
 from jaxsteer.nn._residuals import Residual, product, wide_of
 
 # A map gathered for one example costs about as much memory traffic as this many rows
@@ -20,7 +21,7 @@ _GATHER_ROWS = 32
 
 
 def add_residual(
-    x: Float[Array, "... d"], change: Array, strength: Any
+    x: Float[Array, "... d"], change: Array, strength: Scalar
 ) -> Float[Array, "... d"]:
     """Return ``x + strength * change``, summed in float32 at least, in `x`'s dtype.
 
@@ -46,12 +47,17 @@ def check_leading(name: str, shape: tuple[int, ...], x: Array) -> tuple[int, ...
 
 
 def steer(
-    residual: Residual, x: Array, strength: Any, *, dtype: Any, precision: Any
+    residual: Residual,
+    x: Array,
+    strength: Scalar,
+    *,
+    dtype: DTypeLike | None,
+    precision: PrecisionLike,
 ) -> Array:
     """Apply one map to activations ``[..., d]``."""
     check_features(residual, x)
 
-    def run(x: Array, residual: Residual, strength: Any) -> Array:
+    def run(x: Array, residual: Residual, strength: Scalar) -> Array:
         change = residual(x.astype(dtype or x.dtype), precision)
         return add_residual(x, change, strength)
 
@@ -62,10 +68,10 @@ def steer_groups(
     residuals: Residual,
     x: Float[Array, "B ... d"],
     group: Int[ArrayLike, " B"],
-    strength: Any,
+    strength: Scalar,
     *,
-    dtype: Any,
-    precision: Any,
+    dtype: DTypeLike | None,
+    precision: PrecisionLike,
 ) -> Float[Array, "B ... d"]:
     """Apply to each example the map of its group.
 
@@ -83,7 +89,7 @@ def steer_groups(
     n_rows = math.prod(x.shape[len(leading) : -1])
     few = n_examples <= n_groups or (n_groups - 1) * n_rows >= _GATHER_ROWS
 
-    def run(x: Array, residuals: Residual, group: Array, strength: Any) -> Array:
+    def run(x: Array, residuals: Residual, group: Array, strength: Scalar) -> Array:
         rows = x.astype(dtype or x.dtype).reshape(n_examples, n_rows, x.shape[-1])
         # Wide enough to count the groups in, whatever type the codes come in.
         codes = group.reshape(n_examples).astype(jnp.int32)
@@ -97,10 +103,10 @@ def steer_mixture(
     residuals: Residual,
     x: Float[Array, "B ... d"],
     posterior: Float[Array, "... G"],
-    strength: Any,
+    strength: Scalar,
     *,
-    dtype: Any,
-    precision: Any,
+    dtype: DTypeLike | None,
+    precision: PrecisionLike,
 ) -> Float[Array, "B ... d"]:
     """Apply the maps' average, weighted by the posterior of the groups."""
     check_features(residuals, x)
@@ -114,7 +120,7 @@ def steer_mixture(
     leading = check_leading("posterior", posterior.shape[:-1], x)
     n_examples = math.prod(leading)
 
-    def run(x: Array, residuals: Residual, posterior: Array, strength: Any) -> Array:
+    def run(x: Array, residuals: Residual, posterior: Array, strength: Scalar) -> Array:
         rows = x.astype(dtype or x.dtype).reshape(n_examples, -1, x.shape[-1])
         shares = posterior.reshape(n_examples, n_groups).T
         change = _averaged(residuals, rows, shares, precision)

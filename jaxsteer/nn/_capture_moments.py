@@ -13,7 +13,7 @@ from flax import nnx
 
 from jaxsteer import moments
 from jaxsteer._errors import check_choice, check_codes
-from jaxsteer._types import Array
+from jaxsteer._types import Array, PyTree
 from jaxsteer.nn._capture import capture_activations
 from jaxsteer.nn._paths import Path, split_path
 from jaxsteer.nn._select import Which, check_which
@@ -24,7 +24,7 @@ TOKENS = ("last", "mean", "all")
 def capture_moments(
     model: nnx.Module,
     paths: Sequence[Path] | str,
-    batches: Iterable[Any],
+    batches: Iterable[PyTree],
     *,
     n_classes: int,
     n_groups: int = 1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -92,9 +92,9 @@ def choose_layer(
     later: Path | None = None,
     effect: Effect | None = None,
     strengths: Sequence[float] = (0.25, 0.5, 1.0),
-    layers: Mapping[Any, Any] | None = None,
+    layers: Mapping[Path, Callable[..., Array]] | None = None,
     lengths: Int[ArrayLike, " n"] | None = None,
-    positions: Any = "last",
+    positions: str | ArrayLike = "last",
     n_components: int = 8,
     intervention: str = "affirmative",
     maps: str = "general",

@@ -82,11 +82,11 @@ def choose_strength(
     train: Bool[ArrayLike, " n"],
     lengths: Int[ArrayLike, " n"] | None = None,
     group: Int[ArrayLike, " n"] | None = None,
-    positions: Any = None,
+    positions: str | ArrayLike | None = None,
     max_kl: float = 0.1,
     max_perplexity: float = 1.1,
     batch_size: int = 32,
-    run: Callable[[Any, Array], Any] | None = None,
+    run: Callable[..., Array] | None = None,
     path: Path | None = None,
 ) -> StrengthChoice:
     """Measure what steering does to a language model, and choose how much of it.
@@ -205,7 +205,11 @@ def check_train(train: Any, n: int) -> Array:
 
 
 def tell(
-    model: nnx.Module, lengths: Array, group: Any, rows: np.ndarray, positions: Any
+    model: nnx.Module,
+    lengths: Array,
+    group: Any,
+    rows: np.ndarray,
+    positions: str | ArrayLike | None,
 ) -> Array:
     """Tell the layers of a model what the next batch is, and return its lengths."""
     if group is not None:

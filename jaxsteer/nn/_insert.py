@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxsteer._types import Array, ArrayLike
 from jaxsteer.nn._layer import SteeringLayer
 from jaxsteer.nn._paths import Path, Slot, check_at, split_path
 from jaxsteer.nn._select import Which, check_which
@@ -25,7 +26,7 @@ class Insertion:
 
     def __init__(self, model: nnx.Module, path: Path, wrapper: Steered):
         self._model, self._path, self._wrapper = model, path, wrapper
-        self.layer = wrapper.layer
+        self.layer: Callable[..., Array] = wrapper.layer
 
     def remove(self) -> None:
         """Take the layer out; other layers around the same submodule stay.
@@ -80,14 +81,14 @@ class Insertions(Mapping[Path, Insertion]):
 def insert_steering(
     model: nnx.Module,
     path: Path,
-    layer: Any,
+    layer: Callable[..., Array],
     *,
     at: str = "output",
     which: Which = None,
-    positions: Any = "all",
-    lengths: Any = None,
+    positions: str | ArrayLike = "all",
+    lengths: int | ArrayLike | None = None,
     position_ids: Which = None,
-    layers: Any = None,
+    layers: ArrayLike | None = None,
 ) -> Insertion:
     """Wrap the submodule at `path` so that what it returns passes through `layer`.
 
@@ -168,7 +169,7 @@ def insert_steering(
 
 
 def steer_model(
-    model: nnx.Module, layers: Mapping[Any, Any], **options: Any
+    model: nnx.Module, layers: Mapping[Path, Callable[..., Array]], **options: Any
 ) -> Insertions:
     """Insert several layers by one call, all of them or none.
 
@@ -205,7 +206,7 @@ def steer_model(
     return Insertions(done)
 
 
-def remove_steering(model: nnx.Module, path: Path) -> Any:
+def remove_steering(model: nnx.Module, path: Path) -> Callable[..., Array]:
     """Take out the last layer inserted at `path`, and return it.
 
     For models that were copied, merged or restored, whose handle is gone.

@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from flax.typing import PrecisionLike
 
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array, DTypeLike, Float, Scalar
+from jaxsteer.maps import Map
 from jaxsteer.nn._apply import steer
-from jaxsteer.nn._residuals import residual_of
+from jaxsteer.nn._residuals import Residual, residual_of
 from jaxsteer.nn._variables import SteeringConstant, load, store
 
 L = TypeVar("L", bound="SteeringLayer")
@@ -23,29 +25,31 @@ class SteeringLayer(nnx.Module):
 
     batch_axes: ClassVar[int]  # leading axes of the maps
 
-    bias: nnx.Variable
+    bias: nnx.Variable[Array]
 
     def __init__(
         self,
-        maps: Any,
+        maps: Map,
         *,
-        strength: float | jax.Array = 1.0,
+        strength: Scalar = 1.0,
         trainable: bool = False,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
-        precision: Any = None,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike | None = jnp.float32,
+        precision: PrecisionLike = None,
         sharding: tuple[str | None, str | None] | None = None,
     ):
         residual = residual_of(maps, batch=self.batch_axes, dtype=param_dtype)
         store(self, residual, trainable=trainable, sharding=sharding)
-        self.kind = type(residual)
-        self.strength = SteeringConstant(jnp.asarray(strength, jnp.float32))
+        self.kind: type[Residual] = type(residual)
+        self.strength: SteeringConstant = SteeringConstant(
+            jnp.asarray(strength, jnp.float32)
+        )
         self.dtype = dtype
         self.precision = precision
 
     @classmethod
     def stack(
-        cls: type[L], maps: Any, *args: Any, strength: Any = 1.0, **options: Any
+        cls: type[L], maps: Any, *args: Any, strength: Scalar = 1.0, **options: Any
     ) -> L:
         """Return one layer for each layer of a stack, which ``nnx.scan`` runs.
 
@@ -86,7 +90,7 @@ class SteeringLayer(nnx.Module):
                 f"each of the {count} layers."
             )
 
-        def make(maps: Any, strength: Any, *args: Any) -> Any:
+        def make(maps: Any, strength: Scalar, *args: Any) -> Any:
             return cls(maps, *args, strength=strength, **options)
 
         return nnx.vmap(make)(maps, jnp.broadcast_to(strengths, (count,)), *args)
@@ -184,7 +188,7 @@ class AffineSteer(SteeringLayer):
 
     batch_axes = 0
 
-    def __init__(self, map: Any, **options: Any):
+    def __init__(self, map: Map, **options: Any):
         super().__init__(map, **options)
 
     def __call__(

@@ -12,10 +12,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax.typing import PrecisionLike
 
 from jaxsteer import maps
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array, DTypeLike, Float
 
 # Axes of each field after those of a batch of maps: "in" and "out" are features, None is
 # an inner axis. Sharding annotations follow it.
@@ -37,7 +38,7 @@ def wide_of(*dtypes: Any) -> Any:
     return jnp.dtype(jnp.float64 if is_double else jnp.float32)
 
 
-def product(x: Array, kernel: Array, precision: Any = None) -> Array:
+def product(x: Array, kernel: Array, precision: PrecisionLike = None) -> Array:
     """Return ``x @ kernel``, accumulated in float32 at least."""
     wide = wide_of(x.dtype)
     return jnp.matmul(
@@ -58,7 +59,9 @@ class FullResidual:
     kernel: Float[Array, "... d d"]
     bias: Float[Array, "... d"]
 
-    def __call__(self, x: Float[Array, "... d"], precision: Any = None) -> Array:
+    def __call__(
+        self, x: Float[Array, "... d"], precision: PrecisionLike = None
+    ) -> Array:
         """Return what one map adds to `x`, in float32 at least."""
         return _sum(product(x, self.kernel, precision), self.bias)
 
@@ -84,7 +87,9 @@ class LowRankResidual:
     up: Float[Array, "... r d"]
     bias: Float[Array, "... d"]
 
-    def __call__(self, x: Float[Array, "... d"], precision: Any = None) -> Array:
+    def __call__(
+        self, x: Float[Array, "... d"], precision: PrecisionLike = None
+    ) -> Array:
         """Return what one map adds to `x`, in float32 at least."""
         inner = product(x, self.down, precision).astype(x.dtype)
         return _sum(product(inner, self.up, precision), self.bias)
@@ -107,7 +112,9 @@ class DiagonalResidual:
     scale: Float[Array, "... d"]
     bias: Float[Array, "... d"]
 
-    def __call__(self, x: Float[Array, "... d"], precision: Any = None) -> Array:
+    def __call__(
+        self, x: Float[Array, "... d"], precision: PrecisionLike = None
+    ) -> Array:
         """Return what one map adds to `x`, in float32 at least."""
         del precision
         wide = wide_of(x.dtype)
@@ -127,7 +134,7 @@ def _sum(change: Array, bias: Array) -> Array:
 Residual = FullResidual | LowRankResidual | DiagonalResidual
 
 
-def residual_of(map: Any, *, batch: int, dtype: Any = None) -> Residual:
+def residual_of(map: Any, *, batch: int, dtype: DTypeLike | None = None) -> Residual:
     """Return what a map adds.
 
     Args:

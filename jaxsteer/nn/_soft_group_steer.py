@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
+from flax.typing import PrecisionLike
 
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array, ArrayLike, DTypeLike, Float
+from jaxsteer.maps import Map
 from jaxsteer.nn._apply import check_features, posterior_of, steer_mixture
 from jaxsteer.nn._layer import SteeringLayer
 from jaxsteer.nn._variables import variable
+
+
+class LinearProbe(Protocol):
+    """What tells the groups of a row: ``softmax(weight x + bias)``."""
+
+    @property
+    def weight(self) -> ArrayLike:
+        """Coefficients ``[G, d]``."""
+        ...
+
+    @property
+    def bias(self) -> ArrayLike:
+        """Constants ``[G]``."""
+        ...
 
 
 class SoftGroupSteer(SteeringLayer):
@@ -46,15 +63,15 @@ class SoftGroupSteer(SteeringLayer):
 
     def __init__(
         self,
-        maps: Any,
-        probe: Any = None,
+        maps: Map,
+        probe: LinearProbe | None = None,
         *,
         strength: float | jax.Array = 1.0,
         trainable: bool = False,
         trainable_probe: bool | None = None,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
-        precision: Any = None,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike | None = jnp.float32,
+        precision: PrecisionLike = None,
         sharding: tuple[str | None, str | None] | None = None,
     ):
         super().__init__(
@@ -70,8 +87,8 @@ class SoftGroupSteer(SteeringLayer):
         kernel, bias = probe_arrays(probe, n_groups, d, param_dtype)
         learn = trainable if trainable_probe is None else trainable_probe
         names = None if sharding is None else (sharding[0], None)
-        self.probe_kernel = variable(kernel, learn, names)
-        self.probe_bias = variable(bias, learn)
+        self.probe_kernel: nnx.Variable[Array] = variable(kernel, learn, names)
+        self.probe_bias: nnx.Variable[Array] = variable(bias, learn)
 
     def posterior(self, x: Float[Array, "... d"]) -> Float[Array, "... G"]:
         """Return the probe's posterior of the groups, row by row."""
@@ -104,7 +121,7 @@ class SoftGroupSteer(SteeringLayer):
 
 
 def probe_arrays(
-    probe: Any, n_groups: int, d: int, dtype: Any
+    probe: LinearProbe | None, n_groups: int, d: int, dtype: DTypeLike | None
 ) -> tuple[jax.Array, jax.Array]:
     """Return a probe's kernel ``[d, G]`` and bias ``[G]``, zeros for None."""
     if probe is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ from jaxsteer.nn._token_positions import (
 from jaxsteer.nn._variables import SteeringConstant
 
 
-class StackMask(nnx.Variable):
+class StackMask(nnx.Variable[Any]):
     """Which modules of a stack are steered, ``[L]`` booleans."""
 
 
@@ -60,14 +61,14 @@ class Steered(Wrapper):
     def __init__(
         self,
         base: nnx.Module,
-        layer: Any,
+        layer: Callable[..., Array],
         at: str = "output",
         options: SteeringOptions | None = None,
     ):
         self.base = base
         self.layer = layer
         self.at = at
-        self.steer_options = options or SteeringOptions()
+        self.steer_options: SteeringOptions = options or SteeringOptions()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the submodule and steer one array of what it takes or returns."""
@@ -119,7 +120,7 @@ class Steered(Wrapper):
 
 def set_positions(
     model: nnx.Module,
-    positions: Any,
+    positions: str | ArrayLike,
     *,
     lengths: ArrayLike | None = None,
     path: Path | None = None,

@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 
 from jaxsteer._errors import check_choice
-from jaxsteer._types import Array
+from jaxsteer._types import Array, ArrayLike
 from jaxsteer.nn._select import find_input, get, parameter_names
 
 # What a wrapper calls the variables: the code, the lengths of the prompts, the mask.
@@ -34,7 +34,7 @@ _NAMES = (
 _AFTER_EVERY_PROMPT = np.iinfo(np.int32).max
 
 
-class TokenPositions(nnx.Variable):
+class TokenPositions(nnx.Variable[Any]):
     """What says which tokens of the current batch are steered.
 
     Checkpoints do without: ``nnx.state(model, nnx.Not(TokenPositions))``.
@@ -42,7 +42,7 @@ class TokenPositions(nnx.Variable):
 
 
 def position_variables(
-    positions: Any, lengths: Any, stack: tuple[int, ...]
+    positions: str | ArrayLike, lengths: Any, stack: tuple[int, ...]
 ) -> dict[str, TokenPositions]:
     """Return the variables of a wrapper that keep `positions` and `lengths`.
 

@@ -13,7 +13,7 @@ from flax import nnx
 from jaxsteer.nn._residuals import Residual, axes_of
 
 
-class SteeringParam(nnx.Param):
+class SteeringParam(nnx.Param[Any]):
     """A trainable parameter of a steering layer.
 
     Optimizers built with ``wrt=nnx.Param`` see it; ``wrt=SteeringParam`` trains the
@@ -21,11 +21,11 @@ class SteeringParam(nnx.Param):
     """
 
 
-class SteeringConstant(nnx.Variable):
+class SteeringConstant(nnx.Variable[Any]):
     """A number of a steering layer that no optimizer touches, such as a fitted map."""
 
 
-class GroupIds(nnx.Variable):
+class GroupIds(nnx.Variable[Any]):
     """Group codes of the examples in a batch, read by the layers inside a model."""
 
 

@@ -12,8 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen
+from flax.typing import PrecisionLike
 
-from jaxsteer._types import Array, ArrayLike, Float, Int
+from jaxsteer._types import Array, ArrayLike, DTypeLike, Float, Int, Scalar
+from jaxsteer.maps import Map
 from jaxsteer.nn._apply import (
     check_features,
     posterior_of,
@@ -22,7 +24,7 @@ from jaxsteer.nn._apply import (
     steer_mixture,
 )
 from jaxsteer.nn._residuals import Residual, residual_of
-from jaxsteer.nn._soft_group_steer import probe_arrays
+from jaxsteer.nn._soft_group_steer import LinearProbe, probe_arrays
 
 __all__ = ["AffineSteer", "GroupSteer", "SoftGroupSteer"]
 
@@ -80,12 +82,12 @@ class AffineSteer(linen.Module):
         [[3.0, 5.0]]
     """
 
-    maps: Any
+    maps: Map
     strength: float = 1.0
     trainable: bool = False
-    dtype: Any = None
-    param_dtype: Any = jnp.float32
-    precision: Any = None
+    dtype: DTypeLike | None = None
+    param_dtype: DTypeLike | None = jnp.float32
+    precision: PrecisionLike = None
 
     def __post_init__(self) -> None:
         _hold(self, "maps")
@@ -93,7 +95,7 @@ class AffineSteer(linen.Module):
 
     @linen.compact
     def __call__(
-        self, x: Float[Array, "... d"], *, strength: Any = None
+        self, x: Float[Array, "... d"], *, strength: Scalar | None = None
     ) -> Float[Array, "... d"]:
         """Steer activations ``[..., d]``."""
         strength = self.strength if strength is None else strength
@@ -113,12 +115,12 @@ class GroupSteer(linen.Module):
         precision: ``jax.lax.Precision`` of the product.
     """
 
-    maps: Any
+    maps: Map
     strength: float = 1.0
     trainable: bool = False
-    dtype: Any = None
-    param_dtype: Any = jnp.float32
-    precision: Any = None
+    dtype: DTypeLike | None = None
+    param_dtype: DTypeLike | None = jnp.float32
+    precision: PrecisionLike = None
 
     def __post_init__(self) -> None:
         _hold(self, "maps")
@@ -130,7 +132,7 @@ class GroupSteer(linen.Module):
         x: Float[Array, "B ... d"],
         group: Int[ArrayLike, " B"],
         *,
-        strength: Any = None,
+        strength: Scalar | None = None,
     ) -> Float[Array, "B ... d"]:
         """Steer activations ``[B, ..., d]`` by the maps of their groups ``[B]``."""
         strength = self.strength if strength is None else strength
@@ -154,14 +156,14 @@ class SoftGroupSteer(linen.Module):
         precision: ``jax.lax.Precision`` of the products.
     """
 
-    maps: Any
-    probe: Any = None
+    maps: Map
+    probe: LinearProbe | None = None
     strength: float = 1.0
     trainable: bool = False
     trainable_probe: bool | None = None
-    dtype: Any = None
-    param_dtype: Any = jnp.float32
-    precision: Any = None
+    dtype: DTypeLike | None = None
+    param_dtype: DTypeLike | None = jnp.float32
+    precision: PrecisionLike = None
 
     def __post_init__(self) -> None:
         _hold(self, "maps", "probe")
@@ -173,13 +175,14 @@ class SoftGroupSteer(linen.Module):
         x: Float[Array, "B ... d"],
         posterior: Float[Array, "... G"] | None = None,
         *,
-        strength: Any = None,
+        strength: Scalar | None = None,
     ) -> Float[Array, "B ... d"]:
         """Steer activations by the posterior average of the maps."""
         maps = _load(self, 1)
         check_features(maps, x)
         n_groups, d = maps.bias.shape
-        start = probe_arrays(self.probe.value, n_groups, d, self.param_dtype)
+        held: Any = self.probe
+        start = probe_arrays(held.value, n_groups, d, self.param_dtype)
         learn = self.trainable if self.trainable_probe is None else self.trainable_probe
         kernel = _variable(self, learn, "probe_kernel", start[0])
         bias = _variable(self, learn, "probe_bias", start[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ from jaxsteer._errors import (
     is_concrete,
 )
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, Float, Int
+from jaxsteer._types import Array, ArrayLike, Float, Int, PyTree
 
 TILE = 128  # rows that are added up side by side, all of one group
 
@@ -45,7 +44,7 @@ class GroupData:
         tile: Rows in a tile.
     """
 
-    x: Any
+    x: PyTree
     target: Array
     group: Int[Array, " n"]
     share: Float[Array, " n"]
@@ -112,11 +111,11 @@ class GroupData:
 
 
 def group_data(
-    x: Any,
-    target: Any,
-    group: Any,
+    x: PyTree,
+    target: ArrayLike,
+    group: ArrayLike,
     *,
-    weights: Any = None,
+    weights: ArrayLike | None = None,
     n_groups: int | None = None,
     seed: int = 0,
 ) -> GroupData:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxsteer._errors import check_choice
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array, Float, Scalar
 from jaxsteer.pareto._data import GroupData
 from jaxsteer.pareto._metric import Metric, hard_decisions, hard_gap, soft_decisions
 from jaxsteer.pareto._model import Outputs
@@ -47,7 +47,7 @@ class DisparateMistreatment(Metric):
         treatment and disparate impact".
     """
 
-    temperature: Any = 1.0
+    temperature: Scalar = 1.0
     of: Literal["errors", "score"] = dataclasses.field(
         default="errors", metadata={"static": True}
     )
@@ -112,8 +112,8 @@ class HSIC(Metric):
         with Hilbert-Schmidt norms".
     """
 
-    temperature: Any = 1.0
-    bandwidth: Any = 0.5
+    temperature: Scalar = 1.0
+    bandwidth: Scalar = 0.5
     kernel: Literal["rbf", "linear"] = dataclasses.field(
         default="rbf", metadata={"static": True}
     )

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, ArrayLike, Float
+from jaxsteer._types import Array, ArrayLike, Float, PyTree
 from jaxsteer.pareto._data import GroupData
 from jaxsteer.pareto._hypergradient import Problem, smooth_metric
 from jaxsteer.pareto._lower_level import fit_weighted
@@ -35,7 +35,7 @@ class FittedModel:
     """
 
     group_weights: Float[Array, "... G"]
-    params: Any
+    params: PyTree
     value: Float[Array, "..."]
     hard: Float[Array, "..."]
     group_losses: Float[Array, "... G"]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._errors import check_finite
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, ArrayLike, Bool, Float, Int
+from jaxsteer._types import Array, ArrayLike, Bool, Float, Int, PyTree
 from jaxsteer.pareto._baselines import least_worst
 from jaxsteer.pareto._data import GroupData
 from jaxsteer.pareto._fitted import FittedModel, fit_path
@@ -140,7 +139,7 @@ class Dominance:
     """
 
     margin: Float[Array, ""]
-    params: Any
+    params: PyTree
     group_losses: Float[Array, " G"]
     group_weights: Float[Array, " G"]
     status: Int[Array, ""]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array, Float, Scalar
 from jaxsteer.linalg import einsum
 from jaxsteer.pareto._data import GroupData
 from jaxsteer.pareto._metric import Metric, hard_decisions
@@ -35,7 +34,7 @@ class IndividualFairness(Metric):
         convex framework for fair regression".
     """
 
-    scale: Any = 1.0
+    scale: Scalar = 1.0
 
     def smooth(self, outputs: Outputs, data: GroupData) -> Float[Array, ""]:
         """Return the mean over pairs."""

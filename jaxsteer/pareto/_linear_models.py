@@ -7,13 +7,12 @@ the score that metrics read; only the penalty leaves it out.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array, Float, PyTree, Scalar
 from jaxsteer.linalg import matmul
 from jaxsteer.pareto._data import GroupData
 from jaxsteer.pareto._model import Model, unraveler
@@ -22,7 +21,7 @@ from jaxsteer.pareto._model import Model, unraveler
 class LinearModel(Model):
     """A score ``x'w + b`` and a convex loss of it; a subclass says which."""
 
-    l2: Any
+    l2: Scalar
     intercept: bool
 
     def init(self, data: GroupData) -> dict[str, Array]:
@@ -32,15 +31,15 @@ class LinearModel(Model):
             params["intercept"] = jnp.zeros((), data.x.dtype)
         return params
 
-    def score(self, params: Any, x: Float[Array, "n d"]) -> Float[Array, " n"]:
+    def score(self, params: PyTree, x: Float[Array, "n d"]) -> Float[Array, " n"]:
         """Return ``x'w + b``."""
         return matmul(x, params["coef"]) + params.get("intercept", 0.0)
 
-    def penalty(self, params: Any) -> Float[Array, ""]:
+    def penalty(self, params: PyTree) -> Float[Array, ""]:
         """Return ``l2 / 2 |w|^2``."""
         return 0.5 * self.l2 * jnp.sum(params["coef"] ** 2)
 
-    def losses(self, params: Any, x: Any, target: Array) -> Float[Array, " n"]:
+    def losses(self, params: PyTree, x: Array, target: Array) -> Float[Array, " n"]:
         """Return the loss of every row."""
         return self.loss(self.score(params, x), target)
 
@@ -84,9 +83,9 @@ class Logistic(LinearModel):
         0.693
     """
 
-    l2: Any = 1e-3
+    l2: Scalar = 1e-3
     intercept: bool = dataclasses.field(default=True, metadata={"static": True})
-    targets = ("binary",)
+    targets: tuple[str, ...] = ("binary",)
 
     def loss(self, score: Array, target: Array) -> Float[Array, " n"]:
         """Return ``log(1 + exp(-(2y - 1) s))``."""
@@ -109,9 +108,9 @@ class Ridge(LinearModel):
         intercept: Whether there is one (it is not penalized).
     """
 
-    l2: Any = 1e-3
+    l2: Scalar = 1e-3
     intercept: bool = dataclasses.field(default=True, metadata={"static": True})
-    targets = ("regression",)
+    targets: tuple[str, ...] = ("regression",)
 
     def loss(self, score: Array, target: Array) -> Float[Array, " n"]:
         """Return ``(s - y)^2 / 2``."""
@@ -122,7 +121,7 @@ class Ridge(LinearModel):
         del target
         return jnp.ones_like(score)
 
-    def predict(self, params: Any, x: Any) -> Array:
+    def predict(self, params: PyTree, x: Array) -> Array:
         """Return the score."""
         return self.score(params, x)
 
@@ -139,9 +138,9 @@ class SmoothSVM(LinearModel):
         intercept: Whether there is one (it is not penalized).
     """
 
-    l2: Any = 1e-3
+    l2: Scalar = 1e-3
     intercept: bool = dataclasses.field(default=True, metadata={"static": True})
-    targets = ("binary",)
+    targets: tuple[str, ...] = ("binary",)
 
     def loss(self, score: Array, target: Array) -> Float[Array, " n"]:
         """Return ``max(0, 1 - (2y - 1) s)^2``."""
@@ -165,9 +164,9 @@ class Softmax(Model):
         intercept: Whether there is one for each class (they are not penalized).
     """
 
-    l2: Any = 1e-3
+    l2: Scalar = 1e-3
     intercept: bool = dataclasses.field(default=True, metadata={"static": True})
-    targets = ("classes",)
+    targets: tuple[str, ...] = ("classes",)
 
     def init(self, data: GroupData) -> dict[str, Array]:
         """Return zeros."""
@@ -177,18 +176,18 @@ class Softmax(Model):
             params["intercept"] = jnp.zeros(classes - 1, dtype)
         return params
 
-    def score(self, params: Any, x: Float[Array, "n d"]) -> Float[Array, "n K"]:
+    def score(self, params: PyTree, x: Float[Array, "n d"]) -> Float[Array, "n K"]:
         """Return ``x'W + b``."""
         score = matmul(x, params["coef"])
         if self.intercept:
             score = score + jnp.pad(params["intercept"], (1, 0))
         return score
 
-    def losses(self, params: Any, x: Any, target: Array) -> Float[Array, " n"]:
+    def losses(self, params: PyTree, x: Array, target: Array) -> Float[Array, " n"]:
         """Return the cross-entropy."""
         logs = jax.nn.log_softmax(self.score(params, x))
         return -jnp.take_along_axis(logs, target[:, None], 1)[:, 0]
 
-    def penalty(self, params: Any) -> Float[Array, ""]:
+    def penalty(self, params: PyTree) -> Float[Array, ""]:
         """Return ``l2 / 2 |W|^2``."""
         return 0.5 * self.l2 * jnp.sum(params["coef"] ** 2)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array, Float, Scalar
 from jaxsteer.linalg import expm1_minus
 from jaxsteer.pareto._data import GroupData
 from jaxsteer.pareto._model import Outputs
@@ -36,7 +35,7 @@ class Metric:
 
 
 def soft_decisions(
-    score: Array, data: GroupData, temperature: Any
+    score: Array, data: GroupData, temperature: Scalar
 ) -> Float[Array, "n k"]:
     """Probabilities of the positive class, or of every class, or the score itself.
 
@@ -60,7 +59,7 @@ def hard_decisions(score: Array, data: GroupData) -> Float[Array, "n k"]:
 
 
 def smooth_gap(
-    rates: Float[Array, "G ..."], smoothing: Any = 0.1
+    rates: Float[Array, "G ..."], smoothing: Scalar = 0.1
 ) -> Float[Array, "..."]:
     """A smooth ``max_a r_a - min_a r_a``, 0 exactly where the rates are equal.
 
@@ -91,7 +90,7 @@ def hard_gap(rates: Float[Array, "G ..."]) -> Float[Array, ""]:
     return jnp.max(jnp.max(rates, 0) - jnp.min(rates, 0))
 
 
-def class_masks(data: GroupData, threshold: Any) -> list[Array]:
+def class_masks(data: GroupData, threshold: Scalar) -> list[Array]:
     """Rows of each class; for regression, at most the threshold and above."""
     if data.n_classes == 0:
         above = data.target > threshold

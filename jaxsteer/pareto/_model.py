@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array, Float, PyTree, Scalar
 from jaxsteer.pareto._data import GroupData
 from jaxsteer.solvers import Reparametrized
 
@@ -28,7 +28,7 @@ class Outputs(NamedTuple):
 
     score: Array
     losses: Float[Array, " n"]
-    params: Any
+    params: PyTree
 
 
 class Model:
@@ -44,23 +44,23 @@ class Model:
     #: Kinds of target: "binary", "classes" or "regression".
     targets: tuple[str, ...] = ("binary", "classes", "regression")
 
-    def init(self, data: GroupData) -> Any:
+    def init(self, data: GroupData) -> PyTree:
         """Return the parameters to start from, a pytree of arrays."""
         raise NotImplementedError
 
-    def losses(self, params: Any, x: Any, target: Array) -> Float[Array, " n"]:
+    def losses(self, params: PyTree, x: PyTree, target: Array) -> Float[Array, " n"]:
         """Return the loss of every row."""
         raise NotImplementedError
 
-    def score(self, params: Any, x: Any) -> Array:
+    def score(self, params: PyTree, x: PyTree) -> Array:
         """Return a real score for every row, ``[n]`` or ``[n, K]``."""
         raise NotImplementedError
 
-    def penalty(self, params: Any) -> Float[Array, ""]:
+    def penalty(self, params: PyTree) -> Float[Array, ""]:
         """Return what is added to every group's loss; it keeps the answer unique."""
         raise NotImplementedError
 
-    def predict(self, params: Any, x: Any) -> Array:
+    def predict(self, params: PyTree, x: PyTree) -> Array:
         """Return class codes (or real numbers for regression), ``[n]``."""
         score = self.score(params, x)
         if score.ndim == 2:
@@ -95,7 +95,7 @@ class Model:
             )
 
 
-def unraveler(model: Model, data: GroupData) -> Any:
+def unraveler(model: Model, data: GroupData) -> PyTree:
     """Return the function from flat parameters to the model's own."""
     shapes = jax.eval_shape(model.init, data)
     blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
@@ -166,31 +166,33 @@ class CustomModel(Model):
         [1]
     """
 
-    initial: Callable[[GroupData], Any] = dataclasses.field(metadata={"static": True})
-    row_score: Callable[[Any, Any], Array] = dataclasses.field(
+    initial: Callable[[GroupData], PyTree] = dataclasses.field(
+        metadata={"static": True}
+    )
+    row_score: Callable[[PyTree, Array], Array] = dataclasses.field(
         metadata={"static": True}
     )
     row_loss: Callable[[Array, Array], Array] = dataclasses.field(
         metadata={"static": True}
     )
-    l2: Any = 1e-3
-    damping: Any = 0.0
+    l2: Scalar = 1e-3
+    damping: Scalar = 0.0
     solver: Reparametrized = dataclasses.field(default=_FIT, metadata={"static": True})
     convex = False
 
-    def init(self, data: GroupData) -> Any:
+    def init(self, data: GroupData) -> PyTree:
         """Return the first parameters."""
         return self.initial(data)
 
-    def score(self, params: Any, x: Any) -> Array:
+    def score(self, params: PyTree, x: PyTree) -> Array:
         """Return the scores."""
         return self.row_score(params, x)
 
-    def losses(self, params: Any, x: Any, target: Array) -> Float[Array, " n"]:
+    def losses(self, params: PyTree, x: PyTree, target: Array) -> Float[Array, " n"]:
         """Return the loss of every row."""
         return self.row_loss(self.row_score(params, x), target)
 
-    def penalty(self, params: Any) -> Float[Array, ""]:
+    def penalty(self, params: PyTree) -> Float[Array, ""]:
         """Return ``l2 / 2 |params|^2``."""
         squares = [jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)]
         return 0.5 * self.l2 * sum(squares, jnp.zeros(()))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax.numpy as jnp
 
 from jaxsteer._errors import is_concrete
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array, Float, Scalar
 from jaxsteer.pareto._data import GroupData
 from jaxsteer.pareto._metric import (
     Metric,
@@ -36,8 +35,8 @@ class DemographicParity(Metric):
         smoothing: Of the difference.
     """
 
-    temperature: Any = 1.0
-    smoothing: Any = 0.1
+    temperature: Scalar = 1.0
+    smoothing: Scalar = 0.1
 
     def smooth(self, outputs: Outputs, data: GroupData) -> Float[Array, ""]:
         """Return the smooth difference."""
@@ -64,9 +63,9 @@ class EqualOpportunity(Metric):
         positive: The positive class.
     """
 
-    temperature: Any = 1.0
-    smoothing: Any = 0.1
-    threshold: Any = 0.0
+    temperature: Scalar = 1.0
+    smoothing: Scalar = 0.1
+    threshold: Scalar = 0.0
     positive: int = dataclasses.field(default=1, metadata={"static": True})
 
     def _rates(self, decisions: Array, data: GroupData) -> Float[Array, " G"]:
@@ -117,9 +116,9 @@ class EqualizedOdds(Metric):
         threshold: For regression, where the targets are cut in two.
     """
 
-    temperature: Any = 1.0
-    smoothing: Any = 0.1
-    threshold: Any = 0.0
+    temperature: Scalar = 1.0
+    smoothing: Scalar = 0.1
+    threshold: Scalar = 0.0
 
     def smooth(self, outputs: Outputs, data: GroupData) -> Float[Array, ""]:
         """Return the mean smooth difference."""

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array, Float, Scalar
 from jaxsteer.pareto._exact import STATIC, UpperEnd
 from jaxsteer.pareto._hypergradient import (
     Problem,
@@ -80,13 +80,13 @@ class LoopOptions:
 
     max_steps: int = dataclasses.field(default=1000, metadata=STATIC)
     check_every: int = dataclasses.field(default=50, metadata=STATIC)
-    tolerance: Any = 1e-2
-    patience: Any = 6
-    step_w: Any = 0.5
-    step_v: Any = 0.5
-    step_lambda: Any = 0.1
-    decay: Any = None
-    clip: Any = 5.0
+    tolerance: Scalar = 1e-2
+    patience: Scalar = 6
+    step_w: Scalar = 0.5
+    step_v: Scalar = 0.5
+    step_lambda: Scalar = 0.1
+    decay: Scalar | None = None
+    clip: Scalar = 5.0
     batch_size: int = dataclasses.field(default=1024, metadata=STATIC)
     metric_rows: int = dataclasses.field(default=4096, metadata=STATIC)
     probes: int = dataclasses.field(default=8, metadata=STATIC)

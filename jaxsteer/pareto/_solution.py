@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, Bool, Float, Int
+from jaxsteer._types import Array, Bool, Float, Int, PyTree
 from jaxsteer.pareto._model import Model
 from jaxsteer.solvers import Status, require_converged
 
@@ -77,7 +77,7 @@ class ParetoSolution:
     """
 
     group_weights: Float[Array, " G"]
-    params: Any
+    params: PyTree
     value: Float[Array, ""]
     hard: Float[Array, ""]
     group_losses: Float[Array, " G"]

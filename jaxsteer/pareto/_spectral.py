@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._types import Array, Float, Int
+from jaxsteer._types import Array, Float, Int, Scalar
 from jaxsteer.pareto._hypergradient import tangent
 from jaxsteer.pareto._solution import History
 from jaxsteer.solvers import project_simplex
@@ -56,7 +56,7 @@ def spectral_descent(
     *,
     max_steps: Any,
     tolerance: float,
-    scale: Any = 0.0,
+    scale: Scalar = 0.0,
     record: int = 1,
 ) -> SpectralEnd:
     """Minimize over the simplex, one evaluation a step where all goes well.

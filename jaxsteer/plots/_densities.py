@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,8 +25,8 @@ def score_densities(
     label: np.ndarray,
     group: np.ndarray,
     *,
-    label_names: Sequence[Any] = (0, 1),
-    group_names: Sequence[Any] = (),
+    label_names: Sequence[object] = (0, 1),
+    group_names: Sequence[object] = (),
     bins: int = 25,
 ) -> Figure:
     """Draw histograms of scores: a row of panels a score, a column a class.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,12 +21,14 @@ from jaxsteer.plots._style import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from jaxsteer.pareto import FittedModel, ParetoSolution
+
 
 def pareto_front(
-    fronts: Mapping[str, Any],
-    points: Mapping[str, Any] | None = None,
+    fronts: Mapping[str, FittedModel],
+    points: Mapping[str, FittedModel | ParetoSolution] | None = None,
     *,
-    group_names: Sequence[Any] = (),
+    group_names: Sequence[object] = (),
     metric_name: str = "unfairness",
 ) -> Figure:
     """Draw fronts of two groups, such as those before and after steering.
@@ -88,10 +90,10 @@ def pareto_front(
 
 
 def simplex_map(
-    front: Any,
-    points: Mapping[str, Any] | None = None,
+    front: FittedModel,
+    points: Mapping[str, FittedModel | ParetoSolution] | None = None,
     *,
-    group_names: Sequence[Any] = (),
+    group_names: Sequence[object] = (),
     metric_name: str = "unfairness",
 ) -> Figure:
     """Draw a metric over the group weights of three groups, as a triangle.

@@ -20,12 +20,15 @@ from jaxsteer.plots._style import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from jaxsteer.audit import PriceOfFairness
+    from jaxsteer.population import Population
+
 
 def population_densities(
-    populations: Mapping[str, Any],
+    populations: Mapping[str, Population],
     *,
-    label_names: Sequence[Any] = (),
-    group_names: Sequence[Any] = (),
+    label_names: Sequence[object] = (),
+    group_names: Sequence[object] = (),
     points: int = 400,
 ) -> Figure:
     """Draw every cell's density, weighted by its prior: a panel a population.
@@ -52,7 +55,8 @@ def population_densities(
     for ax, (title, pop) in zip(axes, populations.items(), strict=True):
         for i in range(k):
             for a in range(g):
-                density = np.exp(np.asarray(pop.cell(i, a).log_prob(x)))
+                law: Any = pop.cell(i, a)
+                density = np.exp(np.asarray(law.log_prob(x)))
                 ax.plot(
                     x,
                     float(pop.priors[i, a]) * density,
@@ -76,7 +80,7 @@ def _span(pop: Any) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def price_curves(curve: Any, ratios: Sequence[float]) -> Figure:
+def price_curves(curve: PriceOfFairness, ratios: Sequence[float]) -> Figure:
     """Draw what fairness costs over cost ratios, and the gaps that it removes.
 
     Args:

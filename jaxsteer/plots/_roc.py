@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def roc_meet(
     roc: np.ndarray,
     *,
     achieved: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
-    group_names: Sequence[Any] = (),
+    group_names: Sequence[object] = (),
     achieved_title: str = "reached on new rows",
 ) -> Figure:
     """Draw each group's ROC hull, the meet curve and the operating curves reached.

@@ -11,8 +11,11 @@ from jaxsteer.plots._style import COLORS, GRAY, clean, legend_below, new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from jaxsteer.nn._choose_layer import LayerChoice
+    from jaxsteer.nn._choose_strength import StrengthChoice
 
-def layer_choice(choice: Any) -> Figure:
+
+def layer_choice(choice: LayerChoice) -> Figure:
     """Draw the figures of each layer; a panel for each that was computed.
 
     Training rows are hollow, the others filled; a line marks the chosen layer.
@@ -36,7 +39,7 @@ def layer_choice(choice: Any) -> Figure:
     first.set_title(f"ideality gap ({choice.path} by {choice.rule})")
     first.set_ylabel("nats")
     panels = [first]
-    if choice.left is not None:
+    if choice.left is not None and choice.unsteered is not None:
         ax = axes.pop(0)
         _pair(ax, place, choice.left, choice.left_others)
         ax.axhline(float(choice.unsteered[1]), color=GRAY, linestyle="--")
@@ -59,7 +62,7 @@ def layer_choice(choice: Any) -> Figure:
     return figure
 
 
-def strength_choice(choice: Any) -> Figure:
+def strength_choice(choice: StrengthChoice) -> Figure:
     """Draw effect, divergence and perplexity over the strength.
 
     Args:

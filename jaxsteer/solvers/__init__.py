@@ -1,5 +1,7 @@
 """Solvers that know nothing of fairness, and how they say how they ended."""
 
+from typing import TypeAlias
+
 from jaxsteer._compilation import limit_programs
 from jaxsteer.solvers._chart import Chart, Expansion, MatrixObjective
 from jaxsteer.solvers._fixed_point import (
@@ -34,6 +36,9 @@ from jaxsteer.solvers._solution import (
     final_status,
     require_converged,
 )
+
+# What searches for maps: any of the three.
+Solver: TypeAlias = MatrixNewton | Optax | ProjectedGradient
 
 __all__ = [
     "MatrixNewton",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from jaxsteer._types import Array
+from jaxsteer._types import Array, DTypeLike
 from jaxsteer.solvers._chart import (
     Chart,
     MatrixObjective,
@@ -99,7 +99,7 @@ class MatrixNewton:
     tolerance: float | None = None
     product_dtype: str | None = None
 
-    def accuracy(self, dtype) -> float:
+    def accuracy(self, dtype: DTypeLike) -> float:
         """The residual that counts as converged."""
         if self.tolerance is None:
             return default_tolerance(dtype)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxsteer._types import Array
+from jaxsteer._types import Array, DTypeLike
 from jaxsteer.linalg import log_abs_det
 from jaxsteer.solvers._chart import Chart, MatrixObjective, relative_residual
 from jaxsteer.solvers._matrix_newton import Verdict
@@ -77,7 +77,7 @@ class Optax:
     max_steps: int = 2000
     tolerance: float | None = None
 
-    def accuracy(self, dtype: Any) -> float:
+    def accuracy(self, dtype: DTypeLike) -> float:
         """The residual that counts as converged."""
         if self.tolerance is None:
             return default_tolerance(dtype)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._errors import check_choice
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array, Float, PyTree
 from jaxsteer.solvers._conjugate_gradient import damped_tangent_solve
 from jaxsteer.solvers._fixed_point import DIFFERENTIATE, Differentiate
 from jaxsteer.solvers._solution import (
@@ -69,15 +69,15 @@ class ProjectedGradient:
 
     max_steps: int = 1000
     tolerance: float | None = None
-    step_size: float | Callable[[Array], Any] | None = None
+    step_size: float | Callable[[Array], Array | float] | None = None
     acceleration: bool = True
     trace: bool = False
 
     def run(
         self,
-        fn: Callable[[Array, Any], Array],
+        fn: Callable[[Array, PyTree], Array],
         start: Float[Array, "..."],
-        args: Any,
+        args: PyTree,
         *,
         projection: Projection = no_constraint,
         differentiate: Differentiate = "implicit",
@@ -91,7 +91,7 @@ class ProjectedGradient:
             fn: ``fn(x, args) -> []``, differentiable; everything differentiable comes in
                 through `args`. Scale it so that gradients are of order 1.
             start: First point, any shape; it is projected. The gradient by it is zero.
-            args: Any pytree.
+            args: PyTree pytree.
             projection: ``projection(x)``, the nearest point of the set.
             differentiate: How derivatives by `args` pass through: "implicit" by the
                 fixed-point condition at the solution (any order, both modes; right only
@@ -280,7 +280,7 @@ def projected_residual(
     fn: Callable,
     projection: Projection,
     x: Array,
-    args: Any,
+    args: PyTree,
     size: Array,
     scale: Array,
 ) -> Float[Array, ""]:
@@ -294,7 +294,7 @@ def at_fixed_point(
     fn: Callable,
     projection: Projection,
     x: Array,
-    args: Any,
+    args: PyTree,
     size: Array,
     differentiate: Differentiate,
 ) -> Array:

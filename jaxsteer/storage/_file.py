@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from jaxsteer._types import PathLike, PyTree
 from jaxsteer.storage._atomic import write_bytes
 from jaxsteer.storage._hash import check_hash, content_hash, format_1_hash
 from jaxsteer.storage._tree import decode, encode
@@ -48,7 +49,10 @@ class Stored:
 
 
 def save(
-    path: str | os.PathLike, objects: Any, *, metadata: dict[str, Any] | None = None
+    path: PathLike,
+    objects: PyTree,
+    *,
+    metadata: Mapping[str, Any] | None = None,
 ) -> str:
     """Write results, populations or maps into one safetensors file.
 
@@ -105,7 +109,7 @@ def save(
     return digest
 
 
-def load(path: str | os.PathLike, *, expect_hash: str | None = None) -> Stored:
+def load(path: PathLike, *, expect_hash: str | None = None) -> Stored:
     """Read a file that :func:`save` wrote, and check it.
 
     Arrays come back bit for bit, as JAX arrays where they were such. (A float64 JAX

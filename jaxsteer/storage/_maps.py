@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxsteer._types import PathLike, PyTree
 from jaxsteer.storage._file import load, save
 from jaxsteer.storage._hash import check_hash, content_hash
 from jaxsteer.storage._registry import registered_names
@@ -51,15 +51,15 @@ class StoredMap:
 
 
 def save_map(
-    path: str | os.PathLike,
-    map_: Any,
+    path: PathLike,
+    map_: PyTree,
     *,
     operation: str,
     hook_point: str | None = None,
     layer: int | str | None = None,
-    groups: Sequence[Any] | None = None,
-    classes: Sequence[Any] | None = None,
-    metadata: dict[str, Any] | None = None,
+    groups: Sequence[object] | None = None,
+    classes: Sequence[object] | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> str:
     """Write one map, or one for every group or cell, with what a reader must know.
 
@@ -121,7 +121,7 @@ def save_map(
     return digest
 
 
-def load_map(path: str | os.PathLike, *, expect_hash: str | None = None) -> StoredMap:
+def load_map(path: PathLike, *, expect_hash: str | None = None) -> StoredMap:
     """Read a map that :func:`save_map` wrote, and check it.
 
     Args:
@@ -177,7 +177,7 @@ def _names(what: str, names: Sequence[Any] | None) -> list[Any] | None:
     return items
 
 
-def _check_axes(map_: Any, names: dict[str, list[Any] | None]) -> None:
+def _check_axes(map_: PyTree, names: dict[str, list[Any] | None]) -> None:
     given = {what: len(items) for what, items in names.items() if items is not None}
     own = _OWN_AXES.get(registered_names()[type(map_)])
     if not given or own is None:

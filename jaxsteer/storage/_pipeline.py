@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import os
 import pathlib
 import sys
 import zipfile
 from collections.abc import Collection
 from typing import Any
 
+from jaxsteer._types import PathLike
 from jaxsteer.storage._atomic import write_bytes
 from jaxsteer.storage._hash import bytes_hash, check_hash
 from jaxsteer.storage._migrate import MOVED_MODULES
@@ -39,7 +39,7 @@ def own_types() -> frozenset[str]:
 
 
 def save_pipeline(
-    path: str | os.PathLike, estimator: Any, *, trusted: Collection[str] = ()
+    path: PathLike, estimator: object, *, trusted: Collection[str] = ()
 ) -> str:
     """Write a fitted scikit-learn estimator, such as an encoder or a learner.
 
@@ -72,7 +72,7 @@ def save_pipeline(
 
 
 def load_pipeline(
-    path: str | os.PathLike,
+    path: PathLike,
     *,
     trusted: Collection[str] = (),
     expect_hash: str | None = None,

@@ -10,6 +10,8 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from jaxsteer._types import PathLike
+
 _PARQUET, _CSV = (".parquet", ".pq"), (".csv", ".tsv")
 
 
@@ -209,7 +211,7 @@ class RowFiles:
 
 
 def open_files(
-    source: str | os.PathLike | Sequence[str | os.PathLike],
+    source: PathLike | Sequence[PathLike],
     *,
     types: dict[str, str] | None = None,
     separator: str | None = None,

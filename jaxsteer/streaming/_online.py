@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, Bool, Float, Key
+from jaxsteer._types import Array, Bool, Float, Key, PyTree
 from jaxsteer.families import MultivariateNormal, Normal
 from jaxsteer.ideal import ideality_gap
 from jaxsteer.linalg import cholesky, einsum, matmul, transpose
@@ -178,7 +178,8 @@ def window_population(key: Key[Array, ""], pop: Population, rows: int) -> Popula
         pop: Normal cells, batch ``[K, G]``.
         rows: Number of rows.
     """
-    law, shape = pop.conditionals, pop.priors.shape
+    law: Any = pop.conditionals
+    shape = pop.priors.shape
     univariate = isinstance(law, Normal)
     mean = law.loc[..., None] if univariate else law.mean
     d, cells = mean.shape[-1], mean.shape[0] * mean.shape[1]
@@ -205,7 +206,7 @@ def window_population(key: Key[Array, ""], pop: Population, rows: int) -> Popula
     return Population(priors, MultivariateNormal(mean, cov))
 
 
-def swap_maps(layer: Any, maps: Any) -> Any:
+def swap_maps(layer: PyTree, maps: PyTree) -> PyTree:
     """Put new maps in the place of old ones without anything being compiled again.
 
     A jitted function that takes the maps (or a :class:`Steering`) as an argument is

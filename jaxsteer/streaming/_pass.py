@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 
 from jaxsteer import storage
 from jaxsteer._errors import check_choice
+from jaxsteer._types import PathLike
 from jaxsteer.moments import MomentState, init, merge, update
 from jaxsteer.moments._state import SCATTERS
 from jaxsteer.streaming._encoder import RowEncoder, codes_of
@@ -229,7 +229,7 @@ def _merged(total: PassState, piece: PassState) -> PassState:
 def run_pass(
     job: MomentPass,
     *,
-    checkpoint: str | os.PathLike | None = None,
+    checkpoint: PathLike | None = None,
     every: int = 1,
     progress: Tell | None = None,
     pieces: Sequence[Piece] | None = None,
@@ -310,7 +310,7 @@ def _in_turn(
 
 
 def save_checkpoint(
-    path: str | os.PathLike,
+    path: PathLike,
     job: MomentPass,
     tower: Tower,
     place: list[int],
@@ -337,7 +337,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: str | os.PathLike, job: MomentPass, pieces: Sequence[Piece] | None = None
+    path: PathLike, job: MomentPass, pieces: Sequence[Piece] | None = None
 ) -> tuple[Tower, list[int]]:
     """Read a state back, and the place where the pass goes on.
 

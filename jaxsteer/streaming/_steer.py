@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxsteer import storage
+from jaxsteer._types import PathLike
 from jaxsteer.ideal import nearest_ideal
 from jaxsteer.ideal._programs import choose
 from jaxsteer.moments import MomentState, finish
@@ -53,12 +53,12 @@ class SteeredFile:
 
 
 def steer_file(
-    source: Any,
+    source: PathLike | Sequence[PathLike],
     *,
     label: str,
     group: str,
-    out: str | os.PathLike,
-    maps_file: str | os.PathLike | None = None,
+    out: PathLike,
+    maps_file: PathLike | None = None,
     reference: str | None = None,
     maps: str = "shared_covariance",
     intervention: str = "affirmative",
@@ -67,7 +67,7 @@ def steer_file(
     drop: Sequence[str] = (),
     types: dict[str, str] | None = None,
     batch_rows: int = 65_536,
-    checkpoint: str | os.PathLike | None = None,
+    checkpoint: PathLike | None = None,
     progress: Tell | None = None,
 ) -> SteeredFile:
     """Steer a file of any size: the rows as they were, and steered features beside them.
@@ -195,10 +195,10 @@ def steer_file(
 
 
 def apply_file(
-    maps_file: str | os.PathLike,
-    source: Any,
+    maps_file: PathLike,
+    source: PathLike | Sequence[PathLike],
     *,
-    out: str | os.PathLike,
+    out: PathLike,
     types: dict[str, str] | None = None,
     batch_rows: int = 65_536,
     progress: Tell | None = None,

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxsteer._types import PathLike
 from jaxsteer.storage import atomic_file
 from jaxsteer.streaming._files import Batch, RowFiles, arrow
 
@@ -26,7 +27,7 @@ _NOWHERE = "\x01"
 Write = Callable[[Batch, Sequence[np.ndarray]], None]
 
 
-def check_output(path: str | os.PathLike, *inputs: str | os.PathLike) -> None:
+def check_output(path: PathLike, *inputs: PathLike) -> None:
     """Raise unless rows can be written there without harm to what is read."""
     target = pathlib.Path(path)
     if target.suffix not in _ENDINGS:
@@ -39,7 +40,7 @@ def check_output(path: str | os.PathLike, *inputs: str | os.PathLike) -> None:
             raise ValueError(f"out={str(path)!r} is a file that is read; name another.")
 
 
-def check_maps_file(path: Any, out: str | os.PathLike, *inputs: str) -> None:
+def check_maps_file(path: Any, out: PathLike, *inputs: str) -> None:
     """Raise unless maps can be kept there without harm to rows."""
     if path is None:
         return
@@ -58,7 +59,7 @@ def check_maps_file(path: Any, out: str | os.PathLike, *inputs: str) -> None:
 
 @contextlib.contextmanager
 def columns_writer(
-    path: str | os.PathLike, files: RowFiles, names: Sequence[str]
+    path: PathLike, files: RowFiles, names: Sequence[str]
 ) -> Iterator[Write]:
     """Open a writer of the rows of files with new columns behind their own.
 
