@@ -65,6 +65,38 @@ class Cells:
         )
 
 
+def _names_of(
+    names: Sequence[str], label: np.ndarray | None, prediction: np.ndarray | None
+) -> tuple[str, ...]:
+    """Return the names of all codes that occur."""
+    codes = [np.asarray(c) for c in (label, prediction) if c is not None and len(c)]
+    largest = max((int(c.max()) for c in codes), default=-1)
+    if not names:
+        return tuple(map(str, range(largest + 1)))
+    if largest >= len(names):
+        raise ValueError(
+            f"label and prediction have the code {largest}, which has no name among "
+            f"label_names={tuple(names)!r}."
+        )
+    return tuple(names)
+
+
+def _check_lengths(
+    n: int,
+    groups: Sequence[tuple[str, np.ndarray, Sequence[str]]],
+    label: np.ndarray | None,
+    prediction: np.ndarray | None,
+    score: np.ndarray | None,
+    weights: np.ndarray | None,
+) -> None:
+    columns = {f"groups[{name!r}]": codes for name, codes, _ in groups}
+    columns |= {"label": label, "prediction": prediction}
+    columns |= {"score": score, "weights": weights}
+    lengths = {name: len(c) for name, c in columns.items() if c is not None}
+    if set(lengths.values()) != {n}:
+        raise ValueError(f"columns must have as many rows as each other: {lengths}.")
+
+
 def count_rows(
     groups: Sequence[tuple[str, np.ndarray, Sequence[str]]],
     *,
@@ -84,13 +116,16 @@ def count_rows(
         prediction: ``[n]`` codes of the same names, or None.
         score: ``[n]`` scores of the favorable label, or None.
         weights: ``[n]`` sampling weights, or None.
-        label_names: Names of the codes.
+        label_names: Names of the codes; their numbers where none are given.
         favorable: Code of the favorable one, or None.
         suppress: Intersections with fewer rows, or with fewer rows of a label, are left
             out, of the margins too: what is left out could be told from the difference.
 
     Returns:
         The cells, in the order of their codes. Cost O(n log n) with a score, else O(n).
+
+    Raises:
+        ValueError: If lengths differ, or a code has no name.
 
     Example:
         >>> sex = ("sex", np.array([0, 0, 1, 1]), ("f", "m"))
@@ -99,6 +134,8 @@ def count_rows(
         ([1, 1, 2], [0, 0, 1], [0, 1, 1])
     """
     n = len(groups[0][1])
+    label_names = _names_of(label_names, label, prediction)
+    _check_lengths(n, groups, label, prediction, score, weights)
     codes = np.stack([np.asarray(c, np.int64) for _, c, _ in groups], axis=1)
     levels = [tuple(map(str, names)) for _, _, names in groups]
     kept, suppressed = slice(None), (0, 0)

@@ -58,10 +58,30 @@ def audit_document(
 
     Args:
         cells: The counts.
-        data: What was read: name and hash of the file, rows, rows left out.
+        data: What was read: ``file``, ``sha256``, ``rows``, ``rows_counted``, and of
+            those left out ``unknown`` and ``excluded``.
         options: How: at least ``seed``, ``draws``, ``n_boot`` and ``leave_out_small``.
         notes: What a reader should know.
         profile: A key of `PROFILES`, or None for every measure.
+
+    Returns:
+        The document.
+
+    Raises:
+        ValueError: If `profile` is none of `PROFILES`, or asks for what was not counted.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxsteer.audit_report import count_rows
+        >>> sex = ("sex", np.arange(200) % 2, ("f", "m"))
+        >>> said = np.arange(200) % 3 % 2
+        >>> cells = count_rows([sex], prediction=said, label_names=("no", "yes"))
+        >>> options = {"seed": 0, "draws": 20, "n_boot": 20, "leave_out_small": False}
+        >>> data = {"file": "rows.csv", "sha256": "", "rows": 200}
+        >>> data |= {"rows_counted": 200, "unknown": {}, "excluded": {}}
+        >>> document = audit_document(cells, data=data, options=options)
+        >>> document["data"]["rows"]
+        200
     """
     found = audit_counts(
         cells,
@@ -145,8 +165,27 @@ def recompute_source() -> str:
 def render_audit(document: Mapping[str, Any]) -> str:
     """Return the page of a document.
 
+    Args:
+        document: What :func:`audit_document` returned.
+
+    Returns:
+        HTML that needs no other file.
+
     Raises:
         ImportError: If jinja2 is not installed.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxsteer.audit_report import count_rows
+        >>> sex = ("sex", np.arange(200) % 2, ("f", "m"))
+        >>> said = np.arange(200) % 3 % 2
+        >>> cells = count_rows([sex], prediction=said, label_names=("no", "yes"))
+        >>> options = {"seed": 0, "draws": 20, "n_boot": 20, "leave_out_small": False}
+        >>> data = {"file": "rows.csv", "sha256": "", "rows": 200}
+        >>> data |= {"rows_counted": 200, "unknown": {}, "excluded": {}}
+        >>> document = audit_document(cells, data=data, options=options)
+        >>> render_audit(document).startswith("<!doctype html>")
+        True
     """
     template = page_template("audit.html", percent=lambda rate: f"{100 * rate:.1f}%")
     profile = PROFILES.get(document["profile"] or "")

@@ -153,6 +153,17 @@ class BlindChannel:
             not knowing it is the difference.
         random_share: ``[]`` share of the rows (by weight) whose answer is random.
         cell_counts: ``[2, G]`` rows of each class and group.
+
+    Example:
+        >>> import jax, numpy as np, jaxsteer as js
+        >>> rng = np.random.default_rng(0)
+        >>> label, group = rng.integers(0, 2, 4000), rng.integers(0, 2, 4000)
+        >>> score = label * (1 + group) + rng.normal(size=4000)
+        >>> probe = group + rng.normal(size=4000)
+        >>> channel = js.blind_channel(score, probe, label, group)
+        >>> fair = channel.transport(score, probe, key=jax.random.key(0))  # no group
+        >>> fair.shape
+        (4000,)
     """
 
     edges: tuple[ArrayLike, ...]

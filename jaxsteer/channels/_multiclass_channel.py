@@ -134,6 +134,15 @@ class MulticlassChannel:
         cell_counts: ``[K, G]`` rows of each class and group behind the laws.
         shrinkage: ``[K, G]`` how far each law was drawn to that of all groups; None for
             files without it.
+
+    Example:
+        >>> import jax, numpy as np, jaxsteer as js
+        >>> rng = np.random.default_rng(0)
+        >>> label, group = rng.integers(0, 3, 6000), rng.integers(0, 2, 6000)
+        >>> score = np.eye(3)[label] * (1 + group)[:, None] + rng.normal(size=(6000, 3))
+        >>> channel = js.multiclass_channel(score, label, group, bins=16)
+        >>> channel.transport(score, group, key=jax.random.key(0)).shape
+        (6000,)
     """
 
     columns: Int[ArrayLike, "G N"]

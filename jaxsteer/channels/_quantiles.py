@@ -66,6 +66,16 @@ class ScoreMap:
         shrinkage: ``[G]`` how far each group's laws were drawn to those of all groups;
             None for files without it. `roc` and `frechet_gap` are of the laws so drawn,
             `gaps` of the rows.
+
+    Example:
+        >>> import numpy as np, jaxsteer as js
+        >>> rng = np.random.default_rng(0)
+        >>> label, group = rng.integers(0, 2, 4000), rng.integers(0, 2, 4000)
+        >>> score = label * (1 + group) + rng.normal(size=4000)
+        >>> fair = js.balanced_quantiles(score, label, group)
+        >>> probability = fair.calibrate(fair.transport(score, group))
+        >>> bool(0 <= probability.min() and probability.max() <= 1)
+        True
     """
 
     knots: Float[ArrayLike, "G M"]

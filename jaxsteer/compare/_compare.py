@@ -229,7 +229,20 @@ def _run(
 def measure(
     outcome: Outcome, split: Split, *, seed: int = 0, n_boot: int = 200
 ) -> dict[str, Interval]:
-    """Return the table's columns for one outcome, with bootstrap intervals."""
+    """Return the table's columns for one outcome, with bootstrap intervals.
+
+    Args:
+        outcome: What a method and a learner said of the test rows.
+        split: The rows.
+        seed: Of resamples and shuffles.
+        n_boot: Resamples of the test rows.
+
+    Example:
+        How a method of your own becomes a row::
+
+            outcome = Outcome(score=model.predict_proba(split.x_test)[:, 1])
+            columns = measure(outcome, split)
+    """
     names = [
         name
         for name in _METRICS

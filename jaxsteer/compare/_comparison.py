@@ -87,6 +87,19 @@ class Comparison:
         n_train: Number of training rows.
         seed: Seed of the folds, channels and resamples.
         notes: What was left out, and why.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> label, group = rng.integers(0, 2, (2, 400))
+        >>> x = rng.normal(size=(400, 2)) + label[:, None]
+        >>> halves = [part[i::2] for i in (0, 1) for part in (x, label, group)]
+        >>> from jaxsteer.compare import Split, compare
+        >>> found = compare(
+        ...     Split(*halves), learners=["logistic"], methods=["raw"], n_boot=20
+        ... )
+        >>> [row.method for row in found.rows]
+        ['raw']
     """
 
     rows: tuple[Row, ...]

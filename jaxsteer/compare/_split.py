@@ -131,6 +131,15 @@ def split_table(
 
     Returns:
         The arrays of the comparison.
+
+    Raises:
+        ValueError: If the table has no training rows, or no others.
+
+    Example:
+        >>> from jaxsteer import datasets
+        >>> split = split_table(datasets.load_german())
+        >>> split.x_train.shape[1] == len(split.feature_names)
+        True
     """
     from jaxsteer.estimators import TabularEncoder
 

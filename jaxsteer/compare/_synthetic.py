@@ -49,6 +49,14 @@ def synthetic_populations(
 
     Returns:
         Populations stacked along a leading axis ``P``, and their settings.
+
+    Raises:
+        ValueError: If the family is neither of the two.
+
+    Example:
+        >>> pops, settings = synthetic_populations(separations=(2.0,), scales=(1.0,))
+        >>> pops.priors.shape, settings.shape
+        ((3, 2, 2), (3, 3))
     """
     kinds = {"normal": Normal, "lognormal": LogNormal}
     if family not in kinds:
@@ -68,7 +76,23 @@ def synthetic_populations(
 
 
 def intervene(pop: Population, intervention: str) -> Population:
-    """The population after one of :data:`INTERVENTIONS`."""
+    """The population after one of :data:`INTERVENTIONS`.
+
+    Args:
+        pop: A population of one feature, of two classes and two groups.
+        intervention: One of them.
+
+    Returns:
+        The population after it.
+
+    Example:
+        >>> import jax
+        >>> pops, _ = synthetic_populations(separations=(2.0,), scales=(1.0,))
+        >>> pop = jax.tree.map(lambda leaf: leaf[0], pops)
+        >>> moved = intervene(pop, "affirmative")
+        >>> bool(pop.kl(pop) < moved.kl(pop))  # it costs something
+        True
+    """
     if intervention == "original":
         return pop
     if intervention == "reweighing":

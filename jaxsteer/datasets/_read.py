@@ -121,6 +121,29 @@ def read_text_table(
 
     Takes the options of :func:`read_table` and raises what that does.
 
+    Args:
+        path: The file.
+        missing: As for :func:`read_table`, and so are the others.
+        usual_missing: Likewise.
+        encoding: Likewise.
+        separator: Likewise.
+        decimal: Likewise.
+
+    Returns:
+        The table, and the text of each field.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: As :func:`read_table`.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = pathlib.Path(folder.name, "rows.csv")
+        >>> _ = path.write_text("zip,age\\n0123,31\\n4567,47\\n")
+        >>> read_text_table(path).frame["age"].tolist()
+        [31, 47]
+
     Warns:
         UserWarning: If texts that may be meant as values ("None", "NA") were read as
             missing values.

@@ -417,6 +417,20 @@ def load_estimator(
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is damaged, or holds types that are not trusted.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import numpy as np
+        >>> from jaxsteer.estimators import MeanMatching
+        >>> X, group = np.arange(12.0).reshape(6, 2), np.array([0, 0, 0, 1, 1, 1])
+        >>> y = np.array([0, 1, 0, 1, 0, 1])
+        >>> fit = MeanMatching().fit(X, y, sensitive_features=group)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "steering.skops")
+        ...     digest = fit.save(path)
+        ...     again = load_estimator(path, expect_hash=digest)
+        >>> type(again).__name__
+        'MeanMatching'
     """
     from jaxsteer.storage import load_pipeline
 

@@ -177,6 +177,15 @@ class ParetoFairRegressor(RegressorMixin, _ParetoFair):
         scale_: ``[d]`` deviations of the columns.
         target_center_: Mean of the target.
         target_scale_: Deviation of the target.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> X, group = rng.normal(size=(200, 2)), rng.integers(0, 2, 200)
+        >>> y = X[:, 0] * (1 + group) + rng.normal(size=200)
+        >>> fit = ParetoFairRegressor(method="gd").fit(X, y, sensitive_features=group)
+        >>> fit.predict(X).shape
+        (200,)
     """
 
     _target = "numbers"

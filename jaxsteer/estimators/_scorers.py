@@ -39,6 +39,15 @@ class FairScorer:
         sensitive_columns: Names or positions of the group's columns in `X`, or a
             function of `X`; None asks the estimator (or a step of its pipeline).
         options: Options of the metric.
+
+    Example:
+        >>> import pandas as pd
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> X = pd.DataFrame({"sex": [0, 0, 1, 1] * 5, "age": range(20)})
+        >>> y = [0, 1, 0, 1] * 5
+        >>> scorer = FairScorer("demographic_parity", sensitive_columns="sex")
+        >>> -1 <= scorer(LogisticRegression().fit(X, y), X, y) <= 0  # a gap, with a minus
+        True
     """
 
     metric: str

@@ -101,6 +101,17 @@ def save_steering(
     Raises:
         ImportError: If safetensors is not installed.
         ValueError: If the map or a description cannot be stored.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import jax.numpy as jnp
+        >>> from jaxsteer import AffineMap
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = pathlib.Path(folder.name, "steering.safetensors")
+        >>> map_ = AffineMap(jnp.eye(2), jnp.ones(2))
+        >>> _ = save_steering(path, map_, operation="affirmative", path="layers.3")
+        >>> load_steering(path).layer_index
+        3
     """
     check_choice("at", at, ("output", "input"))
     if callable(which):
@@ -138,9 +149,26 @@ def save_steering(
 def load_steering(file: str | os.PathLike[str]) -> SteeringArtifact:
     """Read a file of :func:`save_steering`, and check it.
 
+    Args:
+        file: The file.
+
+    Returns:
+        The map, and what the file says of it; ``.insert(model)`` puts it in place.
+
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged, or another function wrote it.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import jax.numpy as jnp
+        >>> from jaxsteer import AffineMap
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = pathlib.Path(folder.name, "steering.safetensors")
+        >>> map_ = AffineMap(jnp.eye(2), jnp.ones(2))
+        >>> _ = save_steering(path, map_, operation="affirmative", path="layers.3")
+        >>> load_steering(path).stored.map(jnp.zeros(2)).tolist()
+        [1.0, 1.0]
     """
     stored = storage.load_map(file)
     about = stored.metadata.get(_KEY)

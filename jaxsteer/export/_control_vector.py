@@ -62,6 +62,17 @@ def to_control_vector(
         ValueError: If a map multiplies and has no states, block 0 is asked for, or a
             loss is above `max_loss`.
 
+    Example:
+        >>> import pathlib, tempfile
+        >>> import jax.numpy as jnp
+        >>> from jaxsteer import AffineMap
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = pathlib.Path(folder.name, "shift.gguf")
+        >>> shift = AffineMap(jnp.eye(2), jnp.ones(2))
+        >>> parts = to_control_vector(path, {1: shift}, model_hint="llama")
+        >>> parts[1].vector.tolist(), float(parts[1].loss)
+        ([1.0, 1.0], 0.0)
+
     References:
         llama.cpp, ``common_control_vector_load`` and ``llama_adapter_cvec``; the keys
         ``controlvector.model_hint`` and ``controlvector.layer_count`` are those of its

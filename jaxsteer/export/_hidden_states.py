@@ -64,6 +64,18 @@ def read_hidden_states(
 
     Raises:
         ValueError: If the folder has no such file, or a file is not of this kind.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import numpy as np
+        >>> from safetensors.numpy import save_file
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> states = np.arange(12.0, dtype=np.float32).reshape(3, 2, 2)  # tokens, layers, d
+        >>> tensors = {"token_ids": np.arange(3), "hidden_states": states}
+        >>> save_file(tensors, pathlib.Path(folder.name, "one.safetensors"))
+        >>> one = next(read_hidden_states(folder.name, [1]))  # the last token's
+        >>> one.states[1].tolist()
+        [[10.0, 11.0]]
     """
     check_choice("tokens", tokens, TOKENS)
     paths = sorted(Path(folder).glob("*.safetensors"))
@@ -107,6 +119,18 @@ def hidden_state_moments(
 
     Raises:
         ValueError: If a request has no code, or a file is not of this kind.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import numpy as np
+        >>> from safetensors.numpy import save_file
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> states = np.arange(12.0, dtype=np.float32).reshape(3, 2, 2)  # tokens, layers, d
+        >>> tensors = {"token_ids": np.arange(3), "hidden_states": states}
+        >>> save_file(tensors, pathlib.Path(folder.name, "one.safetensors"))
+        >>> found = hidden_state_moments(folder.name, [0, 1], {"one": 0}, n_classes=1)
+        >>> sorted(found)
+        [0, 1]
     """
     if batch_rows < 1:
         raise ValueError(f"batch_rows={batch_rows} must be at least 1.")

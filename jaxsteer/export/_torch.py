@@ -82,6 +82,13 @@ def to_torch(map: Map, *, strength: float | None = None) -> torch.nn.Module:
     Raises:
         ImportError: If PyTorch is not installed.
         ValueError: If the map cannot be exported.
+
+    Example:
+        >>> import jax.numpy as jnp, torch
+        >>> from jaxsteer import AffineMap
+        >>> module = to_torch(AffineMap(jnp.eye(2), jnp.ones(2)))
+        >>> module(torch.zeros(1, 2)).tolist()
+        [[1.0, 1.0]]
     """
     torch = _torch()
     change, bias, strength = residual_arrays(map, strength)
@@ -122,6 +129,15 @@ def attach(
     Raises:
         ValueError: If an option is unknown, or, in a call, no tensor or more than one can
             be meant.
+
+    Example:
+        >>> import jax.numpy as jnp, torch
+        >>> from jaxsteer import AffineMap
+        >>> model = torch.nn.Sequential(torch.nn.Identity())
+        >>> hook = attach(model, "0", to_torch(AffineMap(jnp.eye(2), jnp.ones(2))))
+        >>> model(torch.zeros(1, 2)).tolist()
+        [[1.0, 1.0]]
+        >>> hook.remove()
     """
     check_choice("at", at, ("output", "input"))
     check_choice("positions", positions, ("all", "last", "prompt"))

@@ -161,6 +161,12 @@ def fit_rome_moe_many(
 
     Raises:
         ValueError: If an argument is unusable.
+
+    Example:
+        Twenty seeds of one data set::
+
+            data = neural_data(y, a, s)
+            fits = fit_rome_moe_many([data] * 20, range(20), n_experts=2)
     """
     check_choice("assignment", assignment, ASSIGNMENTS)
     if not 0 <= alpha <= 1:

@@ -66,6 +66,12 @@ def embed_texts(
         texts: Texts, in any number.
         max_length: Tokens of a text that are read, special ones included.
         batch_size: Texts a batch.
+
+    Example:
+        ::
+
+            model = load_encoder("all-MiniLM-L6-v2")
+            vectors = embed_texts(model, load_tokenizer("all-MiniLM-L6-v2"), ["a text"])
     """
     codes = [tokenizer.encode(text) for text in texts]
     out = np.zeros((len(codes), model.config.dim), np.float32)

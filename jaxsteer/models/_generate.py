@@ -48,6 +48,18 @@ def generate(
     Raises:
         ValueError: If a key is missing, the temperature is negative, a prompt is empty or
             the text would be longer than the model knows positions for.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxsteer.models import Decoder, DecoderConfig
+        >>> config = DecoderConfig(
+        ...     dim=16, n_layers=2, n_heads=2, n_kv_heads=2, hidden_dim=32, vocab_size=20,
+        ...     max_length=8,
+        ... )
+        >>> model = Decoder(config, rngs=nnx.Rngs(0))
+        >>> generate(model, jnp.array([[3, 7, 5]]), steps=2).shape
+        (1, 2)
     """
     tokens = jnp.asarray(tokens)
     if tokens.ndim != 2 or tokens.shape[1] == 0:

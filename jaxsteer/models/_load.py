@@ -32,9 +32,18 @@ def load_decoder(
         dtype: Precision of the activations.
         param_dtype: Precision of the weights; quantized ones are expanded to it.
 
+    Returns:
+        The model.
+
     Raises:
         ValueError: If the file is of another kind, or its weights do not fit its header.
         FileNotFoundError: If nothing is there.
+
+    Example:
+        ::
+
+            model = load_decoder("SmolLM2-135M-Instruct-Q8_0.gguf")
+            tokenizer = load_tokenizer("SmolLM2-135M-Instruct-Q8_0.gguf")
     """
     path = _existing(path)
     if path.suffix == ".gguf":
@@ -63,9 +72,18 @@ def load_encoder(
         dtype: Precision of the activations.
         param_dtype: Precision of the weights.
 
+    Returns:
+        The model.
+
     Raises:
         ValueError: If the folder holds another kind of model.
         FileNotFoundError: If nothing is there.
+
+    Example:
+        ::
+
+            model = load_encoder("all-MiniLM-L6-v2")
+            vectors = embed_texts(model, load_tokenizer("all-MiniLM-L6-v2"), ["a text"])
     """
     config, weights = read_bert_folder(_folder(_existing(path)))
 

@@ -151,9 +151,18 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
         path: A ``.gguf`` file, a ``tokenizer.json`` (or the folder that has it), or a
             llama2.c ``tok*.bin`` file. The first two need the extra ``llm``.
 
+    Returns:
+        The tokenizer.
+
     Raises:
         ValueError: If the file is of another kind.
         FileNotFoundError: If nothing is there.
+
+    Example:
+        ::
+
+            tokenizer = load_tokenizer("all-MiniLM-L6-v2")
+            tokens, lengths = pad_tokens([tokenizer.encode("a text")])
     """
     path = Path(path)
     if path.is_dir():
@@ -202,6 +211,9 @@ def pad_tokens(
         >>> tokens, lengths = pad_tokens([[5, 6, 7], [8]])
         >>> tokens.tolist(), lengths.tolist()
         ([[5, 6, 7], [8, 0, 0]], [3, 1])
+
+    Raises:
+        ValueError: If a text is empty, or there is none.
     """
     cut = [_cut(list(text), max_length) for text in texts]
     lengths = np.array([len(text) for text in cut], np.int32)

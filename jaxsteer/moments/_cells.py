@@ -79,6 +79,13 @@ def cell_moments(
 
     Returns:
         The moments; an empty cell has mass 0, mean and covariance 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> x, cell = jnp.array([[0.0], [2.0], [5.0]]), jnp.array([0, 0, 1])
+        >>> found = cell_moments(x, cell, 2, jnp.ones(3))
+        >>> found.mean.tolist(), found.cov.tolist()
+        ([[1.0], [5.0]], [[[1.0]], [[0.0]]])
     """
     d = x.shape[1]
     # Scatters drop or wrap such codes without a word.

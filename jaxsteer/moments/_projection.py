@@ -63,6 +63,9 @@ def principal_projection(state: MomentState, n_components: int) -> Projection:
         state: What was accumulated, with any scatter.
         n_components: ``m``.
 
+    Returns:
+        The mean of all rows, the directions as columns, and their variances.
+
     Raises:
         ValueError: If ``m`` is not between 1 and ``d``.
 

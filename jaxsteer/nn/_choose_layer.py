@@ -148,6 +148,16 @@ def choose_layer(
     Raises:
         ValueError: If a rule lacks its argument, shapes do not fit, or a cell has no
             training row or no other row.
+
+    Example:
+        ::
+
+            paths = [f"layers.{i}" for i in range(12)]
+            train = jnp.arange(len(label)) % 2 == 0
+            choice = choose_layer(
+                model, paths, tokens, label, group, train=train, key=jax.random.key(0)
+            )
+            choice.path, choice.gap_others
     """
     check_choice("rule", rule, RULES)
     for name, value in (("later", later), ("effect", effect)):

@@ -95,6 +95,19 @@ def set_groups(model: nnx.Module, group: Int[ArrayLike, " B"] | int) -> int:
 
     Raises:
         ValueError: If the model has no such layer, or a code is not one of its groups.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxsteer import AffineMap
+        >>> from jaxsteer.nn import GroupSteer, insert_steering
+        >>> model = nnx.Sequential(nnx.relu, nnx.Linear(2, 2, rngs=nnx.Rngs(0)))
+        >>> maps = AffineMap(jnp.tile(jnp.eye(2), (3, 1, 1)), jnp.zeros((3, 2)))
+        >>> _ = insert_steering(model, "layers.1", GroupSteer(maps))
+        >>> set_groups(model, jnp.array([0, 2]))  # layers that were set
+        1
+        >>> model(jnp.ones((2, 2))).shape
+        (2, 2)
     """
     codes = jnp.asarray(group)
     layers = [node for _, node in nnx.iter_graph(model) if isinstance(node, GroupSteer)]

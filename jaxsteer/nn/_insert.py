@@ -211,8 +211,26 @@ def remove_steering(model: nnx.Module, path: Path) -> Callable[..., Array]:
 
     For models that were copied, merged or restored, whose handle is gone.
 
+    Args:
+        model: The model; changed in place.
+        path: As for :func:`insert_steering`.
+
+    Returns:
+        The layer.
+
     Raises:
         ValueError: If no layer is there.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxsteer import AffineMap
+        >>> from jaxsteer.nn import AffineSteer, insert_steering
+        >>> model = nnx.Sequential(nnx.relu, nnx.Linear(2, 2, rngs=nnx.Rngs(0)))
+        >>> shift = AffineSteer(AffineMap(jnp.eye(2), jnp.ones(2)))
+        >>> _ = insert_steering(model, "layers.1", shift)
+        >>> remove_steering(model, "layers.1") is shift
+        True
     """
     slot = Slot(model, path)
     for wrapper in slot.chain():

@@ -188,6 +188,19 @@ def set_strength(
 
     Raises:
         ValueError: If the model has no steering layer inside.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxsteer import AffineMap
+        >>> from jaxsteer.nn import AffineSteer, insert_steering
+        >>> model = nnx.Sequential(nnx.relu, nnx.Linear(2, 2, rngs=nnx.Rngs(0)))
+        >>> shift = AffineSteer(AffineMap(jnp.eye(2), jnp.ones(2)))
+        >>> _ = insert_steering(model, "layers.1", shift)
+        >>> set_strength(model, 0.5)
+        1
+        >>> (model(jnp.zeros((1, 2))) - model.layers[1].base(jnp.zeros((1, 2)))).tolist()
+        [[0.5, 0.5]]
     """
     value = jnp.asarray(strength, jnp.float32)
     count = 0

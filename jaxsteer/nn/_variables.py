@@ -18,6 +18,15 @@ class SteeringParam(nnx.Param[Any]):
 
     Optimizers built with ``wrt=nnx.Param`` see it; ``wrt=SteeringParam`` trains the
     steering and nothing else of a model.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxsteer import AffineMap
+        >>> from jaxsteer.nn import AffineSteer
+        >>> layer = AffineSteer(AffineMap(jnp.eye(2), jnp.zeros(2)), trainable=True)
+        >>> len(nnx.state(layer, SteeringParam))
+        2
     """
 
 

@@ -113,6 +113,15 @@ class GroupSteer(linen.Module):
         dtype: Precision of the product.
         param_dtype: Precision in which the maps are kept.
         precision: ``jax.lax.Precision`` of the product.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxsteer import AffineMap
+        >>> bias = jnp.array([[0.0, 0.0], [1.0, 1.0]])
+        >>> maps = AffineMap(jnp.tile(jnp.eye(2), (2, 1, 1)), bias)
+        >>> layer, x, group = GroupSteer(maps), jnp.zeros((2, 2)), jnp.array([0, 1])
+        >>> layer.apply(layer.init(jax.random.key(0), x, group), x, group).tolist()
+        [[0.0, 0.0], [1.0, 1.0]]
     """
 
     maps: Map
@@ -154,6 +163,15 @@ class SoftGroupSteer(linen.Module):
         dtype: Precision of the products.
         param_dtype: Precision in which maps and probe are kept.
         precision: ``jax.lax.Precision`` of the products.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxsteer import AffineMap
+        >>> bias = jnp.array([[0.0, 0.0], [1.0, 1.0]])
+        >>> maps = AffineMap(jnp.tile(jnp.eye(2), (2, 1, 1)), bias)
+        >>> layer, x = SoftGroupSteer(maps), jnp.zeros((1, 2))  # a probe that knows nothing
+        >>> layer.apply(layer.init(jax.random.key(0), x), x).tolist()
+        [[0.5, 0.5]]
     """
 
     maps: Map

@@ -95,6 +95,17 @@ def fit_erm(data: GroupData, model: Model, metric: Metric) -> FittedModel:
 
     Raises:
         ValueError: If an argument is unusable.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxsteer.pareto import GroupLossVariance, Logistic, group_data
+        >>> rng = np.random.default_rng(0)
+        >>> group, y = rng.integers(0, 2, (2, 400))
+        >>> x = rng.normal(size=(400, 2)) + y[:, None] * np.where(group, 2, 1)[:, None]
+        >>> data = group_data(x, y, group)
+        >>> fit = fit_erm(data, Logistic(), GroupLossVariance())
+        >>> bool(abs(fit.group_weights.sum() - 1) < 1e-5)
+        True
     """
     check_problem(data, model, metric)
     return fit_group_weights(data, model, metric, data.mass)
@@ -113,6 +124,16 @@ def fit_balanced(data: GroupData, model: Model, metric: Metric) -> FittedModel:
 
     Raises:
         ValueError: If an argument is unusable.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxsteer.pareto import GroupLossVariance, Logistic, group_data
+        >>> rng = np.random.default_rng(0)
+        >>> group, y = rng.integers(0, 2, (2, 400))
+        >>> x = rng.normal(size=(400, 2)) + y[:, None] * np.where(group, 2, 1)[:, None]
+        >>> data = group_data(x, y, group)
+        >>> fit_balanced(data, Logistic(), GroupLossVariance()).group_weights.tolist()
+        [0.5, 0.5]
     """
     check_problem(data, model, metric)
     equal = jnp.full_like(data.mass, 1 / data.n_groups)
@@ -132,6 +153,17 @@ def fit_best_group(data: GroupData, model: Model, metric: Metric) -> FittedModel
 
     Raises:
         ValueError: If an argument is unusable.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxsteer.pareto import GroupLossVariance, Logistic, group_data
+        >>> rng = np.random.default_rng(0)
+        >>> group, y = rng.integers(0, 2, (2, 400))
+        >>> x = rng.normal(size=(400, 2)) + y[:, None] * np.where(group, 2, 1)[:, None]
+        >>> data = group_data(x, y, group)
+        >>> fit = fit_best_group(data, Logistic(), GroupLossVariance())
+        >>> sorted(fit.group_weights.tolist())
+        [0.0, 1.0]
     """
     check_problem(data, model, metric)
     corners = jnp.eye(data.n_groups, dtype=data.share.dtype)
@@ -159,6 +191,17 @@ def fit_minimax(
 
     Raises:
         ValueError: If an argument is unusable.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxsteer.pareto import GroupLossVariance, Logistic, group_data
+        >>> rng = np.random.default_rng(0)
+        >>> group, y = rng.integers(0, 2, (2, 400))
+        >>> x = rng.normal(size=(400, 2)) + y[:, None] * np.where(group, 2, 1)[:, None]
+        >>> data = group_data(x, y, group)
+        >>> fit = fit_minimax(data, Logistic(), GroupLossVariance())
+        >>> int(fit.group_losses.argmax())  # the group whose classes are nearer
+        0
 
     References:
         Sagawa, Koh, Hashimoto and Liang 2020, "Distributionally robust neural networks
@@ -197,6 +240,19 @@ def fit_regularization_path(
 
     Raises:
         ValueError: If an argument is unusable.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxsteer.pareto import GroupLossVariance, Logistic, group_data
+        >>> rng = np.random.default_rng(0)
+        >>> group, y = rng.integers(0, 2, (2, 400))
+        >>> x = rng.normal(size=(400, 2)) + y[:, None] * np.where(group, 2, 1)[:, None]
+        >>> data = group_data(x, y, group)
+        >>> path = fit_regularization_path(
+        ...     data, Logistic(), GroupLossVariance(), np.array([0.0, 1.0])
+        ... )
+        >>> bool(path.value[1] <= path.value[0])
+        True
     """
     check_problem(data, model, metric)
     strengths = jnp.asarray(strengths, data.share.dtype)

@@ -42,6 +42,10 @@ class DisparateMistreatment(Metric):
         temperature: Of the smooth minimum.
         of: "errors" or "score".
 
+    Example:
+        >>> DisparateMistreatment(temperature=0.1).temperature
+        0.1
+
     References:
         Zafar, Valera, Gomez Rodriguez and Gummadi 2017, "Fairness beyond disparate
         treatment and disparate impact".
@@ -107,6 +111,10 @@ class HSIC(Metric):
         bandwidth: ``h``.
         kernel: "rbf" or "linear".
 
+    Example:
+        >>> HSIC(bandwidth=0.5).bandwidth
+        0.5
+
     References:
         Gretton, Bousquet, Smola and Schoelkopf 2005, "Measuring statistical dependence
         with Hilbert-Schmidt norms".
@@ -153,6 +161,18 @@ class GroupLossVariance(Metric):
 
     Hard: the largest difference between groups of the error rate, or mean squared
     error for regression.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxsteer.pareto import GroupLossVariance, Logistic, group_data
+        >>> rng = np.random.default_rng(0)
+        >>> group, y = rng.integers(0, 2, (2, 400))
+        >>> x = rng.normal(size=(400, 2)) + y[:, None] * np.where(group, 2, 1)[:, None]
+        >>> data = group_data(x, y, group)
+        >>> model = Logistic()
+        >>> from jaxsteer.pareto import fit_erm
+        >>> float(fit_erm(data, model, GroupLossVariance()).value) > 0
+        True
     """
 
     def smooth(self, outputs: Outputs, data: GroupData) -> Float[Array, ""]:

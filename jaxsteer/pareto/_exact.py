@@ -47,6 +47,10 @@ class ExactOptions:
         screen_rows: Rows of the sample, the same number of every group.
         screen_steps: Limit on the steps of a descent there.
         keep: How many ends are followed up on all rows.
+
+    Example:
+        >>> ExactOptions(starts=4, keep=1).starts
+        4
     """
 
     max_steps: int = dataclasses.field(default=60, metadata=STATIC)

@@ -85,6 +85,17 @@ def sample_front(
 
     Raises:
         ValueError: If an argument is unusable.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxsteer.pareto import GroupLossVariance, Logistic, group_data
+        >>> rng = np.random.default_rng(0)
+        >>> group, y = rng.integers(0, 2, (2, 400))
+        >>> x = rng.normal(size=(400, 2)) + y[:, None] * np.where(group, 2, 1)[:, None]
+        >>> data = group_data(x, y, group)
+        >>> front = sample_front(data, Logistic(), GroupLossVariance(), points=5)
+        >>> front.group_losses.shape
+        (5, 2)
     """
     check_problem(data, model, metric)
     if group_weights is None:
@@ -165,6 +176,17 @@ def dominance(
 
     Raises:
         ValueError: If an argument is unusable, or the family is not convex.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxsteer.pareto import Logistic, group_data
+        >>> rng = np.random.default_rng(0)
+        >>> group, y = rng.integers(0, 2, (2, 400))
+        >>> x = rng.normal(size=(400, 2)) + y[:, None] * np.where(group, 2, 1)[:, None]
+        >>> data = group_data(x, y, group)
+        >>> found = dominance(data, Logistic(), np.array([0.9, 0.9]))  # worse than guessing
+        >>> bool(found.margin < 0)  # both groups can have less
+        True
 
     References:
         The dual of ``min_w max_a (F_a(w) - f_a)``, as for :func:`fit_minimax`.

@@ -29,6 +29,10 @@ class IndividualFairness(Metric):
     Attributes:
         scale: Of the targets: ``|y - y'| / scale`` (regression only).
 
+    Example:
+        >>> IndividualFairness(scale=2.0).scale
+        2.0
+
     References:
         Berk, Heidari, Jabbari, Joseph, Kearns, Morgenstern, Neel and Roth 2017, "A
         convex framework for fair regression".

@@ -7,6 +7,7 @@ the score that metrics read; only the penalty leaves it out.
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +86,7 @@ class Logistic(LinearModel):
 
     l2: Scalar = 1e-3
     intercept: bool = dataclasses.field(default=True, metadata={"static": True})
-    targets: tuple[str, ...] = ("binary",)
+    targets: ClassVar[tuple[str, ...]] = ("binary",)
 
     def loss(self, score: Array, target: Array) -> Float[Array, " n"]:
         """Return ``log(1 + exp(-(2y - 1) s))``."""
@@ -106,11 +107,16 @@ class Ridge(LinearModel):
     Attributes:
         l2: Penalty ``l2 / 2 |w|^2`` of every group's mean loss.
         intercept: Whether there is one (it is not penalized).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> Ridge().loss(jnp.array([1.0]), jnp.array([3.0])).tolist()
+        [2.0]
     """
 
     l2: Scalar = 1e-3
     intercept: bool = dataclasses.field(default=True, metadata={"static": True})
-    targets: tuple[str, ...] = ("regression",)
+    targets: ClassVar[tuple[str, ...]] = ("regression",)
 
     def loss(self, score: Array, target: Array) -> Float[Array, " n"]:
         """Return ``(s - y)^2 / 2``."""
@@ -136,11 +142,16 @@ class SmoothSVM(LinearModel):
     Attributes:
         l2: Penalty ``l2 / 2 |w|^2`` of every group's mean loss.
         intercept: Whether there is one (it is not penalized).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> SmoothSVM().loss(jnp.array([2.0, -2.0]), jnp.array([1, 1])).tolist()
+        [0.0, 9.0]
     """
 
     l2: Scalar = 1e-3
     intercept: bool = dataclasses.field(default=True, metadata={"static": True})
-    targets: tuple[str, ...] = ("binary",)
+    targets: ClassVar[tuple[str, ...]] = ("binary",)
 
     def loss(self, score: Array, target: Array) -> Float[Array, " n"]:
         """Return ``max(0, 1 - (2y - 1) s)^2``."""
@@ -162,11 +173,18 @@ class Softmax(Model):
     Attributes:
         l2: Penalty ``l2 / 2 |W|^2`` of every group's mean loss.
         intercept: Whether there is one for each class (they are not penalized).
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxsteer.pareto import group_data
+        >>> data = group_data(np.eye(6), np.arange(6) % 3, np.arange(6) // 3)
+        >>> sorted(Softmax().init(data))
+        ['coef', 'intercept']
     """
 
     l2: Scalar = 1e-3
     intercept: bool = dataclasses.field(default=True, metadata={"static": True})
-    targets: tuple[str, ...] = ("classes",)
+    targets: ClassVar[tuple[str, ...]] = ("classes",)
 
     def init(self, data: GroupData) -> dict[str, Array]:
         """Return zeros."""

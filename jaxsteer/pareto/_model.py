@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ class Model:
     #: Whether :func:`jaxsteer.pareto.solve_badr` may take Newton steps.
     convex = True
     #: Kinds of target: "binary", "classes" or "regression".
-    targets: tuple[str, ...] = ("binary", "classes", "regression")
+    targets: ClassVar[tuple[str, ...]] = ("binary", "classes", "regression")
 
     def init(self, data: GroupData) -> PyTree:
         """Return the parameters to start from, a pytree of arrays."""

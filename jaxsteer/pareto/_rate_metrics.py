@@ -33,6 +33,10 @@ class DemographicParity(Metric):
     Attributes:
         temperature: Of the soft decisions; small is near the hard ones.
         smoothing: Of the difference.
+
+    Example:
+        >>> DemographicParity(temperature=0.1).temperature  # nearer to hard decisions
+        0.1
     """
 
     temperature: Scalar = 1.0
@@ -61,6 +65,10 @@ class EqualOpportunity(Metric):
         smoothing: Of the difference.
         threshold: For regression, above which a target counts as positive.
         positive: The positive class.
+
+    Example:
+        >>> EqualOpportunity(positive=0).positive  # rows of class 0 are those to be served
+        0
     """
 
     temperature: Scalar = 1.0
@@ -114,6 +122,10 @@ class EqualizedOdds(Metric):
         temperature: Of the soft decisions.
         smoothing: Of the differences.
         threshold: For regression, where the targets are cut in two.
+
+    Example:
+        >>> EqualizedOdds(smoothing=0.01).smoothing
+        0.01
     """
 
     temperature: Scalar = 1.0

@@ -72,6 +72,10 @@ class LoopOptions:
             hypergradients so far.
         precondition: Whether to use the inverse Hessian.
 
+    Example:
+        >>> LoopOptions(max_steps=200, batch_size=256).max_steps
+        200
+
     References:
         Dagreou, Ablin, Vaiter and Moreau 2022, "A framework for bilevel optimization
         that enables stochastic and global variance reduction algorithms"; Ward, Wu and

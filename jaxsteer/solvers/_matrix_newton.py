@@ -90,6 +90,15 @@ class MatrixNewton:
             costs at most a step more, while products are most of the work in many
             dimensions.
 
+    Example:
+        >>> import jax.numpy as jnp, jaxsteer as js
+        >>> cells = js.MultivariateNormal(
+        ...     jnp.array([[[0.0, 0.0], [0.0, 1.0]]]), jnp.tile(jnp.eye(2), (1, 2, 1, 1)))
+        >>> pop = js.Population(jnp.array([[0.5, 0.5]]), cells)
+        >>> solver = MatrixNewton(max_steps=50)
+        >>> bool(js.nearest_ideal(pop, maps="positive_definite", solver=solver).converged)
+        True
+
     References:
         Steihaug 1983, "The conjugate gradient method and trust regions".
     """

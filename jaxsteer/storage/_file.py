@@ -128,6 +128,16 @@ def load(path: PathLike, *, expect_hash: str | None = None) -> Stored:
         ImportError: If safetensors is not installed.
         ValueError: If the file is damaged, from another program or a later version,
             names a class that jaxsteer does not store, or has not the expected hash.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import jax.numpy as jnp
+        >>> from jaxsteer.maps import AffineMap
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = pathlib.Path(folder.name, "maps.safetensors")
+        >>> digest = save(path, {"maps": AffineMap(jnp.eye(2), jnp.zeros(2))})
+        >>> load(path, expect_hash=digest)["maps"].weight.shape
+        (2, 2)
     """
     module = _safetensors()
     target = pathlib.Path(path)

@@ -137,6 +137,16 @@ def load_map(path: PathLike, *, expect_hash: str | None = None) -> StoredMap:
         ImportError: If safetensors is not installed.
         ValueError: If the file is damaged, :func:`save_map` did not write it, or its
             map has not the expected hash.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import jax.numpy as jnp
+        >>> from jaxsteer.maps import AffineMap
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = pathlib.Path(folder.name, "map.safetensors")
+        >>> digest = save_map(path, AffineMap(jnp.eye(2), jnp.zeros(2)), operation="leace")
+        >>> load_map(path, expect_hash=digest).operation
+        'leace'
     """
     stored = load(path)
     about = stored.metadata.get(_KEY)

@@ -57,6 +57,16 @@ def save_pipeline(
         ImportError: If skops is not installed.
         ValueError: If the estimator holds types that :func:`load_pipeline` would not
             load.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from sklearn.preprocessing import StandardScaler
+        >>> scaler = StandardScaler().fit([[0.0], [2.0]])
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = pathlib.Path(folder.name, "scaler.skops")
+        >>> digest = save_pipeline(path, scaler)
+        >>> len(digest)
+        64
     """
     io = _skops()
     try:
@@ -97,6 +107,16 @@ def load_pipeline(
         ImportError: If skops is not installed.
         ValueError: If the file is damaged, holds a type that is not trusted, or has not
             the expected hash.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from sklearn.preprocessing import StandardScaler
+        >>> scaler = StandardScaler().fit([[0.0], [2.0]])
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = pathlib.Path(folder.name, "scaler.skops")
+        >>> digest = save_pipeline(path, scaler)
+        >>> load_pipeline(path, expect_hash=digest).transform([[1.0]]).tolist()
+        [[0.0]]
     """
     io = _skops()
     target = pathlib.Path(path)
