@@ -22,9 +22,11 @@ from jaxsteer.audit import metrics
 from jaxsteer.audit_report import (
     PROFILES,
     audit_counts,
+    audit_document,
     count_rows,
     cut_numbers,
     recompute_source,
+    render_audit,
 )
 from jaxsteer.audit_report import recompute as recompute_module
 from jaxsteer.cli import _app
@@ -373,3 +375,27 @@ def test_profiles_that_are_named_are_those_that_exist(tmp_path):
             audited(tmp_path, frame, *options, "--profile", name)
             page = (tmp_path / "audit.html").read_text()
             assert PROFILES[name]["title"].split("'")[0] in page
+
+
+def test_rows_are_counted_under_names_and_lengths_that_fit():
+    sex = ("sex", np.array([0, 1, 1]), ("f", "m"))
+    assert count_rows([sex], label=np.array([0, 2, 1])).label_names == ("0", "1", "2")
+    with pytest.raises(ValueError, match="code 2, which has no name"):
+        count_rows([sex], label=np.array([0, 2, 1]), label_names=("no", "yes"))
+    with pytest.raises(ValueError, match="'score': 2"):
+        count_rows([sex], score=np.array([0.1, 0.2]))
+
+
+def test_any_document_has_a_page():
+    cells = count_rows(
+        [("sex", np.arange(80) % 2, ("f", "m"))], prediction=np.arange(80) % 3 % 2
+    )
+    data = {"file": "a.csv", "sha256": "", "rows": 80, "rows_counted": 80}
+    document = audit_document(
+        cells,
+        data=data | {"unknown": {}, "excluded": {}},
+        options={"seed": 0, "draws": 20, "n_boot": 10, "leave_out_small": False},
+    )
+    page = render_audit(document)
+    assert "recompute.py audit.json counts.csv" in page
+    assert "demographic_parity" in page
