@@ -177,6 +177,12 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 )
                 out[:, place : place + part.shape[1]] = part
                 place += part.shape[1]
+        if not np.isfinite(out[:, :place]).all():
+            row, column = np.argwhere(~np.isfinite(out[:, :place]))[0].tolist()
+            raise ValueError(
+                f"X has a value in row {row} that is too far from those at fit time for "
+                f"float32 in {self._names[column]!r}: {out[row, column]} deviations."
+            )
         if not codes:
             return out
         most = max(map(len, texts.values()))
