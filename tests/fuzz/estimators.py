@@ -15,8 +15,8 @@ from tests.fuzz.inputs import Draw
 from tests.fuzz.judge import Call
 from tests.fuzz.rows import finite, host
 
-NAMES = ("X", "x has", "y", "sensitive_features", "sample_weight", "class", "group", "cells",
-         "labels", "rows", "column")  # fmt: skip
+NAMES = ("X", "x has", "y", "sensitive_features", "sample_weight", "class", "group",
+         "cells", "labels", "rows", "column")  # fmt: skip
 
 
 def _given(draw: Draw) -> tuple[Any, Any, Any]:
