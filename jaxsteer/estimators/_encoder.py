@@ -175,7 +175,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 part = fitted[block].transform(
                     _blocks({c: numbers[c] for c in columns})
                 )
-                out[:, place : place + part.shape[1]] = part
+                with np.errstate(over="ignore"):  # told of below
+                    out[:, place : place + part.shape[1]] = part
                 place += part.shape[1]
         if not np.isfinite(out[:, :place]).all():
             row, column = np.argwhere(~np.isfinite(out[:, :place]))[0].tolist()
