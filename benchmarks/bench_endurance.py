@@ -2,20 +2,23 @@
 
 Solves of one shape compile once, so that what is left after the first tenth is a leak.
 Every new shape compiles a program; beyond ``jaxsteer.solvers.limit_programs`` the one
-that was used longest ago is dropped, so that memory stops growing there but for what JAX
-itself keeps of each (traces of its own functions). The limit is small here, to be reached.
+that was used longest ago is dropped, and with ``clear=True`` what JAX itself keeps of it
+(traces of its own functions), so that memory stops growing. The limit is small here, to
+be reached. A solve compiles for seconds, a check (``jaxsteer.is_ideal``) for a fraction:
+the same programs come and go.
 
     python benchmarks/bench_endurance.py [--solves 10000] [--shapes 3000] [--limit 64]
-                                         [--seconds 480]
+        [--door is_ideal | nearest_ideal] [--keep-traces] [--seconds 480]
 
 The shapes that were not reached in the time are not counted; results/endurance.json says
-how many were.
+how many were, and how memory grew over the second half of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import json
 import time
 from pathlib import Path
 
@@ -28,6 +31,7 @@ import jaxsteer as js
 from jaxsteer.solvers import limit_programs
 
 MARK = 50  # shapes between two looks at the memory
+DOORS = ("is_ideal", "nearest_ideal")
 
 
 def resident() -> float:
@@ -67,28 +71,40 @@ def one_shape(rng: np.random.Generator, solves: int) -> dict:
 
 
 def many_shapes(
-    rng: np.random.Generator, shapes: int, limit: int, seconds: float
+    rng: np.random.Generator,
+    shapes: int,
+    limit: int,
+    seconds: float,
+    *,
+    door: str,
+    clear: bool,
 ) -> dict:
-    """Memory over solves of ever new shapes, with a limit on programs."""
+    """Memory over calls of ever new shapes, with a limit on programs."""
     before, begin = resident(), time.time()
-    limit_programs(limit)
+    limit_programs(limit, clear=clear)
     marks, done = [], 0
     for i in range(shapes):
         if time.time() - begin > seconds:
             break
         k, g = 2 + i % 55, 2 + i // 55
-        js.nearest_ideal(population(rng, k, g)).require()
+        if door == "is_ideal":
+            js.is_ideal(population(rng, k, g))
+        else:
+            js.nearest_ideal(population(rng, k, g)).require()
         done = i + 1
         if done % MARK == 0:
             marks.append(resident())
     full = resident()
-    # What one more shape costs once the limit is reached: a line through the marks.
-    settled = marks[-(-2 * limit // MARK) :]
+    # What one more shape costs once the limit is reached twice: a line through the marks
+    # of the second half.
+    settled = marks[max(-(-2 * limit // MARK), len(marks) // 2) :]
     slope = float("nan")
     if len(settled) > 2:
         slope = float(np.polyfit(np.arange(len(settled)) * MARK, settled, 1)[0])
     first = marks[: limit // MARK + 1]
     return {
+        "door": door,
+        "jax_caches_cleared": clear,
         "shapes": done,
         "shapes_asked_for": shapes,
         "limit_of_programs": limit,
@@ -108,16 +124,29 @@ def main() -> None:
     parser.add_argument("--solves", type=int, default=10_000)
     parser.add_argument("--shapes", type=int, default=3_000)
     parser.add_argument("--limit", type=int, default=64)
+    parser.add_argument("--door", choices=DOORS, default="is_ideal")
+    parser.add_argument("--keep-traces", action="store_true")
+    parser.add_argument("--print-only", action="store_true", help="do not save")
     parser.add_argument("--seconds", type=float, default=480.0)
     options = parser.parse_args()
     begin, rng = time.time(), np.random.default_rng(0)
     row = one_shape(rng, options.solves)
     left = options.seconds - (time.time() - begin)
-    row |= many_shapes(rng, options.shapes, options.limit, left)
+    row |= many_shapes(
+        rng,
+        options.shapes,
+        options.limit,
+        left,
+        door=options.door,
+        clear=not options.keep_traces,
+    )
     jax.clear_caches()
     row["megabytes_after_clear_caches"] = resident()
     js.nearest_ideal(population(rng, 3, 2)).require()
-    save("endurance", {**describe(), **row})
+    if options.print_only:
+        print(json.dumps(row, indent=1))
+    else:
+        save("endurance", {**describe(), **row})
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+from tests.fuzz.estimators import ESTIMATORS  # noqa: E402
 from tests.fuzz.files import FILES  # noqa: E402
 from tests.fuzz.further import FURTHER  # noqa: E402
 from tests.fuzz.inputs import Draw  # noqa: E402
@@ -39,7 +40,7 @@ from tests.fuzz.rows import ROWS  # noqa: E402
 KINDS = ("answer", "refused", "status", "deep", "wrong", "hang")
 HANG = 60.0  # CPU seconds: a call beyond is one that hangs
 DEADLINE = 240  # seconds on the clock after which a call is given up, with its stack
-TARGETS = {**ROWS, **FURTHER, **POPULATIONS, **FILES, **SLOW}
+TARGETS = {**ROWS, **FURTHER, **POPULATIONS, **FILES, **ESTIMATORS, **SLOW}
 #: Functions of many programs (families, kinds of maps, options), each of which compiles
 #: in about a second: one call of theirs for EVERY calls of another.
 DEAR = {

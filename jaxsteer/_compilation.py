@@ -45,7 +45,7 @@ class _Programs:
     """Compiled programs by signature, the one that was used longest ago in front."""
 
     def __init__(self, most: int):
-        self.most = most
+        self.most, self.clear, self.dropped = most, False, 0
         self._kept: OrderedDict[Any, Any] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -57,10 +57,10 @@ class _Programs:
             self._drop()
         return program
 
-    def keep(self, most: int) -> int:
+    def keep(self, most: int, clear: bool) -> int:
         """Change the limit; the one before."""
         with self._lock:
-            before, self.most = self.most, most
+            before, self.most, self.clear = self.most, most, clear
             self._drop()
         return before
 
@@ -74,30 +74,39 @@ class _Programs:
         while len(self._kept) > self.most:
             # A thread that runs it now holds what it needs.
             self._kept.popitem(last=False)[1].clear_cache()
+            self.dropped += 1
+        if self.clear and self.dropped >= self.most:
+            self.dropped = 0
+            jax.clear_caches()
 
 
 DEFAULT_LIMIT = 512
 _PROGRAMS = _Programs(DEFAULT_LIMIT)
 
 
-def limit_programs(most: int) -> int:
+def limit_programs(most: int, *, clear: bool = False) -> int:
     """Set how many compiled programs of the front doors are kept in memory.
 
     Every family, shape, precision and set of options of :func:`jaxsteer.nearest_ideal`,
     :func:`jaxsteer.nearest_ideal_batch` and :func:`jaxsteer.is_ideal` is a program of
     its own, of one to a few megabytes. Beyond the limit the one used longest ago is
-    dropped, and compiled again when it is asked for. ``jax.clear_caches()`` drops all
-    programs, those of other packages too. What runs inside a program of your own
-    (``jax.jit``, ``vmap``) belongs to that.
+    dropped, and compiled again when it is asked for. JAX keeps traces of its own
+    functions for the shapes that they were called with, one to two megabytes for each
+    dropped program, until thousands have come together; only ``jax.clear_caches()``
+    drops these, with all programs, those of other packages too. What runs inside a
+    program of your own (``jax.jit``, ``vmap``) belongs to that.
 
     Args:
         most: The limit, at least 1; 512 until it is set.
+        clear: Whether ``jax.clear_caches()`` is called whenever as many programs as the
+            limit have been dropped: for processes that live on ever new shapes. Programs
+            that are used again compile again.
 
     Returns:
         The limit before.
 
     Raises:
-        ValueError: If `most` is no whole number above 0.
+        ValueError: If `most` is no whole number above 0, or `clear` no bool.
 
     Example:
         >>> from jaxsteer.solvers import limit_programs
@@ -108,7 +117,9 @@ def limit_programs(most: int) -> int:
     """
     if isinstance(most, bool) or not isinstance(most, int) or most < 1:
         raise ValueError(f"most={most!r} must be a whole number above 0.")
-    return _PROGRAMS.keep(most)
+    if not isinstance(clear, bool):
+        raise ValueError(f"clear={clear!r} must be True or False.")
+    return _PROGRAMS.keep(most, clear)
 
 
 def _signature(leaf: Any) -> Any:

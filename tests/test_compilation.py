@@ -68,3 +68,23 @@ def test_inside_another_program_nothing_is_counted(doubled):
 def test_a_limit_is_a_number(most):
     with pytest.raises(ValueError, match="most="):
         limit_programs(most)
+
+
+def test_what_jax_keeps_goes_too_where_that_is_asked_for(doubled, monkeypatch):
+    cleared = []
+    monkeypatch.setattr(jax, "clear_caches", lambda: cleared.append(len(TRACED)))
+    for n in (1, 2, 3, 4, 5):
+        traced(doubled, n)
+    assert cleared == []  # not by itself
+    limit_programs(2, clear=True)
+    for n in range(6, 12):
+        traced(doubled, n)
+    assert len(cleared) == 4 and cleared == sorted(cleared)
+    limit_programs(2)
+    traced(doubled, 20)
+    assert len(cleared) == 4
+
+
+def test_clearing_is_a_choice():
+    with pytest.raises(ValueError, match="clear="):
+        limit_programs(2, clear=1)

@@ -47,9 +47,9 @@ def test_public_docstrings_have_their_sections(package):
     for public in module.__all__:
         thing = getattr(module, public)
         # Metrics are objects, whose seven arguments their class describes once.
-        if callable(thing) and not isinstance(thing, Metric):
-            if sections := lacking(thing):
-                found[public] = sections
+        described = callable(thing) and not isinstance(thing, Metric)
+        if described and (sections := lacking(thing)):
+            found[public] = sections
     assert not found
 
 

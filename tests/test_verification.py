@@ -211,3 +211,22 @@ def test_a_covariance_that_is_none_is_excused_by_rounding_alone(vectors, roundin
     assert bool(hidden) is rounding
     if not rounding:
         assert not found.ok
+
+
+def test_maps_whose_kind_is_lost_in_rounding_are_not_refuted():
+    """Columns in units of 1e6 and 1e-6: in float32 nothing tells a pivot's maps."""
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(20, 2, 2, 3, 6))
+    mean = rng.normal(size=(20, 2, 2, 3))[5]
+    cov = (root @ root.swapaxes(-1, -2) / 6)[5]
+    unit = np.array([1e6, 1.0, 1e-6])
+    cells = js.MultivariateNormal(
+        jnp.asarray(mean * unit, jnp.float32),
+        jnp.asarray(cov * np.outer(unit, unit), jnp.float32),
+    )
+    pop = js.Population(jnp.full((2, 2), 0.25, jnp.float32), cells)
+    found = js.nearest_ideal(pop, maps="pivot", reference=1, differentiate="none")
+    assert found.converged
+    report = found.verify()
+    assert report.ok
+    assert any("nothing of the maps' kind" in line for line in report.unchecked)

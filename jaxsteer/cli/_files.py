@@ -152,7 +152,13 @@ def _check_manifest(folder: pathlib.Path) -> None:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         hashes, pages = dict(manifest["sha256"]), dict(manifest.get("report", {}))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:
         raise ValueError(f"The file {path} is damaged; run steer again.") from error
     for name in (_MAPS, _ENCODER, _LEARNER):
         there = (folder / name).is_file()

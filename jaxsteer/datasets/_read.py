@@ -117,7 +117,7 @@ def read_text_table(
     separator: str | None = None,
     decimal: str | None = None,
 ) -> TextTable:
-    """Read a file like :func:`read_table`, and keep the text of its fields.
+    r"""Read a file like :func:`read_table`, and keep the text of its fields.
 
     Takes the options of :func:`read_table` and raises what that does.
 
@@ -140,7 +140,7 @@ def read_text_table(
         >>> import pathlib, tempfile
         >>> folder = tempfile.TemporaryDirectory()
         >>> path = pathlib.Path(folder.name, "rows.csv")
-        >>> _ = path.write_text("zip,age\\n0123,31\\n4567,47\\n")
+        >>> _ = path.write_text("zip,age\n0123,31\n4567,47\n")
         >>> read_text_table(path).frame["age"].tolist()
         [31, 47]
 

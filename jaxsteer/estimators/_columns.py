@@ -37,6 +37,9 @@ _DISCRETE_VALUES = 100
 _DISCRETE_SHARE = 0.1
 
 
+LARGEST = 1e150  # of a value whose square is still a number
+
+
 def column_kind(column: Any) -> str:
     """Return "number", "date", "duration", "category", "text" or "empty".
 
@@ -77,7 +80,8 @@ def to_numbers(column: Any, kind: str, *, point: str | None = None) -> np.ndarra
             what is no number becomes NaN then.
 
     Raises:
-        ValueError: If a value is no number or date, or is infinite.
+        ValueError: If a value is no number or date, is infinite, or beyond
+            :data:`LARGEST`.
     """
     try:
         if kind == "date":
@@ -100,6 +104,13 @@ def to_numbers(column: Any, kind: str, *, point: str | None = None) -> np.ndarra
         raise ValueError(
             f"Column {column.name!r} has {len(infinite)} infinite values, the first in "
             f"row {infinite[0]}; replace them by a number or leave them missing."
+        )
+    vast = np.flatnonzero(np.abs(np.nan_to_num(values)) > LARGEST)
+    if len(vast):
+        raise ValueError(
+            f"Column {column.name!r} has {len(vast)} values beyond {LARGEST:.0e}, the "
+            f"first in row {vast[0]}, whose squares no number holds; give it in another "
+            "unit."
         )
     return values
 

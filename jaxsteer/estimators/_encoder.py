@@ -179,8 +179,15 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 part = fitted[block].transform(
                     _blocks({c: numbers[c] for c in columns})
                 )
-                out[:, place : place + part.shape[1]] = part
+                with np.errstate(over="ignore"):  # told of below
+                    out[:, place : place + part.shape[1]] = part
                 place += part.shape[1]
+        if not np.isfinite(out[:, :place]).all():
+            row, column = np.argwhere(~np.isfinite(out[:, :place]))[0].tolist()
+            raise ValueError(
+                f"X has a value in row {row} that is too far from those at fit time for "
+                f"float32 in {self._names[column]!r}: {out[row, column]} deviations."
+            )
         if not codes:
             return out
         most = max(map(len, texts.values()))

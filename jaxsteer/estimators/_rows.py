@@ -237,8 +237,13 @@ def check_sample_weight(weights: Any) -> np.ndarray | None:
             "sample_weight must be finite numbers of at least 0 and of shape [n], got "
             f"shape {array.shape}; leave it out to weigh all rows alike."
         )
-    if array.sum() <= 0:
-        raise ValueError("sample_weight is zero in every row; leave it out.")
+    if not 1e-30 <= array.max() <= 1e30:
+        raise ValueError(
+            "sample_weight is zero in every row; leave it out."
+            if array.max() == 0
+            else f"sample_weight has a largest value of {array.max():.0e}, which float32 "
+            "does not hold; divide the weights by it."
+        )
     return array
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -217,7 +218,7 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
             header = json.loads(file.read(size))
         header.pop("__metadata__", None)
         return header, 8 + size
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"The file {path} is damaged or no safetensors file: {error}"
         ) from error
@@ -228,7 +229,7 @@ def _tensor(path: Path, about: dict[str, Any], start: int) -> np.ndarray:
         raise ValueError(f"{path} has numbers of type {about['dtype']}, not read here.")
     dtype, shape = _DTYPES[about["dtype"]], tuple(about["shape"])
     first, last = about["data_offsets"]
-    if last - first != dtype.itemsize * int(np.prod(shape)) or (
+    if last - first != dtype.itemsize * math.prod(shape) or (
         start + last > path.stat().st_size
     ):
         raise ValueError(f"The file {path} is damaged: it is shorter than it says.")

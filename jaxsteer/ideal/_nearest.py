@@ -13,10 +13,15 @@ from jaxsteer._compilation import broadcasting, jit_for_few_calls
 from jaxsteer._types import Array, Float, Int
 from jaxsteer.families import LowRankNormal, MultivariateNormal, parameters_valid
 from jaxsteer.families._units import law_in_own_units, maps_in_own_units, standard_units
-from jaxsteer.ideal._orbit import Orbit
+from jaxsteer.ideal._orbit import Cells, Orbit, groups_in_front, pooled_cov
 from jaxsteer.ideal._priors import joint_priors
 from jaxsteer.ideal._programs import Options, check_problem, choose, nearest_orbit
-from jaxsteer.linalg import identity_like, slogdet
+from jaxsteer.linalg import (
+    cholesky_inverse,
+    identity_like,
+    inverse_and_logdet,
+    matmul,
+)
 from jaxsteer.linalg import solve as solve_linear
 from jaxsteer.population import (
     Population,
@@ -28,6 +33,7 @@ from jaxsteer.population import (
 from jaxsteer.solvers import Differentiate, Solver, Status, final_status
 from jaxsteer.steering import Steering
 
+SINGULAR = 0.75  # power of the rounding unit from which a start counts as singular
 WHOLE = 1e-2  # by which priors may miss a sum of 1: they may be rounded to 2 digits
 
 
@@ -98,7 +104,7 @@ def nearest_ideal(
             that belongs to this start (an exact saddle, as diagonal maps can be for
             general ones, is not left). Closed forms need none, "pivot" and
             "shared_covariance" with "all_groups" take none; the identity serves where
-            its maps are not finite, or reflect and must not.
+            its maps are not finite, are singular to rounding, or reflect and must not.
 
     Returns:
         The steering. Under ``jit`` nothing raises on values: see its `status`.
@@ -203,7 +209,7 @@ def solve(
     cells, units = standard_units(own, options.maps)
     new = _weights(old, cells, pivot, tolerance, priors, options)
     if start is not None:
-        start = _from_reference(start[order], options.allow_reflection)
+        start = _from_reference(start[order], cells, options.allow_reflection)
     orbit = nearest_orbit(cells, new.weights, pivot, tolerance, options, start)
     found = _steering(Population(old, cells), new, orbit, ideal=priors != "keep")
     ideal = law_in_own_units(found.target.conditionals, cells, own, units)
@@ -219,22 +225,29 @@ def solve(
 
 
 def _from_reference(
-    weight: Float[Array, "G d d"], allow_reflection: bool
+    weight: Float[Array, "G d d"], cells: Cells, allow_reflection: bool
 ) -> Float[Array, "G d d"]:
     """From matrices to a template those from the first group; the identity for others.
 
-    Others are those that are not finite, or turn the orientation where that is not
-    allowed.
+    Others are those that are not finite, that are singular to rounding between the
+    groups' own units, or that turn the orientation where that is not allowed.
     """
     identity = identity_like(weight)
     home = jnp.broadcast_to(weight[:1], weight.shape)
     found = solve_linear(weight, home).at[0].set(identity[0])
-    finite = jnp.all(jnp.isfinite(found), (1, 2))
-    found = jnp.where(finite[:, None, None], found, identity)
-    if allow_reflection:
-        return found
-    sign, _ = slogdet(found)
-    return jnp.where((sign > 0)[:, None, None], found, identity)
+    # As a map between whitened groups, the identity where covariances are equal.
+    share = jnp.full(cells.mean.shape[:1], 1 / cells.mean.shape[0], weight.dtype)
+    groups = groups_in_front(jax.lax.stop_gradient(cells), slice(None))
+    root, inverse = cholesky_inverse(
+        jax.vmap(lambda law: pooled_cov(law, share))(groups)
+    )
+    white = matmul(inverse, matmul(found, jnp.broadcast_to(root[:1], root.shape)))
+    back, sign, _ = inverse_and_logdet(white)
+    size = jnp.sqrt(jnp.sum(white**2, (1, 2)) * jnp.sum(back**2, (1, 2)))
+    usable = size < float(jnp.finfo(weight.dtype).eps) ** -SINGULAR
+    if not allow_reflection:
+        usable = usable & (sign > 0)
+    return jnp.where(usable[:, None, None], found, identity)
 
 
 def _reference_first(n_groups: int, reference: Array) -> tuple[Array, Array]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import zipfile
 from typing import Any
 
 import jax
@@ -69,7 +70,16 @@ def _read(path: PathLike) -> tuple[dict[str, Any], list[np.ndarray]]:
             return _read_archive(path)
         stored = load(path)
         return stored.metadata[_KIND], stored["leaves"]
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        OSError,
+        EOFError,
+        zipfile.BadZipFile,
+        RecursionError,
+        MemoryError,
+    ) as error:
         raise ValueError(
             f"{os.fspath(path)} is no file that jaxsteer.latent wrote: {error}"
         ) from error

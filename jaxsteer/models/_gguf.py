@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from jaxsteer.models._configs import DecoderConfig
-from jaxsteer.models._weights import need
+from jaxsteer.models._gguf_header import check_header
+from jaxsteer.models._weights import check_layers, need
 
 _NAMES = {
     "attn_norm": "attention_norm.scale",
@@ -47,6 +48,7 @@ def read_gguf(path: str | os.PathLike[str]) -> tuple[DecoderConfig, dict[str, An
         norm_eps=float(field(reader, "llama.attention.layer_norm_rms_epsilon")),
         tied="output.weight" not in names,
     )
+    check_layers(config.n_layers, names)
     weights = {}
     for tensor in reader.tensors:
         target = _target(tensor.name)
@@ -60,8 +62,9 @@ def read_gguf(path: str | os.PathLike[str]) -> tuple[DecoderConfig, dict[str, An
 def open_gguf(gguf: Any, path: str | os.PathLike[str]) -> Any:
     """Open a file; what the format's own package says of damage names the file."""
     try:
+        check_header(path)
         return gguf.GGUFReader(os.fspath(path))
-    except (ValueError, IndexError, KeyError, OverflowError, UnicodeError) as error:
+    except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
         raise ValueError(
             f"{path} is damaged or no GGUF file: {error}; fetch or write it again."
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -28,11 +29,16 @@ def read_llama2c(path: str | os.PathLike[str]) -> tuple[DecoderConfig, dict[str,
         tied=vocab > 0,
     )
     numbers = np.fromfile(path, np.float32, offset=28)
+    if n_layers * dim > numbers.size:
+        raise ValueError(
+            f"{path} ends early: {numbers.size} numbers for {n_layers} layers of width "
+            f"{dim}; load the file again."
+        )
     place = 0
 
     def take(*shape: int) -> np.ndarray:
         nonlocal place
-        size = int(np.prod(shape))
+        size = math.prod(shape)  # of Python's integers, which do not overflow
         if place + size > numbers.size:
             raise ValueError(
                 f"{path} ends early: {numbers.size} numbers, but its header asks for "

@@ -14,7 +14,7 @@ from jaxsteer.models._encoder import Encoder
 from jaxsteer.models._gguf import read_gguf
 from jaxsteer.models._llama2c import read_llama2c
 from jaxsteer.models._safetensors import read_bert_folder, read_llama_folder
-from jaxsteer.models._weights import fill
+from jaxsteer.models._weights import fill, reading
 
 
 def load_decoder(
@@ -46,17 +46,19 @@ def load_decoder(
             tokenizer = load_tokenizer("SmolLM2-135M-Instruct-Q8_0.gguf")
     """
     path = _existing(path)
-    if path.suffix == ".gguf":
-        config, weights = read_gguf(path)
-    elif path.suffix == ".bin":
-        config, weights = read_llama2c(path)
-    else:
-        config, weights = read_llama_folder(_folder(path))
+    with reading(path):
+        if path.suffix == ".gguf":
+            config, weights = read_gguf(path)
+        elif path.suffix == ".bin":
+            config, weights = read_llama2c(path)
+        else:
+            config, weights = read_llama_folder(_folder(path))
 
-    def make() -> Decoder:
-        return Decoder(config, dtype=dtype, param_dtype=param_dtype, rngs=nnx.Rngs(0))
+        def make() -> Decoder:
+            rngs = nnx.Rngs(0)
+            return Decoder(config, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
 
-    return fill(make, weights, param_dtype)
+        return fill(make, weights, param_dtype)
 
 
 def load_encoder(
@@ -85,12 +87,15 @@ def load_encoder(
             model = load_encoder("all-MiniLM-L6-v2")
             vectors = embed_texts(model, load_tokenizer("all-MiniLM-L6-v2"), ["a text"])
     """
-    config, weights = read_bert_folder(_folder(_existing(path)))
+    path = _existing(path)
+    with reading(path):
+        config, weights = read_bert_folder(_folder(path))
 
-    def make() -> Encoder:
-        return Encoder(config, dtype=dtype, param_dtype=param_dtype, rngs=nnx.Rngs(0))
+        def make() -> Encoder:
+            rngs = nnx.Rngs(0)
+            return Encoder(config, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
 
-    return fill(make, weights, param_dtype)
+        return fill(make, weights, param_dtype)
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxsteer.models._configs import DecoderConfig, EncoderConfig
-from jaxsteer.models._weights import need, pair_rotary_rows
+from jaxsteer.models._weights import check_layers, need, pair_rotary_rows
 
 _LLAMA = {
     "input_layernorm.weight": "attention_norm.scale",
@@ -85,6 +85,7 @@ def read_llama_folder(folder: Path) -> tuple[DecoderConfig, dict[str, Any]]:
             weights[f"layers.{layer}.{target}"] = value
         else:
             weights[name] = value
+    check_layers(config.n_layers, weights)
     return config, weights
 
 
@@ -119,6 +120,7 @@ def read_bert_folder(folder: Path) -> tuple[EncoderConfig, dict[str, Any]]:
             weights[f"layers.{layer}.{target}.{kind}"] = value
         elif not name.startswith(("pooler.", "cls.")) and "position_ids" not in name:
             weights[name] = value
+    check_layers(config.n_layers, weights)
     return config, weights
 
 
@@ -128,7 +130,7 @@ def _config(folder: Path, kinds: tuple[str, ...]) -> dict[str, Any]:
         raise ValueError(f"{folder} has no config.json, which says the model's shape.")
     try:
         about = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged or no JSON: {error}") from error
     if about.get("model_type") not in kinds:
         raise ValueError(

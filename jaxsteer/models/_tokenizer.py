@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from jaxsteer.models._gguf import field, open_gguf
-from jaxsteer.models._weights import need
+from jaxsteer.models._weights import need, reading
 
 _START, _END, _FIRST_BYTE = 1, 2, 3
 
@@ -172,7 +172,8 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     if path.suffix == ".bin":
         return PieceTokenizer.read(path)
     if path.suffix == ".gguf":
-        return _from_gguf(path)
+        with reading(path):
+            return _from_gguf(path)
     if path.suffix == ".json":
         tokenizers = need("tokenizers")
         try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -21,6 +24,42 @@ def need(name: str) -> Any:
         raise ImportError(
             f"This file needs the package {package!r}: pip install 'jaxsteer[llm]'."
         ) from error
+
+
+@contextmanager
+def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What goes wrong while a file is read is a ValueError that names the file."""
+    try:
+        yield
+    except ValueError as error:
+        if os.fspath(path) in str(error):
+            raise
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+        MemoryError,
+    ) as error:
+        raise ValueError(
+            f"{path} is damaged, or another kind of file: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def check_layers(n_layers: Any, names: Collection[str]) -> None:
+    """Refuse a header that claims more blocks than there are tensors, before any is made.
+
+    Raises:
+        ValueError: If it does, or its number of blocks is none.
+    """
+    if type(n_layers) is not int or not 0 <= n_layers <= len(names):
+        raise ValueError(
+            f"the header claims {n_layers!r} layers, and there are {len(names)} "
+            f"tensors; the file may be damaged or cut off."
+        )
 
 
 def fill(make: Any, weights: dict[str, Any], dtype: Any) -> Any:

@@ -7,6 +7,11 @@ curvature whatever the matrix, so that no inverse is ever formed; ``det r(e) > 0
 every real ``e``, so that no step leaves the matrices of one orientation; and for
 symmetric ``e`` the middle stays positive definite: with ``right = left' R`` that is the
 family ``S R`` of positive definite ``S``.
+
+Definite matrices to a fixed target are seen in the straight chart ``e -> left (I + e)
+right`` instead. There the objective is a convex quadratic and a barrier; where
+covariances are ill-conditioned it is a narrow valley, straight in this chart and bent in
+the other, in which Newton steps then are as short as the valley is narrow.
 """
 
 from __future__ import annotations
@@ -21,6 +26,9 @@ import jax.numpy as jnp
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Bool, Float
 from jaxsteer.linalg import cholesky, identity_like, matmul, symmetrize, transpose
+
+# Size of the pulled gradient, in weights, from which on the barrier is made heavier.
+CENTERED = 2.0
 
 
 class Expansion(NamedTuple):
@@ -106,38 +114,81 @@ class Chart:
         """``I + e/2 + e^2/8``, the root of ``r(e)``."""
         return identity_like(e) + 0.5 * e + 0.125 * matmul(e, e)
 
-    def move(self, e: Float[Array, "g d d"]) -> Chart:
-        """The chart around the point at an allowed `e`."""
+    def move(
+        self, e: Float[Array, "g d d"], straight: Bool[Array, ""] | None = None
+    ) -> tuple[Chart, Float[Array, "g d d"]]:
+        """The chart around the point at an allowed `e`, and half the way there.
+
+        Args:
+            e: The direction.
+            straight: ``[]`` whether `e` is one of the straight chart, for definite
+                matrices; None: it is not.
+
+        Returns:
+            The chart, and ``[g, d, d]`` matrices whose log-determinants are half of what
+            those of the point grow by.
+        """
         half = self.half_step(e)
         whole = matmul(half, half)
+        definite = whole
+        if straight is not None:
+            definite = jnp.where(straight, identity_like(e) + e, whole)
         # Triangular factors keep the frame's axes near those that the preconditioner
         # knows; symmetric roots turn them, at three times the steps.
-        definite = jnp.where(self.symmetric, whole, identity_like(e))
+        definite = jnp.where(self.symmetric, definite, identity_like(e))
         factor = cholesky(definite)
         moved = matmul(transpose(factor), self.right)
-        return dataclasses.replace(
+        there = dataclasses.replace(
             self,
             left=jnp.where(self.symmetric, matmul(self.left, factor), self.left),
             right=jnp.where(self.symmetric, moved, matmul(whole, self.right)),
         )
+        return there, half if straight is None else jnp.where(straight, factor, half)
 
-    def expand(self, objective: MatrixObjective, floor: float = 0.1) -> Model:
+    def expand(
+        self,
+        objective: MatrixObjective,
+        floor: float = 0.1,
+        heaviest: Float[Array, ""] | None = None,
+    ) -> Model:
         """The quadratic model of an objective with its log-determinants.
 
         The preconditioner is read off the curvature along single entries. For general
         directions the blocks ``[h_jk, w; w, h_kj]`` of each pair ``j, k`` are inverted;
         those whose least eigenvalue is below ``floor * w`` are lifted to it. For
         symmetric ones the diagonal is positive.
+
+        Args:
+            objective: The objective.
+            floor: See above.
+            heaviest: ``[]`` by how much the weights of the log-determinants may be
+                larger in the model, for definite matrices to a fixed target; these then
+                are seen in the straight chart. None: not at all, in the chart of the
+                others.
         """
         near = objective.expand(self.left, self.right)
-        weight = objective.log_weight[:, None, None]
+        base = weight = objective.log_weight[:, None, None]
         pulled = near.gradient
         identity = identity_like(pulled)
+        straight, heavier = None, jnp.ones_like(objective.log_weight[0])
+        if heaviest is not None and near.fixed_target:
+            straight = self.symmetric
+            # At a point of the central path the pulled gradient is its weight times the
+            # identity.
+            size = (
+                relative_residual(pulled, objective.log_weight)
+                / pulled.shape[-1] ** 0.5
+            )
+            size = jnp.where(size > CENTERED, size, 1.0)
+            heavier = jnp.where(straight, jnp.minimum(heaviest, size), 1.0)
+            weight = heavier * weight
 
         def hessian(e: Array) -> Array:
             turned = transpose(e)
             # The second order of r(e), which the gradient sees.
             bend = 0.5 * (matmul(pulled, turned) + matmul(turned, pulled))
+            if straight is not None:
+                bend = jnp.where(straight, weight * e, bend)
             return self.restrict(near.second(e) + bend)
 
         across = transpose(near.curvature)
@@ -148,19 +199,20 @@ class Chart:
         own, other = near.curvature + lift, across + lift
         alone = self.symmetric | (identity > 0)
         determinant = jnp.where(alone, middle + weight, own * other - weight**2)
-        straight = jnp.where(alone, 1.0, other) / determinant
+        along = jnp.where(alone, 1.0, other) / determinant
         crossed = jnp.where(alone, 0.0, weight) / determinant
 
         def precondition(g: Array) -> Array:
-            return straight * g - crossed * transpose(g)
+            return along * g - crossed * transpose(g)
 
-        slope = self.restrict(pulled - weight * identity)
+        slope = self.restrict(pulled - base * identity)
         unit = jnp.ones_like(middle)
         if near.fixed_target:
-            steep = jnp.sqrt(2 * weight / jnp.maximum(middle + weight, 2 * weight))
+            steep = jnp.sqrt(2 * base / jnp.maximum(middle + base, 2 * base))
             unit = jnp.where(self.symmetric, steep, unit)
         gentle = relative_residual(slope * unit, objective.log_weight)
-        return Model(slope, hessian, precondition, gentle)
+        aim = self.restrict(pulled - weight * identity)
+        return Model(slope, hessian, precondition, gentle, aim, heavier, straight)
 
 
 class Model(NamedTuple):
@@ -172,12 +224,18 @@ class Model(NamedTuple):
         precondition: Positive definite linear map near the inverse of `hessian`.
         gentle: ``[]`` :func:`relative_residual`; for definite maps to a fixed target
             with each entry of the slope measured against its own curvature.
+        aim: ``[g, d, d]`` gradient of what `hessian` is of: `slope` but for the weights.
+        heavier: ``[]`` by how much the weights of the log-determinants are larger there.
+        straight: ``[]`` whether it is one of the straight chart; None: it is not.
     """
 
     slope: Float[Array, "g d d"]
     hessian: Callable[[Array], Array]
     precondition: Callable[[Array], Array]
     gentle: Float[Array, ""]
+    aim: Float[Array, "g d d"]
+    heavier: Float[Array, ""]
+    straight: Bool[Array, ""] | None
 
 
 def relative_residual(

@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from jaxsteer._types import Array, DTypeLike
+from jaxsteer._types import Array, DTypeLike, Float
 from jaxsteer.solvers._chart import (
     Chart,
     MatrixObjective,
     cast_floating,
     relative_residual,
 )
-from jaxsteer.solvers._conjugate_gradient import trust_region_step
+from jaxsteer.solvers._conjugate_gradient import dot, trust_region_step
 from jaxsteer.solvers._solution import default_tolerance
 
 # Rounding of the objective is about ``eps ** NOISE`` of its size: its terms cancel, more
@@ -22,14 +22,27 @@ from jaxsteer.solvers._solution import default_tolerance
 # to nothing short of the solution.
 NOISE = 2 / 3
 PATIENCE = 3  # steps within rounding error that do not help, before giving up
+# Share of the way to the edge of the cone that a step may take, and what a step of such
+# a length leaves of the additional weight of the barrier.
+REACH = 0.95
+LONG, LEFT_BY_LONG = 0.6, 0.1
+FAIR, LEFT_BY_FAIR = 0.3, 0.3
+# What conjugate gradients may leave of a step's gain in the straight chart, in weights
+# of the barrier: there directions that barely bend the quadratic count as the others do.
+SPARE = 0.01
 
 
 class NewtonMemory(NamedTuple):
-    """What is carried from step to step: the region's radius, and idle steps."""
+    """What is carried from step to step: the region's radius, and idle steps.
+
+    `heavier` is by how much the barrier of definite matrices may be heavier than the
+    objective's: it falls to 1 along the central path.
+    """
 
     radius: Array
     idle: Array
     lowest: Array
+    heavier: Array
 
 
 class NewtonProposal(NamedTuple):
@@ -43,6 +56,8 @@ class NewtonProposal(NamedTuple):
         predicted: Change of the value that the model promises.
         bound: Whether the step ends at the edge of the region.
         length: Of the step.
+        central: Whether it is a step along the central path, to be taken in any case.
+        heavier: What the next step may take as the barrier's additional weight.
     """
 
     sides: Array
@@ -51,6 +66,8 @@ class NewtonProposal(NamedTuple):
     predicted: Array
     bound: Array
     length: Array
+    central: Array
+    heavier: Array
 
 
 class Verdict(NamedTuple):
@@ -77,6 +94,12 @@ class MatrixNewton:
     converges quadratically. Each step costs one gradient, one value and some Hessian
     products, each about as dear as a gradient.
 
+    The search for definite maps to a fixed target is convex: a quadratic and a barrier,
+    self-concordant. There each step is as long as that property guarantees to be safe
+    and useful, in a straight chart without a region; and where covariances are
+    ill-conditioned the barrier starts as heavy as the gradient and falls to its own
+    weight, along the central path: a few steps for every factor of 10.
+
     Attributes:
         max_steps: Limit on steps from the best start.
         max_products: Limit on Hessian products in one step.
@@ -100,7 +123,9 @@ class MatrixNewton:
         True
 
     References:
-        Steihaug 1983, "The conjugate gradient method and trust regions".
+        Steihaug 1983, "The conjugate gradient method and trust regions"; Nesterov and
+        Nemirovskii 1994, "Interior-Point Polynomial Algorithms in Convex Programming",
+        chapter 2 (damped Newton steps, path following).
     """
 
     max_steps: int = 500
@@ -121,6 +146,7 @@ class MatrixNewton:
             radius=jnp.asarray(d**0.5, dtype),
             idle=jnp.zeros((), jnp.int32),
             lowest=jnp.asarray(jnp.inf, dtype),
+            heavier=jnp.asarray(jnp.inf, dtype),
         )
 
     def propose(
@@ -133,18 +159,27 @@ class MatrixNewton:
         """The step that a quadratic model promises most of, within the region."""
         dtype = chart.left.dtype
         narrow = dtype if self.product_dtype is None else jnp.dtype(self.product_dtype)
-        model = near = chart.expand(objective)
+        model = near = chart.expand(objective, heaviest=memory.heavier)
         residual = relative_residual(model.slope, objective.log_weight)
         if narrow != dtype:
             seen_from, seen = cast_floating((chart, objective), narrow)
-            near = seen_from.expand(seen)
-        slope = jnp.where(active, model.slope, jnp.zeros_like(model.slope))
+            near = seen_from.expand(seen, heaviest=model.heavier.astype(narrow))
+        straight, central = model.straight, model.heavier > 1
+        aim = jnp.where(active, model.aim, jnp.zeros_like(model.aim))
+        radius, accuracy = memory.radius, jnp.minimum(0.3, jnp.sqrt(model.gentle))
+        weight = model.heavier * jnp.min(objective.log_weight)
+        if straight is not None:
+            radius = jnp.where(straight, jnp.inf, radius)
+            # What is left to gain by a step, against the weight of the barrier.
+            ahead = jnp.maximum(dot(aim, model.precondition(aim)), weight)
+            within = jnp.minimum(accuracy, jnp.sqrt(SPARE * weight / ahead))
+            accuracy = jnp.where(straight, within, accuracy)
         step = trust_region_step(
             near.hessian,
-            slope.astype(narrow),
+            aim.astype(narrow),
             near.precondition,
-            memory.radius.astype(narrow),
-            accuracy=jnp.minimum(0.3, jnp.sqrt(model.gentle)).astype(narrow),
+            radius.astype(narrow),
+            accuracy=accuracy.astype(narrow),
             max_products=self.max_products,
         )
         # Where definite maps' features come in unlike units some directions are steeper
@@ -153,15 +188,24 @@ class MatrixNewton:
         gain = jnp.sqrt(
             -4 * jnp.minimum(step.predicted, 0) / jnp.min(objective.log_weight)
         )
-        left = jnp.where(step.bound, jnp.inf, jnp.maximum(gain, model.gentle))
+        far = step.bound | central
+        left = jnp.where(far, jnp.inf, jnp.maximum(gain, model.gentle))
         gentler = model.gentle < residual
         residual = jnp.where(gentler, jnp.minimum(residual, left), residual)
         e, predicted = cast_floating((step.step, step.predicted), dtype)
-        length = jnp.sqrt(jnp.sum(e**2))
-        moved = chart.move(e)
+        length, heavier = jnp.sqrt(jnp.sum(e**2)), model.heavier
+        if straight is not None:
+            share = safe_share(-2 * predicted / weight, length)
+            share = jnp.where(straight, share, 1.0)
+            e, length = share * e, share * length
+            fallen = jnp.where(share > FAIR, LEFT_BY_FAIR, 1.0)
+            fallen = jnp.where(share > LONG, LEFT_BY_LONG, fallen)
+            heavier = jnp.maximum(fallen * heavier, 1.0)
+        moved, half = chart.move(e, straight)
         sides = jnp.stack([moved.left, moved.right])
-        half = chart.half_step(e)
-        return NewtonProposal(sides, half, residual, predicted, step.bound, length)
+        return NewtonProposal(
+            sides, half, residual, predicted, step.bound, length, central, heavier
+        )
 
     def judge(
         self,
@@ -180,15 +224,42 @@ class MatrixNewton:
         # Where the promised change drowns in rounding, trust the model.
         blind = (-proposal.predicted < noise) & (change < noise)
         quality = jnp.where(blind, 1.0, change / proposal.predicted)
-        accepted = (quality > 1e-4) & jnp.isfinite(change)
+        accepted = ((quality > 1e-4) | proposal.central) & jnp.isfinite(change)
         shrunk = jnp.where(quality > 0.25, memory.radius, 0.25 * length)
         grow = (quality > 0.75) & proposal.bound
         grown = jnp.where(grow, 2.5 * memory.radius, shrunk)
         radius = jnp.where(accepted, grown, 0.25 * length)
         # Far from the solution the residual may rise while the value falls.
-        record = (residual < memory.lowest) | ~blind
+        record = (residual < memory.lowest) | ~blind | proposal.central
         spent = blind & (-proposal.predicted < 10 * eps * size)
         idle = jnp.where(spent & ~(residual < 0.5 * memory.lowest), memory.idle + 1, 0)
         hopeless = (idle >= PATIENCE) | ~jnp.isfinite(residual) | (radius < eps)
         lowest = jnp.where(record, residual, memory.lowest)
-        return Verdict(accepted, record, hopeless, NewtonMemory(radius, idle, lowest))
+        heavier = jnp.where(accepted, proposal.heavier, memory.heavier)
+        memory = NewtonMemory(radius, idle, lowest, heavier)
+        return Verdict(accepted, record, hopeless, memory)
+
+
+def safe_share(
+    decrement: Float[Array, ""], length: Float[Array, ""]
+) -> Float[Array, ""]:
+    """The share of a Newton step that lowers a quadratic with a log-det barrier most.
+
+    Least ``t`` of the bound ``-l^2 t + (l^2 - r^2) t^2 / 2 - r t - log(1 - r t)``, with
+    ``l^2`` the squared Newton decrement and ``r`` the step's length in the norm of the
+    barrier: the root in [0, 1] of ``l^2 (1 - t) (1 - r t) = r^3 t^2``. The bound holds
+    for every self-concordant barrier; it is 1 for a quadratic, ``1 / (1 + l)`` for a
+    barrier alone.
+
+    Args:
+        decrement: ``l^2``, per unit of the barrier's weight.
+        length: ``r``.
+
+    Returns:
+        The share, short of the edge of the cone.
+    """
+    squared = jnp.maximum(decrement, length**2)
+    barrier = length**2 / jnp.where(squared > 0, squared, 1.0)
+    root = jnp.sqrt((1 - length) ** 2 + 4 * barrier * length)
+    share = 2 / (1 + length + root)
+    return jnp.minimum(share, REACH / jnp.maximum(length, REACH))

@@ -103,7 +103,8 @@ class Optax:
         total = jnp.sum(weight)
 
         def value_of(taken: Array) -> Array:
-            x = chart.move(chart.restrict(taken - memory.taken)).point
+            moved, _ = chart.move(chart.restrict(taken - memory.taken))
+            x = moved.point
             size = jnp.sum(weight * log_abs_det(x))
             return (objective.value(x) - size) / total
 
@@ -118,7 +119,7 @@ class Optax:
             grad=gradient,
             value_fn=value_of,
         )
-        moved = chart.move(chart.restrict(step))
+        moved, _ = chart.move(chart.restrict(step))
         return OptaxProposal(
             sides=jnp.stack([moved.left, moved.right]),
             residual=relative_residual(slope, weight),

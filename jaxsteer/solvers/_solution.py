@@ -48,8 +48,9 @@ _MESSAGES = {
         "this is usually rounding: use float64 or standardize the features."
     ),
     Status.NONFINITE: (
-        "The solve met NaN or infinity; a covariance may be singular (use shrinkage) or "
-        "the features badly scaled (standardize them)."
+        "The solve met NaN or infinity; a covariance, or the ideal one, may be singular "
+        "to rounding (use shrinkage, or float64) or the features badly scaled "
+        "(standardize them)."
     ),
     Status.INFEASIBLE: (
         "No solution satisfies the constraints; a class may have no member in a group."

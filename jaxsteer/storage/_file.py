@@ -163,7 +163,7 @@ def load(path: PathLike, *, expect_hash: str | None = None) -> Stored:
         found, version = header["format"], header["version"]
         content = {key: header[key] for key in ("format", "objects", "metadata")}
         digest = header["sha256"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"The file {path} is damaged: its header is broken."
         ) from error
@@ -173,14 +173,25 @@ def load(path: PathLike, *, expect_hash: str | None = None) -> Stored:
             f"jaxsteer {_version()}, which reads format {FORMAT} and older; upgrade "
             "jaxsteer."
         )
-    if (format_1_hash if found == 1 else _hash)(content, tensors) != digest:
+    try:
+        same = (format_1_hash if found == 1 else _hash)(content, tensors) == digest
+    except RecursionError:
+        same = False  # JSON nested deeper than anything that is written
+    if not same:
         raise ValueError(
             f"The file {path} is damaged: its content does not match its hash."
         )
     check_hash(digest, expect_hash, path)
     try:
         objects = {n: decode(node, tensors) for n, node in content["objects"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise ValueError(
             f"The file {path} (jaxsteer {version}) cannot be read: {error}."
         ) from error

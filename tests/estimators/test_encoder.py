@@ -384,3 +384,13 @@ def test_the_shipped_tables_are_encoded(load, size):
     rows = encoder.describe()
     assert [row["column"] for row in rows] == list(table.features)
     assert sum(len(row["outputs"]) for row in rows) == size
+
+
+def test_values_whose_squares_no_number_holds_are_refused():
+    rows = np.arange(12.0).reshape(6, 2)
+    with pytest.raises(ValueError, match=r"'x1' has 6 values beyond 1e\+150"):
+        TabularEncoder().fit(rows * [1.0, 1e300] + [0, 1e299])
+    encoder = TabularEncoder().fit(rows)
+    with pytest.raises(ValueError, match=r"row 2 that is too far .* in 'x0'"):
+        encoder.transform(np.where(rows == 4, 1e100, rows))
+    assert np.isfinite(encoder.transform(rows * 1e30)).all()

@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from jaxsteer.estimators import Reweighing, TabularEncoder
+from jaxsteer.estimators import Reweighing, TabularEncoder, fair_weights
 
 from .helpers import make_frame, make_rows
 
@@ -110,3 +110,12 @@ def test_unusable_arguments():
         Reweighing().fit(X, y, sensitive_features=GROUPS)
     with pytest.raises(ValueError, match=r"X has 1200, y has 1200, .* has 2"):
         Reweighing().fit(X, Y, sensitive_features=["f", "m"])
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+def test_weights_beyond_float32_are_named(scale):
+    weights = np.full(len(Y), scale)
+    with pytest.raises(ValueError, match="sample_weight has a largest value of 1e"):
+        fair_weights(Y, sensitive_features=GROUPS, sample_weight=weights)
+    found = fair_weights(Y, sensitive_features=GROUPS, sample_weight=weights / scale)
+    assert np.isfinite(found).all()

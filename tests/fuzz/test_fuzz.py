@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.estimators import ESTIMATORS
 from tests.fuzz.files import FILES
 from tests.fuzz.further import FURTHER
 from tests.fuzz.inputs import Draw
@@ -20,7 +21,7 @@ from tests.fuzz.judge import Call, judge
 from tests.fuzz.populations import POPULATIONS
 from tests.fuzz.rows import ROWS
 
-TARGETS = {**ROWS, **FURTHER, **POPULATIONS, **FILES}
+TARGETS = {**ROWS, **FURTHER, **POPULATIONS, **FILES, **ESTIMATORS}
 EXAMPLES = int(os.environ.get("JAXSTEER_FUZZ_EXAMPLES", "10"))
 
 
