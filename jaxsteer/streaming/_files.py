@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import glob
 import importlib
@@ -21,6 +22,18 @@ def arrow(module: str) -> Any:
         raise ImportError(
             "Reading row files needs pyarrow: pip install 'jaxsteer[stream]'."
         ) from error
+
+
+def is_bytewise(encoding: str) -> bool:
+    """Whether bytes below 128 stand for ASCII and for nothing else, as in UTF-8."""
+    if encoding == "utf8":
+        return True
+    low = bytes(range(128)) + b"\x1b$B!!\x1b(B"  # in some, two bytes that are a letter
+    try:
+        same = low.decode(encoding) == low.decode("ascii")
+    except UnicodeDecodeError:
+        return False
+    return same and len(bytes(range(128, 256)).decode(encoding, "replace")) == 128
 
 
 class Piece(NamedTuple):
@@ -49,6 +62,7 @@ class RowFiles:
         types: Names and Arrow types of the columns, as text, in the order of the file.
         rows: Rows of each file, from its footer; None for CSV, which does not say.
         separator: What parts the fields of CSV.
+        encoding: How bytes of CSV spell text.
     """
 
     paths: tuple[str, ...]
@@ -56,6 +70,7 @@ class RowFiles:
     types: dict[str, str]
     rows: tuple[int, ...] | None
     separator: str = ","
+    encoding: str = "utf8"
 
     @property
     def total(self) -> int | None:
@@ -160,9 +175,8 @@ class RowFiles:
                 yield part.slice(low, high - low)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
             raise ValueError(
-                f"{path} cannot be read beyond row {seen} or so: {error}. If a column "
-                f"changes its type, pass types={{'column': 'float64'}} or 'string'; if "
-                f"the file was cut off, copy it again."
+                f"{path} cannot be read beyond row {seen} or so: {error}. "
+                f"{_remedy(error, self.kind)}"
             ) from error
 
     def _scanner(self, path: str, columns: Any, batch_rows: int, first: int) -> Any:
@@ -201,6 +215,7 @@ class RowFiles:
             asked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
             return ds.ParquetFileFormat(default_fragment_scan_options=asked)
         return ds.CsvFileFormat(
+            read_options=csv.ReadOptions(encoding=self.encoding),
             parse_options=csv.ParseOptions(delimiter=self.separator),
             convert_options=csv.ConvertOptions(
                 column_types=self.schema(), strings_can_be_null=True
@@ -213,6 +228,7 @@ def open_files(
     *,
     types: dict[str, str] | None = None,
     separator: str | None = None,
+    encoding: str = "utf8",
 ) -> RowFiles:
     """Find row files and check that they go together, from their headers and footers.
 
@@ -223,6 +239,7 @@ def open_files(
         types: Arrow types by column ("float64", "string", ...), where those that the
             first rows of a CSV file suggest do not hold for all.
         separator: What parts the fields of CSV; None for "," (and tabs in ``.tsv``).
+        encoding: How bytes of CSV spell text, as Python names it: "latin-1", "cp1252".
 
     Returns:
         The files. Whole and part numbers (int64, float64) of CSV files go together;
@@ -234,6 +251,15 @@ def open_files(
         ValueError: If endings are mixed or not known, a file is damaged or cut off, or
             a column is of another type in another file.
     """
+    try:
+        name = codecs.lookup(encoding).name
+        # By this name pyarrow reads it itself, a mark at the front or none.
+        encoding = "utf8" if name in ("utf-8", "utf-8-sig") else name
+    except LookupError as error:
+        raise ValueError(
+            f"encoding={encoding!r} is not known; 'utf8', 'latin-1' and 'cp1252' are "
+            f"usual."
+        ) from error
     paths = _paths(source)
     kinds = {_kind(path) for path in paths}
     if len(kinds) > 1:
@@ -244,7 +270,7 @@ def open_files(
     found: dict[str, str] = {}
     rows = []
     for path in paths:
-        schema, count = _header(path, kind, separator)
+        schema, count = _header(path, kind, separator, encoding)
         rows.append(count)
         _join_types(found, schema, paths[0], path, kind)
     for name in types or {}:
@@ -257,6 +283,7 @@ def open_files(
         types=found,
         rows=tuple(rows) if kind == "parquet" else None,
         separator=separator,
+        encoding=encoding,
     )
 
 
@@ -289,7 +316,7 @@ def _kind(path: str) -> str:
     )
 
 
-def _header(path: str, kind: str, separator: str) -> tuple[Any, int]:
+def _header(path: str, kind: str, separator: str, encoding: str) -> tuple[Any, int]:
     pa = arrow("pyarrow")
     try:
         if kind == "parquet":
@@ -299,12 +326,26 @@ def _header(path: str, kind: str, separator: str) -> tuple[Any, int]:
         csv = arrow("pyarrow.csv")
         options = csv.ParseOptions(delimiter=separator)
         convert = csv.ConvertOptions(strings_can_be_null=True)
-        with csv.open_csv(path, parse_options=options, convert_options=convert) as file:
+        read = csv.ReadOptions(encoding=encoding)
+        with csv.open_csv(path, read, options, convert) as file:
             return file.schema, 0
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(
             f"{path} is damaged, cut off or no {kind} file: {error}"
         ) from error
+
+
+def _remedy(error: Exception, kind: str) -> str:
+    """What to do about rows that cannot be read."""
+    if kind == "csv" and ("UTF8" in str(error) or "utf-8" in str(error)):
+        return (
+            "Its text is spelled otherwise: say how by encoding='latin-1' or 'cp1252' "
+            "(--encoding from the shell)."
+        )
+    return (
+        "If a column changes its type, pass types={'column': 'float64'} or 'string'; if "
+        "the file was cut off, copy it again."
+    )
 
 
 def _join_types(

@@ -11,19 +11,21 @@ import csv
 import io
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from jaxsteer.storage import atomic_file
-from jaxsteer.streaming._files import Batch, RowFiles, arrow
+from jaxsteer.streaming._files import Batch, RowFiles, arrow, is_bytewise
 
 _ENDINGS = (".parquet", ".pq", ".csv", ".tsv")
-# Parts the only field of a line from nothing: no text file has it.
-_NOWHERE = "\x01"
+_BLOCK = 1 << 22  # bytes of text read at a time
 
-Write = Callable[[Batch, Sequence[np.ndarray]], None]
+# Values of a new column are an array, or an Arrow array of codes and their values.
+Write = Callable[[Batch, Sequence[Any]], None]
 
 
 def check_output(path: str | os.PathLike, *inputs: str | os.PathLike) -> None:
@@ -58,7 +60,11 @@ def check_maps_file(path: Any, out: str | os.PathLike, *inputs: str) -> None:
 
 @contextlib.contextmanager
 def columns_writer(
-    path: str | os.PathLike, files: RowFiles, names: Sequence[str]
+    path: str | os.PathLike,
+    files: RowFiles,
+    names: Sequence[str],
+    *,
+    copied: bool | None = None,
 ) -> Iterator[Write]:
     """Open a writer of the rows of files with new columns behind their own.
 
@@ -69,23 +75,26 @@ def columns_writer(
         path: Ending in .parquet, .pq, .csv or .tsv.
         files: What is read.
         names: Of the new columns.
+        copied: What :func:`copies_lines` said; None asks it.
 
     Yields:
-        A function of a batch of all columns and the new values; batches come in order,
-        each once.
+        A function of a batch of all columns, or of any where lines are copied, and the
+        new values; batches come in order, each once.
     """
     ending = pathlib.Path(path).suffix
+    copied = copies_lines(path, files) if copied is None else copied
     try:
         with atomic_file(path) as file, contextlib.ExitStack() as stack:
-            if _same_form(files, ending):
+            if copied:
                 lines = [_Lines(path) for path in files.paths]
                 yield _line_writer(file, files, names, lines)
                 for own in lines:
                     own.check_end()
+                file.write(b"\n")
                 return
             writers: list[Any] = []
 
-            def write(batch: Batch, values: Sequence[np.ndarray]) -> None:
+            def write(batch: Batch, values: Sequence[Any]) -> None:
                 table = _joined(batch.table, names, values)
                 if not writers:
                     writer = _table_writer(file, table.schema, ending)
@@ -122,9 +131,12 @@ def _separator(ending: str) -> str:
     return "\t" if ending == ".tsv" else ","
 
 
-def _joined(table: Any, names: Sequence[str], values: Sequence[np.ndarray]) -> Any:
+def _joined(table: Any, names: Sequence[str], values: Sequence[Any]) -> Any:
     pa = arrow("pyarrow")
-    arrays = _arrays(values)
+    arrays = [
+        array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+        for array in _arrays(values)
+    ]
     fields = [
         pa.field(name, array.type) for name, array in zip(names, arrays, strict=True)
     ]
@@ -132,17 +144,26 @@ def _joined(table: Any, names: Sequence[str], values: Sequence[np.ndarray]) -> A
     return pa.Table.from_arrays([*table.columns, *arrays], schema=schema)
 
 
-def _arrays(values: Sequence[np.ndarray]) -> list[Any]:
+def _arrays(values: Sequence[Any]) -> list[Any]:
     """Arrow's arrays; what is not a number is missing."""
     pa = arrow("pyarrow")
-    return [pa.array(np.ascontiguousarray(v), from_pandas=True) for v in values]
+    return [
+        pa.array(np.ascontiguousarray(v), from_pandas=True)
+        if isinstance(v, np.ndarray)
+        else v
+        for v in values
+    ]
 
 
-def _same_form(files: RowFiles, ending: str) -> bool:
-    """Whether rows can be copied: text in one order of columns, a line a row."""
+def copies_lines(path: str | os.PathLike, files: RowFiles) -> bool:
+    """Whether rows are copied to a path: text in one order of columns, a line a row.
+
+    Reads the files once, as fast as the disk gives them.
+    """
+    ending = pathlib.Path(path).suffix
     if files.kind != "csv" or ending not in (".csv", ".tsv"):
         return False
-    if files.separator != _separator(ending):
+    if files.separator != _separator(ending) or not is_bytewise(files.encoding):
         return False
     headers = {_header_line(path) for path in files.paths}
     if len(headers) > 1 or not _is_one_row(headers.pop()):
@@ -163,22 +184,18 @@ def _header_line(path: str) -> bytes:
 def _line_writer(
     file: Any, files: RowFiles, names: Sequence[str], lines: Sequence[_Lines]
 ) -> Write:
-    pa, pc = arrow("pyarrow"), arrow("pyarrow.compute")
+    pc = arrow("pyarrow.compute")
     separator = files.separator.encode()
     added = io.StringIO()
     csv.writer(added, delimiter=files.separator, lineterminator="").writerow(names)
     header = _header_line(files.paths[0])
-    file.write(header + separator + added.getvalue().encode() + b"\n")
+    file.write(header + separator + added.getvalue().encode(files.encoding))
 
-    def write(batch: Batch, values: Sequence[np.ndarray]) -> None:
+    def write(batch: Batch, values: Sequence[Any]) -> None:
         own = lines[batch.file].take(batch.table.num_rows)
-        texts = [
-            pc.fill_null(pc.cast(pc.cast(array, pa.string()), pa.binary()), b"")
-            for array in _arrays(values)
-        ]
+        texts = [_texts(array) for array in _arrays(values)]
+        # Each line begins with the end of the one before.
         rows = pc.binary_join_element_wise(own, *texts, separator)
-        rows = pc.binary_join_element_wise(rows, b"", b"\n")
-        # Side by side in one buffer, line after line.
         _, offsets, data = rows.buffers()
         bounds = np.frombuffer(offsets, np.int32)[rows.offset :][: len(rows) + 1]
         file.write(memoryview(data)[bounds[0] : bounds[-1]])
@@ -186,61 +203,137 @@ def _line_writer(
     return write
 
 
+class Behind:
+    """Writes in a thread of its own while the next batch is made, one at a time."""
+
+    def __init__(self, write: Write):
+        self.write, self.pool = write, ThreadPoolExecutor(1)
+        self.last: Future | None = None
+
+    def put(self, batch: Batch, values: Sequence[Any]) -> None:
+        """Wait for the batch before, and start on this one; raises what that raised."""
+        if self.last is not None:
+            self.last.result()
+        self.last = self.pool.submit(self.write, batch, values)
+
+    def __enter__(self) -> Behind:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self.pool.shutdown(wait=True)
+        if kind is None and self.last is not None:
+            self.last.result()
+
+
+def coded(codes: np.ndarray, values: np.ndarray) -> Any:
+    """A new column of a few values, each written once: codes ``[n]``, -1 for missing."""
+    pa = arrow("pyarrow")
+    return pa.DictionaryArray.from_arrays(
+        pa.array(codes, mask=codes < 0), pa.array(values.ravel())
+    )
+
+
+def _texts(values: Any) -> Any:
+    """Arrow's array as bytes of text, the fewest that give each number back."""
+    pa, pc = arrow("pyarrow"), arrow("pyarrow.compute")
+    if pa.types.is_dictionary(values.type):
+        # Each value is written once, however many rows have it.
+        return _texts(values.dictionary).take(values.indices).fill_null(b"")
+    texts = pc.cast(pc.cast(values, pa.string()), pa.binary())
+    return pc.fill_null(texts, b"") if texts.null_count else texts
+
+
 class _Lines:
-    """The lines of a text file below its header, some at a time."""
+    """The lines of a text file below its header, some at a time; blank ones are none.
+
+    A line comes with the end of the line before it, in place of its own, so that new
+    fields can be put behind it and all be written as it comes.
+    """
 
     def __init__(self, path: str):
-        self.path, self.parts, self.held = path, [], 0
-        self.batches: Any = None
+        self.path = path
+        self.rest = b""  # from the end of a line on
+        self.ends = np.zeros(0, np.int64)  # of lines, in `rest`
+        self.blocks: Iterator[bytes] | None = None
 
     def take(self, count: int) -> Any:
-        """Return the next lines, an Arrow array of bytes without their ends."""
+        """Return the next lines, an Arrow array of bytes."""
         pa = arrow("pyarrow")
-        if self.batches is None:
-            self.batches = iter(self._open())
-        try:
-            while self.held < count:
-                part = next(self.batches).column(0)
-                self.parts.append(part)
-                self.held += len(part)
-        except (StopIteration, pa.ArrowInvalid) as error:
+        if self.blocks is None:
+            self.blocks = self._whole_lines()
+        parts, held = [self.rest], len(self.ends)
+        ends, size = [self.ends], len(self.rest)
+        while held <= count:
+            block = next(self.blocks, None)
+            if block is None:
+                raise ValueError(
+                    f"{self.path} has fewer lines than rows, or changed in the meantime."
+                )
+            found = _places(block, b"\n") + size
+            parts.append(block)
+            ends.append(found)
+            held, size = held + len(found), size + len(block)
+        whole, bounds = b"".join(parts), np.concatenate(ends)
+        if size > np.iinfo(np.int32).max:
             raise ValueError(
-                f"{self.path} has fewer lines than rows, or changed in the meantime."
-            ) from error
-        whole = pa.concat_arrays(self.parts)
-        self.parts, self.held = [whole[count:]], self.held - count
-        return pa.concat_arrays([whole[:count]])
+                f"{self.path}: {count} lines take {size} bytes, more than can be held; "
+                f"read fewer at a time (batch_rows)."
+            )
+        cut = int(bounds[count])
+        self.rest, self.ends = whole[cut:], bounds[count:] - cut
+        offsets = pa.py_buffer(bounds[: count + 1].astype(np.int32))
+        buffers = [None, offsets, pa.py_buffer(whole)]
+        return pa.Array.from_buffers(pa.binary(), count, buffers)
 
     def check_end(self) -> None:
         """Raise if there are lines that no row was taken for."""
-        rest = sum(part.num_rows for part in self.batches or ())
-        if rest or self.held:
+        if self.blocks is None:
+            self.blocks = self._whole_lines()
+        if len(self.rest) > 1 or any(len(block) > 1 for block in self.blocks):
             raise ValueError(
                 f"{self.path} has more lines than rows, or changed in the meantime."
             )
 
     def is_a_line_a_row(self) -> bool:
         """Tell whether no field goes on in the next line: quotes come in pairs."""
-        pa, pc = arrow("pyarrow"), arrow("pyarrow.compute")
-        try:
-            for part in self._open():
-                quotes = pc.count_substring(part.column(0), '"')
-                odd = pc.bit_wise_and(quotes, pa.scalar(1, quotes.type))
-                if pc.any(pc.equal(odd, 1)).as_py():
+        for block in self._whole_lines():
+            if b"\r" in block:  # the end of a line, for readers of CSV
+                return False
+            if b'"' in block:
+                marks = _places(block, b'\n"')
+                ends = np.flatnonzero(np.frombuffer(block, np.uint8)[marks] == 10)
+                # Marks between the ends of lines; the last lines' too, cut short.
+                counts = np.diff(np.append(ends, len(marks))) - 1
+                if (counts % 2).any():
                     return False
-        except pa.ArrowInvalid:  # no rows, or a byte that no text has
-            return False
         return True
 
-    def _open(self) -> Any:
-        pa, reader = arrow("pyarrow"), arrow("pyarrow.csv")
-        return reader.open_csv(
-            self.path,
-            read_options=reader.ReadOptions(column_names=["line"], skip_rows=1),
-            parse_options=reader.ParseOptions(delimiter=_NOWHERE, quote_char=False),
-            convert_options=reader.ConvertOptions(
-                check_utf8=False,
-                column_types={"line": pa.binary()},
-                strings_can_be_null=False,
-            ),
-        )
+    def _whole_lines(self) -> Iterator[bytes]:
+        """Blocks of lines, each behind the end of the one before; at last that alone."""
+        with open(self.path, "rb") as file:
+            file.readline()
+            rest = b"\n"
+            while block := file.read(_BLOCK):
+                if block.endswith(b"\r"):
+                    block += file.read(1)
+                block = rest + block
+                if b"\r\n" in block:
+                    block = block.replace(b"\r\n", b"\n")
+                if b"\n\n" in block:
+                    block = re.sub(b"\n+", b"\n", block)
+                cut = block.rindex(b"\n")
+                rest = block[cut:]
+                if cut:
+                    yield block[:cut]
+            if len(rest) > 1:
+                yield rest
+            yield b"\n"
+
+
+def _places(block: bytes, marks: bytes) -> np.ndarray:
+    """Where bytes are one of the marks."""
+    values = np.frombuffer(block, np.uint8)
+    found = values == marks[0]
+    for mark in marks[1:]:
+        found |= values == mark
+    return np.flatnonzero(found)
