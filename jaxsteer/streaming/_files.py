@@ -11,6 +11,10 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+ENCODING_HINT = (
+    "say how its text is spelled, encoding='latin-1' or 'cp1252' (--encoding from the "
+    "shell)."
+)
 _PARQUET, _CSV = (".parquet", ".pq"), (".csv", ".tsv")
 
 
@@ -162,8 +166,12 @@ class RowFiles:
         pa = arrow("pyarrow")
         path, seen = self.paths[file], 0
         try:
-            source, seen = self._scanner(path, columns, batch_rows, first)
-            for part in source.to_batches():
+            names = list(self.types if columns is None else columns)
+            if self.kind == "csv":
+                source, seen = self._text(path, names), 0
+            else:
+                source, seen = self._scanner(path, names, batch_rows, first)
+            for part in source:
                 begin, end = seen, seen + part.num_rows
                 seen = end
                 if end <= first or part.num_rows == 0:
@@ -179,13 +187,35 @@ class RowFiles:
                 f"{_remedy(error, self.kind)}"
             ) from error
 
-    def _scanner(self, path: str, columns: Any, batch_rows: int, first: int) -> Any:
+    def _text(self, path: str, columns: list[str]) -> Iterator[Any]:
+        """Record batches of CSV, a block of text at a time.
+
+        Not through ``pyarrow.dataset``, which with one thread reads the file to its end
+        before it yields the first of them.
+        """
+        csv = arrow("pyarrow.csv")
+        return csv.open_csv(
+            path,
+            csv.ReadOptions(encoding=self.encoding),
+            csv.ParseOptions(delimiter=self.separator),
+            csv.ConvertOptions(
+                column_types=self.schema(),
+                include_columns=columns,
+                strings_can_be_null=True,
+            ),
+        )
+
+    def _scanner(
+        self, path: str, columns: list[str], batch_rows: int, first: int
+    ) -> tuple[Iterator[Any], int]:
+        """Record batches of Parquet, and the rows before the first of them."""
         ds, skipped = arrow("pyarrow.dataset"), 0
-        fragments = ds.dataset(
-            path, format=self._format(), schema=self.schema()
-        ).get_fragments()
+        # Without checksums (or without asking) a damaged page is read as numbers.
+        asked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+        form = ds.ParquetFileFormat(default_fragment_scan_options=asked)
+        fragments = ds.dataset(path, format=form, schema=self.schema()).get_fragments()
         fragment = next(iter(fragments))
-        if self.kind == "parquet" and first > 0:
+        if first > 0:
             # Row groups wholly before the start are not read at all.
             kept = []
             for group in fragment.row_groups:
@@ -196,31 +226,17 @@ class RowFiles:
             fragment = fragment.subset(row_group_ids=kept)
         scanner = fragment.scanner(
             schema=self.schema(),
-            columns=None if columns is None else list(columns),
+            columns=columns,
             batch_size=batch_rows,
             batch_readahead=2,
             fragment_readahead=1,
         )
-        return scanner, skipped
+        return scanner.to_batches(), skipped
 
     def schema(self) -> Any:
         """Return the ``pyarrow.Schema`` of the files."""
         pa = arrow("pyarrow")
         return pa.schema([(n, _type_of(kind)) for n, kind in self.types.items()])
-
-    def _format(self) -> Any:
-        csv, ds = arrow("pyarrow.csv"), arrow("pyarrow.dataset")
-        if self.kind == "parquet":
-            # Without checksums (or without asking) a damaged page is read as numbers.
-            asked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-            return ds.ParquetFileFormat(default_fragment_scan_options=asked)
-        return ds.CsvFileFormat(
-            read_options=csv.ReadOptions(encoding=self.encoding),
-            parse_options=csv.ParseOptions(delimiter=self.separator),
-            convert_options=csv.ConvertOptions(
-                column_types=self.schema(), strings_can_be_null=True
-            ),
-        )
 
 
 def open_files(
@@ -338,10 +354,7 @@ def _header(path: str, kind: str, separator: str, encoding: str) -> tuple[Any, i
 def _remedy(error: Exception, kind: str) -> str:
     """What to do about rows that cannot be read."""
     if kind == "csv" and ("UTF8" in str(error) or "utf-8" in str(error)):
-        return (
-            "Its text is spelled otherwise: say how by encoding='latin-1' or 'cp1252' "
-            "(--encoding from the shell)."
-        )
+        return f"It is not in UTF-8: {ENCODING_HINT}"
     return (
         "If a column changes its type, pass types={'column': 'float64'} or 'string'; if "
         "the file was cut off, copy it again."

@@ -17,7 +17,7 @@ from jaxsteer.moments import MomentState, finish
 from jaxsteer.moments._shrinkage import check_shrinkage
 from jaxsteer.steering import Steering
 from jaxsteer.streaming._encoder import RowEncoder, codes_of, row_encoder
-from jaxsteer.streaming._files import RowFiles, open_files
+from jaxsteer.streaming._files import ENCODING_HINT, RowFiles, open_files
 from jaxsteer.streaming._kept import KEPT_BYTES, keep_columns
 from jaxsteer.streaming._pass import MomentPass, run_pass
 from jaxsteer.streaming._progress import Meter, Tell
@@ -135,11 +135,9 @@ def steer_file(
     check_output(out, *files.paths)
     check_maps_file(maps_file, out, *files.paths)
     features = [n for n in files.types if n not in (*others, *drop)]
-    copied = copies_lines(out, files)
-    files = _text_columns(files, [*features, *others], types, copied)
-    with keep_columns(
-        files, [*features, *others], beside=out, limit=kept_bytes
-    ) as files:
+    used = [*features, *others]
+    files = _text_columns(files, used, types)
+    with keep_columns(files, used, beside=out, limit=kept_bytes) as files:
         statistics = table_statistics(
             files,
             [*features, label, group],
@@ -147,6 +145,7 @@ def steer_file(
             as_values=(label, group),
             progress=progress,
         )
+        copied = copies_lines(out, files, statistics.rows)
         encoder = row_encoder(statistics, features)
         columns = _new_columns(files, encoder, weights=True)
         if reference is not None:
@@ -256,8 +255,8 @@ def apply_file(
     used = [*encoder.columns, known["group"]]
     files.check_columns(used)
     check_output(out, *files.paths, maps_file)
+    files = _text_columns(files, used, types)
     copied = copies_lines(out, files)
-    files = _text_columns(files, used, types, copied)
     steering = stored["steering"]
     columns = _new_columns(files, encoder, weights=False)
     left_out = {"group": 0, "features": 0}
@@ -287,22 +286,21 @@ def apply_file(
 
 
 def _text_columns(
-    files: RowFiles, used: Sequence[str], types: dict[str, str] | None, copied: bool
+    files: RowFiles, used: Sequence[str], types: dict[str, str] | None
 ) -> RowFiles:
     """Files of text whose unused columns stay text: 007 names another person than 7."""
     if files.kind != "csv":
         return files
-    named = types or {}
+    kept = dict(files.types)
     for name, kind in files.types.items():
-        if kind == "binary" and name not in named and (name in used or not copied):
+        if name in (types or {}):
+            continue
+        if name not in used:
+            kept[name] = "string"
+        elif kind == "binary":
             raise ValueError(
-                f"column {name!r} of {files.paths[0]} is no UTF-8: say how its text is "
-                f"spelled by encoding='latin-1' or 'cp1252' (--encoding from the shell)."
+                f"column {name!r} of {files.paths[0]} is not in UTF-8: {ENCODING_HINT}"
             )
-    kept = {
-        name: kind if name in used or name in named else "string"
-        for name, kind in files.types.items()
-    }
     return dataclasses.replace(files, types=kept)
 
 

@@ -11,7 +11,6 @@ import csv
 import io
 import os
 import pathlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -22,6 +21,8 @@ from jaxsteer.storage import atomic_file
 from jaxsteer.streaming._files import Batch, RowFiles, arrow, is_bytewise
 
 _ENDINGS = (".parquet", ".pq", ".csv", ".tsv")
+# Parts the only field of a line from nothing: no text file has it.
+_NOWHERE = "\x01"
 _BLOCK = 1 << 22  # bytes of text read at a time
 
 # Values of a new column are an array, or an Arrow array of codes and their values.
@@ -90,7 +91,6 @@ def columns_writer(
                 yield _line_writer(file, files, names, lines)
                 for own in lines:
                     own.check_end()
-                file.write(b"\n")
                 return
             writers: list[Any] = []
 
@@ -155,10 +155,16 @@ def _arrays(values: Sequence[Any]) -> list[Any]:
     ]
 
 
-def copies_lines(path: str | os.PathLike, files: RowFiles) -> bool:
+def copies_lines(
+    path: str | os.PathLike, files: RowFiles, rows: int | None = None
+) -> bool:
     """Whether rows are copied to a path: text in one order of columns, a line a row.
 
-    Reads the files once, as fast as the disk gives them.
+    Args:
+        path: To be written.
+        files: What is read, once more here.
+        rows: How many rows there are, if that is known: as a row takes a line or more,
+            counting lines then serves.
     """
     ending = pathlib.Path(path).suffix
     if files.kind != "csv" or ending not in (".csv", ".tsv"):
@@ -168,7 +174,11 @@ def copies_lines(path: str | os.PathLike, files: RowFiles) -> bool:
     headers = {_header_line(path) for path in files.paths}
     if len(headers) > 1 or not _is_one_row(headers.pop()):
         return False
-    return all(_Lines(path).is_a_line_a_row() for path in files.paths)
+    lines = [_Lines(path) for path in files.paths]
+    if rows is None:
+        return all(own.is_a_line_a_row() for own in lines)
+    counts = [own.count() for own in lines]
+    return min(counts) >= 0 and sum(counts) == rows
 
 
 def _is_one_row(line: bytes) -> bool:
@@ -189,12 +199,13 @@ def _line_writer(
     added = io.StringIO()
     csv.writer(added, delimiter=files.separator, lineterminator="").writerow(names)
     header = _header_line(files.paths[0])
-    file.write(header + separator + added.getvalue().encode(files.encoding))
+    file.write(header + separator + added.getvalue().encode(files.encoding) + b"\n")
 
     def write(batch: Batch, values: Sequence[Any]) -> None:
         own = lines[batch.file].take(batch.table.num_rows)
-        texts = [_texts(array) for array in _arrays(values)]
-        # Each line begins with the end of the one before.
+        *arrays, last = _arrays(values)
+        # The end of the line goes with the last field, often one of a few.
+        texts = [*map(_texts, arrays), _texts(last, end=b"\n")]
         rows = pc.binary_join_element_wise(own, *texts, separator)
         _, offsets, data = rows.buffers()
         bounds = np.frombuffer(offsets, np.int32)[rows.offset :][: len(rows) + 1]
@@ -233,107 +244,97 @@ def coded(codes: np.ndarray, values: np.ndarray) -> Any:
     )
 
 
-def _texts(values: Any) -> Any:
+def _texts(values: Any, *, end: bytes = b"") -> Any:
     """Arrow's array as bytes of text, the fewest that give each number back."""
     pa, pc = arrow("pyarrow"), arrow("pyarrow.compute")
     if pa.types.is_dictionary(values.type):
         # Each value is written once, however many rows have it.
-        return _texts(values.dictionary).take(values.indices).fill_null(b"")
+        return _texts(values.dictionary, end=end).take(values.indices).fill_null(end)
     texts = pc.cast(pc.cast(values, pa.string()), pa.binary())
-    return pc.fill_null(texts, b"") if texts.null_count else texts
+    if texts.null_count:
+        texts = pc.fill_null(texts, b"")
+    return pc.binary_join_element_wise(texts, b"", end) if end else texts
 
 
 class _Lines:
-    """The lines of a text file below its header, some at a time; blank ones are none.
-
-    A line comes with the end of the line before it, in place of its own, so that new
-    fields can be put behind it and all be written as it comes.
-    """
+    """The lines of a text file below its header, some at a time."""
 
     def __init__(self, path: str):
-        self.path = path
-        self.rest = b""  # from the end of a line on
-        self.ends = np.zeros(0, np.int64)  # of lines, in `rest`
-        self.blocks: Iterator[bytes] | None = None
+        self.path, self.parts, self.held = path, [], 0
+        self.batches: Any = None
 
     def take(self, count: int) -> Any:
-        """Return the next lines, an Arrow array of bytes."""
+        """Return the next lines, an Arrow array of bytes without their ends."""
         pa = arrow("pyarrow")
-        if self.blocks is None:
-            self.blocks = self._whole_lines()
-        parts, held = [self.rest], len(self.ends)
-        ends, size = [self.ends], len(self.rest)
-        while held <= count:
-            block = next(self.blocks, None)
-            if block is None:
-                raise ValueError(
-                    f"{self.path} has fewer lines than rows, or changed in the meantime."
-                )
-            found = _places(block, b"\n") + size
-            parts.append(block)
-            ends.append(found)
-            held, size = held + len(found), size + len(block)
-        whole, bounds = b"".join(parts), np.concatenate(ends)
-        if size > np.iinfo(np.int32).max:
+        if self.batches is None:
+            self.batches = iter(self._open())
+        try:
+            while self.held < count:
+                part = next(self.batches).column(0)
+                self.parts.append(part)
+                self.held += len(part)
+        except (StopIteration, pa.ArrowInvalid) as error:
             raise ValueError(
-                f"{self.path}: {count} lines take {size} bytes, more than can be held; "
-                f"read fewer at a time (batch_rows)."
-            )
-        cut = int(bounds[count])
-        self.rest, self.ends = whole[cut:], bounds[count:] - cut
-        offsets = pa.py_buffer(bounds[: count + 1].astype(np.int32))
-        buffers = [None, offsets, pa.py_buffer(whole)]
-        return pa.Array.from_buffers(pa.binary(), count, buffers)
+                f"{self.path} has fewer lines than rows, or changed in the meantime."
+            ) from error
+        whole = pa.concat_arrays(self.parts)
+        self.parts, self.held = [whole[count:]], self.held - count
+        return pa.concat_arrays([whole[:count]])
 
     def check_end(self) -> None:
         """Raise if there are lines that no row was taken for."""
-        if self.blocks is None:
-            self.blocks = self._whole_lines()
-        if len(self.rest) > 1 or any(len(block) > 1 for block in self.blocks):
+        rest = sum(part.num_rows for part in self.batches or ())
+        if rest or self.held:
             raise ValueError(
                 f"{self.path} has more lines than rows, or changed in the meantime."
             )
 
-    def is_a_line_a_row(self) -> bool:
-        """Tell whether no field goes on in the next line: quotes come in pairs."""
-        for block in self._whole_lines():
-            if b"\r" in block:  # the end of a line, for readers of CSV
-                return False
-            if b'"' in block:
-                marks = _places(block, b'\n"')
-                ends = np.flatnonzero(np.frombuffer(block, np.uint8)[marks] == 10)
-                # Marks between the ends of lines; the last lines' too, cut short.
-                counts = np.diff(np.append(ends, len(marks))) - 1
-                if (counts % 2).any():
-                    return False
-        return True
+    def count(self) -> int:
+        """Number of lines that are not blank, at the speed of the disk.
 
-    def _whole_lines(self) -> Iterator[bytes]:
-        """Blocks of lines, each behind the end of the one before; at last that alone."""
+        Returns:
+            The number; -1 where a byte ends lines, or parts them, for one reader of
+            CSV and not for another.
+        """
+        count, ended = 0, True
         with open(self.path, "rb") as file:
             file.readline()
-            rest = b"\n"
             while block := file.read(_BLOCK):
                 if block.endswith(b"\r"):
                     block += file.read(1)
-                block = rest + block
-                if b"\r\n" in block:
+                if b"\r" in block:
                     block = block.replace(b"\r\n", b"\n")
-                if b"\n\n" in block:
-                    block = re.sub(b"\n+", b"\n", block)
-                cut = block.rindex(b"\n")
-                rest = block[cut:]
-                if cut:
-                    yield block[:cut]
-            if len(rest) > 1:
-                yield rest
-            yield b"\n"
+                if b"\r" in block or _NOWHERE.encode() in block:
+                    return -1
+                ends = np.frombuffer(block, np.uint8) == ord("\n")
+                # A line's end behind another one ends nothing.
+                blank = np.count_nonzero(ends[1:] & ends[:-1]) + (ended and ends[0])
+                count += int(np.count_nonzero(ends) - blank)
+                ended = bool(ends[-1])
+        return count + (not ended)
 
+    def is_a_line_a_row(self) -> bool:
+        """Tell whether no field goes on in the next line: quotes come in pairs."""
+        pa, pc = arrow("pyarrow"), arrow("pyarrow.compute")
+        try:
+            for part in self._open():
+                quotes = pc.count_substring(part.column(0), '"')
+                odd = pc.bit_wise_and(quotes, pa.scalar(1, quotes.type))
+                if pc.any(pc.equal(odd, 1)).as_py():
+                    return False
+        except pa.ArrowInvalid:  # no rows, or a byte that no text has
+            return False
+        return True
 
-def _places(block: bytes, marks: bytes) -> np.ndarray:
-    """Where bytes are one of the marks."""
-    values = np.frombuffer(block, np.uint8)
-    found = values == marks[0]
-    for mark in marks[1:]:
-        found |= values == mark
-    return np.flatnonzero(found)
+    def _open(self) -> Any:
+        pa, reader = arrow("pyarrow"), arrow("pyarrow.csv")
+        return reader.open_csv(
+            self.path,
+            read_options=reader.ReadOptions(column_names=["line"], skip_rows=1),
+            parse_options=reader.ParseOptions(delimiter=_NOWHERE, quote_char=False),
+            convert_options=reader.ConvertOptions(
+                check_utf8=False,
+                column_types={"line": pa.binary()},
+                strings_can_be_null=False,
+            ),
+        )
