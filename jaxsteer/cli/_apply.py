@@ -14,6 +14,7 @@ from jaxsteer.cli._files import (
     fitted_paths,
     load_fitted,
 )
+from jaxsteer.cli._memory import check_memory
 from jaxsteer.cli._outputs import check_ending, check_outputs, stem
 from jaxsteer.cli._rows import (
     STREAM,
@@ -52,6 +53,7 @@ def apply(
         # What meant no value at fit time means none now.
         reading = dataclasses.replace(reading, missing=names["missing"])
     with collected_warnings() as notes:
+        check_memory(file)
         source = reading.read(file)
         group, unknown = group_codes(
             source.frame, names["group_columns"], names["group_names"]

@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from jaxsteer.cli import _signals
+from jaxsteer.cli._memory import STREAM_HINT
 
 #: The machine: no space, no memory, no permission, a package that is not there.
 MACHINE = 1
@@ -108,8 +109,8 @@ def _message(error: Exception) -> str:
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
         reason = f" ({text[:200]})" if text else ""
         return (
-            f"the memory of this machine is too small for this file{reason}; take a "
-            "sample of the rows or fewer columns."
+            f"the memory of this machine is too small for this file{reason}; "
+            f"{STREAM_HINT}."
         )
     return text or type(error).__name__
 

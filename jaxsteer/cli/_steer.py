@@ -34,6 +34,7 @@ from jaxsteer.cli._fit import (
     fit_score,
     moved_columns,
 )
+from jaxsteer.cli._memory import check_memory
 from jaxsteer.cli._outputs import check_ending, check_outputs, stem
 from jaxsteer.cli._rows import (
     STREAM,
@@ -103,6 +104,7 @@ def steer(
     check_outputs([out, report, *fitted_paths(folder)], [file], force=force)
     with collected_warnings() as notes, progress_of("steering") as tell:
         tell("reading", 0, 4)
+        check_memory(file)
         source = reading.read(file)
         frame, text = source.frame, source.written
         n_rows = len(frame)

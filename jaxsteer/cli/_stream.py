@@ -24,6 +24,9 @@ Files = Annotated[
 Out = Annotated[
     pathlib.Path, typer.Option(help="Where to write the rows (.parquet, .csv, .tsv).")
 ]
+Encoding = Annotated[
+    str, typer.Option(help="How CSV spells its text: utf8, latin-1, cp1252, ...")
+]
 BatchRows = Annotated[int, typer.Option(min=1, help="Rows held at a time.")]
 
 
@@ -55,6 +58,7 @@ def steer(
             "started again, goes on from there."
         ),
     ] = None,
+    encoding: Encoding = "utf8",
     batch_rows: BatchRows = 65_536,
     force: Force = False,
     as_json: Json = False,
@@ -75,6 +79,7 @@ def steer(
             reference=reference,
             weight=weights,
             drop=drop or (),
+            encoding=encoding,
             batch_rows=batch_rows,
             checkpoint=checkpoint,
             progress=_progress(quiet or as_json),
@@ -90,6 +95,7 @@ def apply(
     ],
     files: Files,
     out: Out,
+    encoding: Encoding = "utf8",
     batch_rows: BatchRows = 65_536,
     force: Force = False,
     as_json: Json = False,
@@ -104,6 +110,7 @@ def apply(
             maps,
             files if len(files) > 1 else files[0],
             out=out,
+            encoding=encoding,
             batch_rows=batch_rows,
             progress=_progress(quiet or as_json),
         )

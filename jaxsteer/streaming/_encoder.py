@@ -219,11 +219,13 @@ def _encode(code: ColumnCode, column: Any, out: np.ndarray) -> None:
         if code.kind == "plain":
             out[:, 0] = values
             return
-        missing = np.isnan(values)
-        values = np.where(np.isinf(values), np.nan, (values - code.mean) / code.scale)
-        out[:, 0] = np.where(missing, 0.0, values)
+        scaled = (values - code.mean) / code.scale
+        if not np.isfinite(values).all():
+            scaled[np.isinf(values)] = np.nan
+            scaled[np.isnan(values)] = 0.0
+        out[:, 0] = scaled
         if code.flagged:
-            out[:, 1] = missing
+            out[:, 1] = np.isnan(values)
         return
     known = [*code.values] + ([] if code.common is None else [code.common])
     codes = codes_of(column, known, missing=MISSING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import glob
 import importlib
@@ -12,6 +13,10 @@ from typing import Any, NamedTuple
 
 from jaxsteer._types import PathLike
 
+ENCODING_HINT = (
+    "say how its text is spelled, encoding='latin-1' or 'cp1252' (--encoding from the "
+    "shell)."
+)
 _PARQUET, _CSV = (".parquet", ".pq"), (".csv", ".tsv")
 
 
@@ -23,6 +28,18 @@ def arrow(module: str) -> Any:
         raise ImportError(
             "Reading row files needs pyarrow: pip install 'jaxsteer[stream]'."
         ) from error
+
+
+def is_bytewise(encoding: str) -> bool:
+    """Whether bytes below 128 stand for ASCII and for nothing else, as in UTF-8."""
+    if encoding == "utf8":
+        return True
+    low = bytes(range(128)) + b"\x1b$B!!\x1b(B"  # in some, two bytes that are a letter
+    try:
+        same = low.decode(encoding) == low.decode("ascii")
+    except UnicodeDecodeError:
+        return False
+    return same and len(bytes(range(128, 256)).decode(encoding, "replace")) == 128
 
 
 class Piece(NamedTuple):
@@ -51,6 +68,7 @@ class RowFiles:
         types: Names and Arrow types of the columns, as text, in the order of the file.
         rows: Rows of each file, from its footer; None for CSV, which does not say.
         separator: What parts the fields of CSV.
+        encoding: How bytes of CSV spell text.
     """
 
     paths: tuple[str, ...]
@@ -58,6 +76,7 @@ class RowFiles:
     types: dict[str, str]
     rows: tuple[int, ...] | None
     separator: str = ","
+    encoding: str = "utf8"
 
     @property
     def total(self) -> int | None:
@@ -149,8 +168,12 @@ class RowFiles:
         pa = arrow("pyarrow")
         path, seen = self.paths[file], 0
         try:
-            source, seen = self._scanner(path, columns, batch_rows, first)
-            for part in source.to_batches():
+            names = list(self.types if columns is None else columns)
+            if self.kind == "csv":
+                source, seen = self._text(path, names), 0
+            else:
+                source, seen = self._scanner(path, names, batch_rows, first)
+            for part in source:
                 begin, end = seen, seen + part.num_rows
                 seen = end
                 if end <= first or part.num_rows == 0:
@@ -162,18 +185,39 @@ class RowFiles:
                 yield part.slice(low, high - low)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
             raise ValueError(
-                f"{path} cannot be read beyond row {seen} or so: {error}. If a column "
-                f"changes its type, pass types={{'column': 'float64'}} or 'string'; if "
-                f"the file was cut off, copy it again."
+                f"{path} cannot be read beyond row {seen} or so: {error}. "
+                f"{_remedy(error, self.kind)}"
             ) from error
 
-    def _scanner(self, path: str, columns: Any, batch_rows: int, first: int) -> Any:
+    def _text(self, path: str, columns: list[str]) -> Iterator[Any]:
+        """Record batches of CSV, a block of text at a time.
+
+        Not through ``pyarrow.dataset``, which with one thread reads the file to its end
+        before it yields the first of them.
+        """
+        csv = arrow("pyarrow.csv")
+        return csv.open_csv(
+            path,
+            csv.ReadOptions(encoding=self.encoding),
+            csv.ParseOptions(delimiter=self.separator),
+            csv.ConvertOptions(
+                column_types=self.schema(),
+                include_columns=columns,
+                strings_can_be_null=True,
+            ),
+        )
+
+    def _scanner(
+        self, path: str, columns: list[str], batch_rows: int, first: int
+    ) -> tuple[Iterator[Any], int]:
+        """Record batches of Parquet, and the rows before the first of them."""
         ds, skipped = arrow("pyarrow.dataset"), 0
-        fragments = ds.dataset(
-            path, format=self._format(), schema=self.schema()
-        ).get_fragments()
+        # Without checksums (or without asking) a damaged page is read as numbers.
+        asked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+        form = ds.ParquetFileFormat(default_fragment_scan_options=asked)
+        fragments = ds.dataset(path, format=form, schema=self.schema()).get_fragments()
         fragment = next(iter(fragments))
-        if self.kind == "parquet" and first > 0:
+        if first > 0:
             # Row groups wholly before the start are not read at all.
             kept = []
             for group in fragment.row_groups:
@@ -184,30 +228,17 @@ class RowFiles:
             fragment = fragment.subset(row_group_ids=kept)
         scanner = fragment.scanner(
             schema=self.schema(),
-            columns=None if columns is None else list(columns),
+            columns=columns,
             batch_size=batch_rows,
             batch_readahead=2,
             fragment_readahead=1,
         )
-        return scanner, skipped
+        return scanner.to_batches(), skipped
 
     def schema(self) -> Any:
         """Return the ``pyarrow.Schema`` of the files."""
         pa = arrow("pyarrow")
         return pa.schema([(n, _type_of(kind)) for n, kind in self.types.items()])
-
-    def _format(self) -> Any:
-        csv, ds = arrow("pyarrow.csv"), arrow("pyarrow.dataset")
-        if self.kind == "parquet":
-            # Without checksums (or without asking) a damaged page is read as numbers.
-            asked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-            return ds.ParquetFileFormat(default_fragment_scan_options=asked)
-        return ds.CsvFileFormat(
-            parse_options=csv.ParseOptions(delimiter=self.separator),
-            convert_options=csv.ConvertOptions(
-                column_types=self.schema(), strings_can_be_null=True
-            ),
-        )
 
 
 def open_files(
@@ -215,6 +246,7 @@ def open_files(
     *,
     types: dict[str, str] | None = None,
     separator: str | None = None,
+    encoding: str = "utf8",
 ) -> RowFiles:
     """Find row files and check that they go together, from their headers and footers.
 
@@ -225,6 +257,7 @@ def open_files(
         types: Arrow types by column ("float64", "string", ...), where those that the
             first rows of a CSV file suggest do not hold for all.
         separator: What parts the fields of CSV; None for "," (and tabs in ``.tsv``).
+        encoding: How bytes of CSV spell text, as Python names it: "latin-1", "cp1252".
 
     Returns:
         The files. Whole and part numbers (int64, float64) of CSV files go together;
@@ -236,6 +269,15 @@ def open_files(
         ValueError: If endings are mixed or not known, a file is damaged or cut off, or
             a column is of another type in another file.
     """
+    try:
+        name = codecs.lookup(encoding).name
+        # By this name pyarrow reads it itself, a mark at the front or none.
+        encoding = "utf8" if name in ("utf-8", "utf-8-sig") else name
+    except LookupError as error:
+        raise ValueError(
+            f"encoding={encoding!r} is not known; 'utf8', 'latin-1' and 'cp1252' are "
+            f"usual."
+        ) from error
     paths = _paths(source)
     kinds = {_kind(path) for path in paths}
     if len(kinds) > 1:
@@ -246,7 +288,7 @@ def open_files(
     found: dict[str, str] = {}
     rows = []
     for path in paths:
-        schema, count = _header(path, kind, separator)
+        schema, count = _header(path, kind, separator, encoding)
         rows.append(count)
         _join_types(found, schema, paths[0], path, kind)
     for name in types or {}:
@@ -259,6 +301,7 @@ def open_files(
         types=found,
         rows=tuple(rows) if kind == "parquet" else None,
         separator=separator,
+        encoding=encoding,
     )
 
 
@@ -291,7 +334,7 @@ def _kind(path: str) -> str:
     )
 
 
-def _header(path: str, kind: str, separator: str) -> tuple[Any, int]:
+def _header(path: str, kind: str, separator: str, encoding: str) -> tuple[Any, int]:
     pa = arrow("pyarrow")
     try:
         if kind == "parquet":
@@ -301,12 +344,23 @@ def _header(path: str, kind: str, separator: str) -> tuple[Any, int]:
         csv = arrow("pyarrow.csv")
         options = csv.ParseOptions(delimiter=separator)
         convert = csv.ConvertOptions(strings_can_be_null=True)
-        with csv.open_csv(path, parse_options=options, convert_options=convert) as file:
+        read = csv.ReadOptions(encoding=encoding)
+        with csv.open_csv(path, read, options, convert) as file:
             return file.schema, 0
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(
             f"{path} is damaged, cut off or no {kind} file: {error}"
         ) from error
+
+
+def _remedy(error: Exception, kind: str) -> str:
+    """What to do about rows that cannot be read."""
+    if kind == "csv" and ("UTF8" in str(error) or "utf-8" in str(error)):
+        return f"It is not in UTF-8: {ENCODING_HINT}"
+    return (
+        "If a column changes its type, pass types={'column': 'float64'} or 'string'; if "
+        "the file was cut off, copy it again."
+    )
 
 
 def _join_types(

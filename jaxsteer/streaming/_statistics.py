@@ -196,12 +196,14 @@ def _column_statistics(column: Any, numeric: bool, limit: int) -> ColumnStatisti
     found = ColumnStatistics(numeric=numeric, limit=limit, rows=len(column))
     if numeric:
         values = numbers_of(column)
-        found.missing = int(np.isnan(values).sum())
-        finite = values[np.isfinite(values)]
+        found.missing = int(np.count_nonzero(np.isnan(values)))
+        is_finite = np.isfinite(values)
+        finite = values if is_finite.all() else values[is_finite]
         found.infinite = found.rows - found.missing - len(finite)
         if len(finite):
             found.mean = float(finite.mean())
-            found.squares = float(np.square(finite - found.mean).sum())
+            away = finite - found.mean
+            found.squares = float(away @ away)
         if _more_than(values, limit):
             found.values = None
             return found
@@ -220,7 +222,12 @@ def _more_than(values: np.ndarray, limit: int) -> bool:
 
 
 def _counts(column: Any) -> Iterable[Any]:
-    pc = arrow("pyarrow.compute")
-    counted = pc.value_counts(texts_of(column).combine_chunks())
-    pairs = ((c["values"].as_py(), c["counts"].as_py()) for c in counted)
-    return {value: count for value, count in pairs if value is not None}
+    pa, pc = arrow("pyarrow"), arrow("pyarrow.compute")
+    counted = pc.value_counts(column.combine_chunks())
+    # Only the few that differ are made text.
+    texts = texts_of(pa.chunked_array([counted.field("values")])).to_pylist()
+    found: Counter = Counter()
+    for text, count in zip(texts, counted.field("counts").to_pylist(), strict=True):
+        if text is not None:
+            found[text] += count
+    return found

@@ -17,11 +17,19 @@ from jaxsteer.moments import MomentState, finish
 from jaxsteer.moments._shrinkage import check_shrinkage
 from jaxsteer.steering import Steering
 from jaxsteer.streaming._encoder import RowEncoder, codes_of, row_encoder
-from jaxsteer.streaming._files import RowFiles, open_files
+from jaxsteer.streaming._files import ENCODING_HINT, RowFiles, open_files
+from jaxsteer.streaming._kept import KEPT_BYTES, keep_columns
 from jaxsteer.streaming._pass import MomentPass, run_pass
 from jaxsteer.streaming._progress import Meter, Tell
 from jaxsteer.streaming._statistics import table_statistics
-from jaxsteer.streaming._write import check_maps_file, check_output, columns_writer
+from jaxsteer.streaming._write import (
+    Behind,
+    check_maps_file,
+    check_output,
+    coded,
+    columns_writer,
+    copies_lines,
+)
 
 _KIND = "jaxsteer stream"
 
@@ -66,16 +74,19 @@ def steer_file(
     weight: str | None = None,
     drop: Sequence[str] = (),
     types: dict[str, str] | None = None,
+    encoding: str = "utf8",
     batch_rows: int = 65_536,
+    kept_bytes: int = KEPT_BYTES,
     checkpoint: PathLike | None = None,
     progress: Tell | None = None,
 ) -> SteeredFile:
     """Steer a file of any size: the rows as they were, and steered features beside them.
 
     Three passes in constant memory: columns (means, scales, categories), moments of the
-    encoded rows, and the writing; a row of text is copied as it stands into text of the
-    same separator. The columns written are ``steered_NAME`` for each
-    encoded feature, and ``sample_weight``, which makes label and group independent.
+    encoded rows, and the writing. A row of text is copied as it stands into text of the
+    same separator, whatever its unused columns hold. The columns written are
+    ``steered_NAME`` for each encoded feature, and ``sample_weight``, which makes label
+    and group independent.
 
     Args:
         source: As for :func:`open_files`.
@@ -91,7 +102,10 @@ def steer_file(
         weight: Column of sample weights, or None.
         drop: Columns that are no features.
         types: As for :func:`open_files`.
+        encoding: Likewise; lines are copied in it, other output is UTF-8.
         batch_rows: Rows held at a time.
+        kept_bytes: Most bytes of disk, in the folder of `out`, for what the first pass
+            over text has read; without, every pass parses the text.
         checkpoint: As for :func:`run_pass`, for the pass that takes moments.
         progress: Called with a :class:`Progress`.
 
@@ -115,60 +129,66 @@ def steer_file(
         differentiate="none",
     )
     check_shrinkage(shrinkage)
-    files = open_files(source, types=types)
+    files = open_files(source, types=types, encoding=encoding)
     others = [name for name in (label, group, weight) if name is not None]
     files.check_columns([*others, *drop])
     check_output(out, *files.paths)
     check_maps_file(maps_file, out, *files.paths)
     features = [n for n in files.types if n not in (*others, *drop)]
-    files = _others_as_text(files, [*features, *others], types)
-    statistics = table_statistics(
-        files,
-        [*features, label, group],
-        batch_rows=batch_rows,
-        as_values=(label, group),
-        progress=progress,
-    )
-    encoder = row_encoder(statistics, features)
-    columns = _new_columns(files, encoder, weights=True)
-    if reference is not None:
-        _code(statistics.names([group]), reference)
-    job = MomentPass(
-        files=files,
-        encoder=encoder,
-        label=label,
-        label_names=statistics.names([label]),
-        group=group,
-        group_names=statistics.names([group]),
-        weight=weight,
-        batch_rows=batch_rows,
-        piece_rows=4 * batch_rows,
-    )
-    state = run_pass(job, checkpoint=checkpoint, progress=progress)
-    population = finish(_on_device(state.moments), shrinkage=shrinkage)
-    code = int(np.asarray(population.priors).sum(0).argmax())
-    if reference is not None:
-        code = _code(job.group_names, reference)
-    steering = nearest_ideal(
-        population, maps=maps, intervention=intervention, reference=code
-    ).require()
-    steering = jax.tree.map(np.asarray, steering)
-    table = _balancing(np.asarray(population.priors))
-    meter = Meter("writing rows", progress, files.total)
-    with columns_writer(out, files, columns) as write:
-        for batch in files.batches(None, batch_rows):
-            x, y, a, _, why = job.read(batch.table)
-            steered = _steered(steering, x, a, batch_rows)
-            steered[(a < 0) | ~np.isfinite(x).all(1)] = np.nan
-            weights = np.where(why > 0, np.nan, table[y, a])
-            write(batch, [*steered.T, weights])
-            meter.add(batch.table.num_rows)
-        if meter.rows != state.rows:
-            raise ValueError(
-                f"{files.paths[0]}: {meter.rows} rows in the last pass and {state.rows} "
-                f"before; the files changed in the meantime."
-            )
-    meter.now()
+    used = [*features, *others]
+    files = _text_columns(files, used, types)
+    with keep_columns(files, used, beside=out, limit=kept_bytes) as files:
+        statistics = table_statistics(
+            files,
+            [*features, label, group],
+            batch_rows=batch_rows,
+            as_values=(label, group),
+            progress=progress,
+        )
+        copied = copies_lines(out, files, statistics.rows)
+        encoder = row_encoder(statistics, features)
+        columns = _new_columns(files, encoder, weights=True)
+        if reference is not None:
+            _code(statistics.names([group]), reference)
+        job = MomentPass(
+            files=files,
+            encoder=encoder,
+            label=label,
+            label_names=statistics.names([label]),
+            group=group,
+            group_names=statistics.names([group]),
+            weight=weight,
+            batch_rows=batch_rows,
+            piece_rows=4 * batch_rows,
+        )
+        before = files.fingerprint()
+        state = run_pass(job, checkpoint=checkpoint, progress=progress)
+        population = finish(_on_device(state.moments), shrinkage=shrinkage)
+        code = int(np.asarray(population.priors).sum(0).argmax())
+        if reference is not None:
+            code = _code(job.group_names, reference)
+        steering = nearest_ideal(
+            population, maps=maps, intervention=intervention, reference=code
+        ).require()
+        steering = jax.tree.map(np.asarray, steering)
+        table = _balancing(np.asarray(population.priors))
+        meter = Meter("writing rows", progress, files.total)
+        with (
+            columns_writer(out, files, columns, copied=copied) as write,
+            Behind(write) as later,
+        ):
+            for batch in files.batches(job.columns if copied else None, batch_rows):
+                x, y, a, _, why = job.read(batch.table)
+                steered = _steered(steering, x, a, batch_rows)
+                weights = coded(np.where(why > 0, -1, y * table.shape[1] + a), table)
+                later.put(batch, [*steered, weights])
+                meter.add(batch.table.num_rows)
+            if meter.rows != state.rows or files.fingerprint() != before:
+                raise ValueError(
+                    f"{files.paths[0]}: {meter.rows} rows in the last pass and "
+                    f"{state.rows} before; the files changed in the meantime."
+                )
+        meter.now()
     if maps_file is not None:
         storage.save(
             maps_file,
@@ -200,6 +220,7 @@ def apply_file(
     *,
     out: PathLike,
     types: dict[str, str] | None = None,
+    encoding: str = "utf8",
     batch_rows: int = 65_536,
     progress: Tell | None = None,
 ) -> SteeredFile:
@@ -210,6 +231,7 @@ def apply_file(
         source: As for :func:`open_files`.
         out: File to write.
         types: As for :func:`open_files`.
+        encoding: Likewise; lines are copied in it, other output is UTF-8.
         batch_rows: Rows held at a time.
         progress: Called with a :class:`Progress`.
 
@@ -229,24 +251,27 @@ def apply_file(
             f"the command line are applied by 'jaxsteer apply'."
         )
     encoder = RowEncoder.from_json(known["encoder"])
-    files = open_files(source, types=types)
-    files.check_columns([*encoder.columns, known["group"]])
-    files = _others_as_text(files, [*encoder.columns, known["group"]], types)
+    files = open_files(source, types=types, encoding=encoding)
+    used = [*encoder.columns, known["group"]]
+    files.check_columns(used)
     check_output(out, *files.paths, maps_file)
+    files = _text_columns(files, used, types)
+    copied = copies_lines(out, files)
     steering = stored["steering"]
     columns = _new_columns(files, encoder, weights=False)
     left_out = {"group": 0, "features": 0}
     meter = Meter("writing rows", progress, files.total)
-    with columns_writer(out, files, columns) as write:
-        for batch in files.batches(None, batch_rows):
+    with (
+        columns_writer(out, files, columns, copied=copied) as write,
+        Behind(write) as later,
+    ):
+        for batch in files.batches(used if copied else None, batch_rows):
             x = encoder(batch.table)
             a = codes_of(batch.table.column(known["group"]), known["group_names"])
             wrong = ~np.isfinite(x).all(1)
-            steered = _steered(steering, x, a, batch_rows)
-            steered[(a < 0) | wrong] = np.nan
             left_out["group"] += int((a < 0).sum())
             left_out["features"] += int((wrong & (a >= 0)).sum())
-            write(batch, list(steered.T))
+            later.put(batch, list(_steered(steering, x, a, batch_rows)))
             meter.add(batch.table.num_rows)
     meter.now()
     return SteeredFile(
@@ -260,17 +285,22 @@ def apply_file(
     )
 
 
-def _others_as_text(
+def _text_columns(
     files: RowFiles, used: Sequence[str], types: dict[str, str] | None
 ) -> RowFiles:
     """Files of text whose unused columns stay text: 007 names another person than 7."""
     if files.kind != "csv":
         return files
-    named = types or {}
-    kept = {
-        name: kind if name in used or name in named else "string"
-        for name, kind in files.types.items()
-    }
+    kept = dict(files.types)
+    for name, kind in files.types.items():
+        if name in (types or {}):
+            continue
+        if name not in used:
+            kept[name] = "string"
+        elif kind == "binary":
+            raise ValueError(
+                f"column {name!r} of {files.paths[0]} is not in UTF-8: {ENCODING_HINT}"
+            )
     return dataclasses.replace(files, types=kept)
 
 
@@ -306,14 +336,24 @@ def _new_columns(files: RowFiles, encoder: RowEncoder, *, weights: bool) -> list
 
 @jax.jit
 def _move(steering: Steering, x: Any, group: Any) -> Any:
-    return steering.transport(x, group)
+    # Columns, each in one piece, as they are written.
+    return steering.transport(x, group).T
 
 
 def _steered(
     steering: Steering, x: np.ndarray, group: np.ndarray, length: int
 ) -> np.ndarray:
-    """Steer a batch, filled up to one length so that one program serves all."""
-    missing = length - len(x)
-    clean = np.nan_to_num(np.pad(x, ((0, missing), (0, 0))))
-    codes = np.maximum(np.pad(group, (0, missing)), 0)
-    return np.array(_move(steering, clean, codes))[: len(x)]
+    """Steer a batch, filled up to one length so that one program serves all.
+
+    Returns:
+        ``[d, n]``, NaN for rows of no group or with a feature that is not finite.
+    """
+    n, missing = len(x), length - len(x)
+    wrong = (group < 0) | ~np.isfinite(x).all(1)
+    some = bool(wrong.any())
+    if some:
+        x, group = np.nan_to_num(x), np.maximum(group, 0)
+    if missing:
+        x, group = np.pad(x, ((0, missing), (0, 0))), np.pad(group, (0, missing))
+    steered = np.asarray(_move(steering, x, group))[:, :n]
+    return np.where(wrong, np.nan, steered) if some else steered

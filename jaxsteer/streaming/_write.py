@@ -12,19 +12,22 @@ import io
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from jaxsteer._types import PathLike
 from jaxsteer.storage import atomic_file
-from jaxsteer.streaming._files import Batch, RowFiles, arrow
+from jaxsteer.streaming._files import Batch, RowFiles, arrow, is_bytewise
 
 _ENDINGS = (".parquet", ".pq", ".csv", ".tsv")
 # Parts the only field of a line from nothing: no text file has it.
 _NOWHERE = "\x01"
+_BLOCK = 1 << 22  # bytes of text read at a time
 
-Write = Callable[[Batch, Sequence[np.ndarray]], None]
+# Values of a new column are an array, or an Arrow array of codes and their values.
+Write = Callable[[Batch, Sequence[Any]], None]
 
 
 def check_output(path: PathLike, *inputs: PathLike) -> None:
@@ -59,7 +62,11 @@ def check_maps_file(path: Any, out: PathLike, *inputs: str) -> None:
 
 @contextlib.contextmanager
 def columns_writer(
-    path: PathLike, files: RowFiles, names: Sequence[str]
+    path: PathLike,
+    files: RowFiles,
+    names: Sequence[str],
+    *,
+    copied: bool | None = None,
 ) -> Iterator[Write]:
     """Open a writer of the rows of files with new columns behind their own.
 
@@ -70,15 +77,17 @@ def columns_writer(
         path: Ending in .parquet, .pq, .csv or .tsv.
         files: What is read.
         names: Of the new columns.
+        copied: What :func:`copies_lines` said; None asks it.
 
     Yields:
-        A function of a batch of all columns and the new values; batches come in order,
-        each once.
+        A function of a batch of all columns, or of any where lines are copied, and the
+        new values; batches come in order, each once.
     """
     ending = pathlib.Path(path).suffix
+    copied = copies_lines(path, files) if copied is None else copied
     try:
         with atomic_file(path) as file, contextlib.ExitStack() as stack:
-            if _same_form(files, ending):
+            if copied:
                 lines = [_Lines(path) for path in files.paths]
                 yield _line_writer(file, files, names, lines)
                 for own in lines:
@@ -86,7 +95,7 @@ def columns_writer(
                 return
             writers: list[Any] = []
 
-            def write(batch: Batch, values: Sequence[np.ndarray]) -> None:
+            def write(batch: Batch, values: Sequence[Any]) -> None:
                 table = _joined(batch.table, names, values)
                 if not writers:
                     writer = _table_writer(file, table.schema, ending)
@@ -123,9 +132,12 @@ def _separator(ending: str) -> str:
     return "\t" if ending == ".tsv" else ","
 
 
-def _joined(table: Any, names: Sequence[str], values: Sequence[np.ndarray]) -> Any:
+def _joined(table: Any, names: Sequence[str], values: Sequence[Any]) -> Any:
     pa = arrow("pyarrow")
-    arrays = _arrays(values)
+    arrays = [
+        array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+        for array in _arrays(values)
+    ]
     fields = [
         pa.field(name, array.type) for name, array in zip(names, arrays, strict=True)
     ]
@@ -133,22 +145,41 @@ def _joined(table: Any, names: Sequence[str], values: Sequence[np.ndarray]) -> A
     return pa.Table.from_arrays([*table.columns, *arrays], schema=schema)
 
 
-def _arrays(values: Sequence[np.ndarray]) -> list[Any]:
+def _arrays(values: Sequence[Any]) -> list[Any]:
     """Arrow's arrays; what is not a number is missing."""
     pa = arrow("pyarrow")
-    return [pa.array(np.ascontiguousarray(v), from_pandas=True) for v in values]
+    return [
+        pa.array(np.ascontiguousarray(v), from_pandas=True)
+        if isinstance(v, np.ndarray)
+        else v
+        for v in values
+    ]
 
 
-def _same_form(files: RowFiles, ending: str) -> bool:
-    """Whether rows can be copied: text in one order of columns, a line a row."""
+def copies_lines(
+    path: str | os.PathLike, files: RowFiles, rows: int | None = None
+) -> bool:
+    """Whether rows are copied to a path: text in one order of columns, a line a row.
+
+    Args:
+        path: To be written.
+        files: What is read, once more here.
+        rows: How many rows there are, if that is known: as a row takes a line or more,
+            counting lines then serves.
+    """
+    ending = pathlib.Path(path).suffix
     if files.kind != "csv" or ending not in (".csv", ".tsv"):
         return False
-    if files.separator != _separator(ending):
+    if files.separator != _separator(ending) or not is_bytewise(files.encoding):
         return False
     headers = {_header_line(path) for path in files.paths}
     if len(headers) > 1 or not _is_one_row(headers.pop()):
         return False
-    return all(_Lines(path).is_a_line_a_row() for path in files.paths)
+    lines = [_Lines(path) for path in files.paths]
+    if rows is None:
+        return all(own.is_a_line_a_row() for own in lines)
+    counts = [own.count() for own in lines]
+    return min(counts) >= 0 and sum(counts) == rows
 
 
 def _is_one_row(line: bytes) -> bool:
@@ -164,27 +195,66 @@ def _header_line(path: str) -> bytes:
 def _line_writer(
     file: Any, files: RowFiles, names: Sequence[str], lines: Sequence[_Lines]
 ) -> Write:
-    pa, pc = arrow("pyarrow"), arrow("pyarrow.compute")
+    pc = arrow("pyarrow.compute")
     separator = files.separator.encode()
     added = io.StringIO()
     csv.writer(added, delimiter=files.separator, lineterminator="").writerow(names)
     header = _header_line(files.paths[0])
-    file.write(header + separator + added.getvalue().encode() + b"\n")
+    file.write(header + separator + added.getvalue().encode(files.encoding) + b"\n")
 
-    def write(batch: Batch, values: Sequence[np.ndarray]) -> None:
+    def write(batch: Batch, values: Sequence[Any]) -> None:
         own = lines[batch.file].take(batch.table.num_rows)
-        texts = [
-            pc.fill_null(pc.cast(pc.cast(array, pa.string()), pa.binary()), b"")
-            for array in _arrays(values)
-        ]
+        *arrays, last = _arrays(values)
+        # The end of the line goes with the last field, often one of a few.
+        texts = [*map(_texts, arrays), _texts(last, end=b"\n")]
         rows = pc.binary_join_element_wise(own, *texts, separator)
-        rows = pc.binary_join_element_wise(rows, b"", b"\n")
-        # Side by side in one buffer, line after line.
         _, offsets, data = rows.buffers()
         bounds = np.frombuffer(offsets, np.int32)[rows.offset :][: len(rows) + 1]
         file.write(memoryview(data)[bounds[0] : bounds[-1]])
 
     return write
+
+
+class Behind:
+    """Writes in a thread of its own while the next batch is made, one at a time."""
+
+    def __init__(self, write: Write):
+        self.write, self.pool = write, ThreadPoolExecutor(1)
+        self.last: Future | None = None
+
+    def put(self, batch: Batch, values: Sequence[Any]) -> None:
+        """Wait for the batch before, and start on this one; raises what that raised."""
+        if self.last is not None:
+            self.last.result()
+        self.last = self.pool.submit(self.write, batch, values)
+
+    def __enter__(self) -> Behind:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self.pool.shutdown(wait=True)
+        if kind is None and self.last is not None:
+            self.last.result()
+
+
+def coded(codes: np.ndarray, values: np.ndarray) -> Any:
+    """A new column of a few values, each written once: codes ``[n]``, -1 for missing."""
+    pa = arrow("pyarrow")
+    return pa.DictionaryArray.from_arrays(
+        pa.array(codes, mask=codes < 0), pa.array(values.ravel())
+    )
+
+
+def _texts(values: Any, *, end: bytes = b"") -> Any:
+    """Arrow's array as bytes of text, the fewest that give each number back."""
+    pa, pc = arrow("pyarrow"), arrow("pyarrow.compute")
+    if pa.types.is_dictionary(values.type):
+        # Each value is written once, however many rows have it.
+        return _texts(values.dictionary, end=end).take(values.indices).fill_null(end)
+    texts = pc.cast(pc.cast(values, pa.string()), pa.binary())
+    if texts.null_count:
+        texts = pc.fill_null(texts, b"")
+    return pc.binary_join_element_wise(texts, b"", end) if end else texts
 
 
 class _Lines:
@@ -219,6 +289,30 @@ class _Lines:
             raise ValueError(
                 f"{self.path} has more lines than rows, or changed in the meantime."
             )
+
+    def count(self) -> int:
+        """Number of lines that are not blank, at the speed of the disk.
+
+        Returns:
+            The number; -1 where a byte ends lines, or parts them, for one reader of
+            CSV and not for another.
+        """
+        count, ended = 0, True
+        with open(self.path, "rb") as file:
+            file.readline()
+            while block := file.read(_BLOCK):
+                if block.endswith(b"\r"):
+                    block += file.read(1)
+                if b"\r" in block:
+                    block = block.replace(b"\r\n", b"\n")
+                if b"\r" in block or _NOWHERE.encode() in block:
+                    return -1
+                ends = np.frombuffer(block, np.uint8) == ord("\n")
+                # A line's end behind another one ends nothing.
+                blank = np.count_nonzero(ends[1:] & ends[:-1]) + (ended and ends[0])
+                count += int(np.count_nonzero(ends) - blank)
+                ended = bool(ends[-1])
+        return count + (not ended)
 
     def is_a_line_a_row(self) -> bool:
         """Tell whether no field goes on in the next line: quotes come in pairs."""
