@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,14 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         Warns:
             UserWarning: If values were not seen at fit time.
         """
+        return self.in_parts(X)(slice(None))
+
+    def in_parts(self, X: Any) -> Callable[[slice], np.ndarray]:
+        """Return what encodes some rows of a table at a time, as `transform` all.
+
+        Args:
+            X: As there; what `transform` raises and warns of is said here.
+        """
         check_is_fitted(self)
         frame = self._frame(X, fitted=True)
         numbers, codes, texts, unseen = {}, {}, {}, []
@@ -158,27 +167,30 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 f"frequent (missing numbers as the median): {'; '.join(unseen)}.",
                 stacklevel=3,
             )
-        return self._encoded(len(frame), numbers, codes, texts)
+        n, tables = len(frame), self._tables(texts)
 
-    def _encoded(
-        self,
-        n: int,
-        numbers: dict[str, np.ndarray],
-        codes: dict[str, np.ndarray],
-        texts: dict[str, np.ndarray],
-    ) -> np.ndarray:
-        """Encode values, each distinct text of a column once."""
-        out = np.empty((n, len(self._names)), np.float32)
-        fitted, place = self.transformer_.named_transformers_, 0
-        for block, _, columns in self.transformer_.transformers_[:2]:
-            if columns:
-                part = fitted[block].transform(
-                    _blocks({c: numbers[c] for c in columns})
-                )
-                out[:, place : place + part.shape[1]] = part
-                place += part.shape[1]
-        if not codes:
+        def encoded(some: slice) -> np.ndarray:
+            out = np.empty((len(range(*some.indices(n))), len(self._names)), np.float32)
+            fitted, place = self.transformer_.named_transformers_, 0
+            for block, _, columns in self.transformer_.transformers_[:2]:
+                if columns:
+                    values = _blocks({c: numbers[c][some] for c in columns})
+                    part = fitted[block].transform(values)
+                    out[:, place : place + part.shape[1]] = part
+                    place += part.shape[1]
+            for name, table in tables.items():
+                stop = place + table.shape[1]
+                out[:, place:stop] = table[codes[name][some]]
+                place = stop
             return out
+
+        return encoded
+
+    def _tables(self, texts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Encode each distinct text of a column once."""
+        if not texts:
+            return {}
+        fitted = self.transformer_.named_transformers_
         most = max(map(len, texts.values()))
         padded = {
             name: np.append(found, [found[-1]] * (most - len(found))).astype(object)
@@ -189,13 +201,11 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             warnings.filterwarnings("ignore", "Found unknown categories")
             hot = fitted["category"].transform(_blocks(padded))
         sizes = {c["column"]: len(c["outputs"]) for c in self.columns_}
-        start = place
+        tables, place = {}, 0
         for name, found in texts.items():
-            stop = place + sizes[name]
-            table = hot[: len(found), place - start : stop - start]
-            out[:, place:stop] = table[codes[name]]
-            place = stop
-        return out
+            tables[name] = hot[: len(found), place : place + sizes[name]]
+            place += sizes[name]
+        return tables
 
     def in_units(self, encoded: Any) -> np.ndarray:
         """Return encoded columns in the units of the table.
