@@ -168,16 +168,23 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 stacklevel=3,
             )
         n, tables = len(frame), self._tables(texts)
+        (_, steps, scaled), (_, _, flags) = self.transformer_.transformers_[:2]
+        flagged = {name: place for place, name in enumerate(flags)}
+        if len(scaled):
+            medians = steps[0].statistics_
+            means, scales = steps[1].mean_, steps[1].scale_
 
         def encoded(some: slice) -> np.ndarray:
             out = np.empty((len(range(*some.indices(n))), len(self._names)), np.float32)
-            fitted, place = self.transformer_.named_transformers_, 0
-            for block, _, columns in self.transformer_.transformers_[:2]:
-                if columns:
-                    values = _blocks({c: numbers[c][some] for c in columns})
-                    part = fitted[block].transform(values)
-                    out[:, place : place + part.shape[1]] = part
-                    place += part.shape[1]
+            # In NumPy what the fitted steps do: they set warnings, which threads share.
+            for place, name in enumerate(scaled):
+                values = numbers[name][some]
+                missing = np.isnan(values)
+                filled = np.where(missing, medians[place], values)
+                out[:, place] = (filled - means[place]) / scales[place]
+                if name in flagged:
+                    out[:, len(scaled) + flagged[name]] = missing
+            place = len(scaled) + len(flagged)
             for name, table in tables.items():
                 stop = place + table.shape[1]
                 out[:, place:stop] = table[codes[name][some]]

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxsteer.plots._style import (
-    COLORS,
-    DASHES,
     GRAY,
     MARKERS,
     clean,
     legend_below,
+    line_style,
+    mark_style,
     names_or_codes,
-    new_figure,
+    panels,
 )
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def pareto_front(
     *,
     group_names: Sequence[Any] = (),
     metric_name: str = "unfairness",
+    ax: Any = None,
 ) -> Figure:
     """Draw fronts of two groups, such as those before and after steering.
 
@@ -40,6 +41,7 @@ def pareto_front(
             ``value`` and ``group_weights``, as a solution or a baseline.
         group_names: Names of the two groups, by code.
         metric_name: What the right panel shows.
+        ax: Two axes to draw on; None makes a new figure.
 
     Returns:
         A figure with two panels.
@@ -54,25 +56,18 @@ def pareto_front(
                 "figure needs two, simplex_map shows three."
             )
     names = names_or_codes(group_names, 2)
-    figure = new_figure(8.6, 4.2)
-    losses, values = figure.subplots(1, 2)
+    figure, ((losses, values),) = panels(ax, (1, 2), (8.6, 4.2))
     for i, (name, front) in enumerate(fronts.items()):
-        style = {
-            "color": COLORS[i % len(COLORS)],
-            "linestyle": DASHES[i % len(DASHES)],
-            "linewidth": 1.8,
-        }
+        style = line_style(i) | {"linewidth": 1.8}
         both, weights = np.asarray(front.group_losses), np.asarray(front.group_weights)
         order = np.argsort(weights[:, 0])
         losses.plot(both[order, 0], both[order, 1], label=name, **style)
         values.plot(weights[order, 0], np.asarray(front.value)[order], **style)
     for i, (name, point) in enumerate((points or {}).items()):
-        style = {
-            "color": COLORS[-1 - i % len(COLORS)],
-            "marker": MARKERS[i % len(MARKERS)],
-            "linestyle": "none",
-            "markersize": 7,
-        }
+        # In the colors that the fronts take last.
+        style = mark_style(len(MARKERS) - 1 - i % len(MARKERS))
+        style |= {"marker": mark_style(i)["marker"]}
+        style |= {"linestyle": "none", "markersize": 7}
         x, y = np.asarray(point.group_losses)
         losses.plot([x], [y], label=name, **style)
         weight = float(np.asarray(point.group_weights)[0])
@@ -81,9 +76,9 @@ def pareto_front(
     losses.set_ylabel(f"loss of {names[1]}", fontsize=9)
     values.set_xlabel(f"weight of {names[0]}", fontsize=9)
     values.set_ylabel(metric_name, fontsize=9)
-    for ax in (losses, values):
-        clean(ax)
-    legend_below(figure, losses, columns=4)
+    for one in (losses, values):
+        clean(one)
+    legend_below(figure, losses)
     return figure
 
 
@@ -93,6 +88,7 @@ def simplex_map(
     *,
     group_names: Sequence[Any] = (),
     metric_name: str = "unfairness",
+    ax: Any = None,
 ) -> Figure:
     """Draw a metric over the group weights of three groups, as a triangle.
 
@@ -101,6 +97,7 @@ def simplex_map(
         points: Names and single models, marked where their weights are.
         group_names: Names of the three groups, by code.
         metric_name: What the colors show.
+        ax: Axes to draw on; None makes a new figure.
 
     Returns:
         A figure with one panel.
@@ -115,8 +112,7 @@ def simplex_map(
             "pareto_front shows two."
         )
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]])
-    figure = new_figure(5.4, 5.0)
-    ax = figure.subplots()
+    figure, ((ax,),) = panels(ax, (1, 1), (5.4, 5.0))
     place = weights @ corners
     shown = ax.tricontourf(
         place[:, 0], place[:, 1], np.asarray(front.value), levels=20, cmap="cividis"

@@ -58,7 +58,7 @@ def save_pipeline(
         ValueError: If the estimator holds types that :func:`load_pipeline` would not
             load.
     """
-    io = _skops()
+    io = load_skops()
     try:
         data = io.dumps(estimator)
     except Exception as error:
@@ -98,7 +98,7 @@ def load_pipeline(
         ValueError: If the file is damaged, holds a type that is not trusted, or has not
             the expected hash.
     """
-    io = _skops()
+    io = load_skops()
     target = pathlib.Path(path)
     if not target.is_file():
         raise FileNotFoundError(f"The file {path} does not exist.")
@@ -142,7 +142,15 @@ def _present_name(name: str) -> str:
     return f"{present}.{cls}"
 
 
-def _skops() -> Any:
+def load_skops() -> Any:
+    """Return skops' reader and writer, loaded as quickly as it can be.
+
+    Loading it sets and resets the warnings of the whole process, so that nothing that
+    needs its own may run beside it.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
     # skops makes scikit-learn load all that it has, and so the frameworks that its
     # arrays may be of, which takes seconds and serves nothing here.
     aside = "torch" not in sys.modules
