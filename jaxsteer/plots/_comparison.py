@@ -40,7 +40,9 @@ def comparison_dots(
     place = {method: len(titles) - 1 - i for i, (method, _) in enumerate(titles)}
     learners = comparison.learners
     step = 0.36 / max(1, len(learners) - 1)
-    size = 2.2 + 2.55 * len(columns), 0.38 * len(titles) + 1.5
+    longest = max(len(title) for _, title in titles)
+    width = max(2.2, 0.6 + 0.075 * longest) + 2.55 * len(columns)
+    size = width, 0.38 * len(titles) + 1.5
     figure, grid = panels(ax, (1, len(columns)), size, sharey=True)
     for place_of, (one, column) in enumerate(zip(grid[0], columns, strict=True)):
         for row in comparison.rows:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxsteer.plots._style import COLORS, clean, distinct, legend_below, panels
+from jaxsteer.plots._style import COLORS, clean, legend_below, panels, shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,7 +89,7 @@ def group_differences(
     )
     ax.plot(after[order], places, "s", color=COLORS[0], markersize=5, label="after")
     ax.axvline(0, color="#333333", linewidth=0.8)
-    ax.set_yticks(places, _short([str(feature_names[i]) for i in order]))
+    ax.set_yticks(places, shortened([str(feature_names[i]) for i in order], 34))
     ax.set_ylim(-0.7, len(order) - 0.3)
     cut = f"; the {len(order)} largest of {len(before)}" if top < len(before) else ""
     ax.set_xlabel(
@@ -98,14 +98,3 @@ def group_differences(
     clean(ax, grid="x")
     legend_below(figure, ax)
     return figure
-
-
-def _short(names: list[str], limit: int = 34) -> list[str]:
-    """Leave out the ends of long names, or their middles where the ends differ."""
-    ends = [n if len(n) <= limit else n[: limit - 1] + "…" for n in names]
-    if len(set(ends)) == len(ends):
-        return ends
-    half = limit // 2
-    return distinct(
-        [n if len(n) <= limit else f"{n[: half - 1]}…{n[-half:]}" for n in names]
-    )

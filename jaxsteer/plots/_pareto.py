@@ -16,6 +16,7 @@ from jaxsteer.plots._style import (
     mark_style,
     names_or_codes,
     panels,
+    wrapped,
 )
 
 if TYPE_CHECKING:
@@ -72,9 +73,9 @@ def pareto_front(
         losses.plot([x], [y], label=name, **style)
         weight = float(np.asarray(point.group_weights)[0])
         values.plot([weight], [float(point.value)], **style)
-    losses.set_xlabel(f"loss of {names[0]}", fontsize=9)
-    losses.set_ylabel(f"loss of {names[1]}", fontsize=9)
-    values.set_xlabel(f"weight of {names[0]}", fontsize=9)
+    losses.set_xlabel(wrapped(f"loss of {names[0]}", 44), fontsize=9)
+    losses.set_ylabel(wrapped(f"loss of {names[1]}", 40), fontsize=9)
+    values.set_xlabel(wrapped(f"weight of {names[0]}", 44), fontsize=9)
     values.set_ylabel(metric_name, fontsize=9)
     for one in (losses, values):
         clean(one)
@@ -134,16 +135,18 @@ def simplex_map(
     for corner, name, side in zip(
         corners, names_or_codes(group_names, 3), (-1, -1, 1), strict=True
     ):
-        ax.annotate(
-            f"all on {name}",
+        text = ax.annotate(
+            wrapped(f"all on {name}", 20),
             corner,
-            xytext=(0, 12 * side),
+            xytext=(0, 6 * side),
             textcoords="offset points",
             ha="center",
-            va="center",
+            va="bottom" if side > 0 else "top",
             fontsize=9,
         )
-    ax.set(aspect="equal", xlim=(-0.1, 1.1), ylim=(-0.1, 0.97))
+        # The room below and above the triangle is theirs: it does not shrink for them.
+        text.set_in_layout(False)
+    ax.set(aspect="equal", xlim=(-0.27, 1.27), ylim=(-0.26, 1.08))
     ax.axis("off")
     figure.colorbar(shown, ax=ax, shrink=0.7, label=metric_name)
     if points:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import io
+import itertools
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -132,7 +133,7 @@ def legend_below(figure: Any, ax: Axes, *, handles: Any = None) -> None:
         return
     width = figure.get_figwidth() - 0.2
     room = max(12, int((width - _HANDLE) / _LETTER))
-    labels = ["\n".join(textwrap.wrap(text, room) or [""]) for text in labels]
+    labels = [wrapped(text, room) for text in labels]
     longest = max(len(line) for text in labels for line in text.split("\n"))
     columns = max(1, int(width / (_HANDLE + _LETTER * longest)))
     columns = min(columns, len(labels))
@@ -165,6 +166,28 @@ def distinct(names: Sequence[str]) -> list[str]:
         seen[name] = seen.get(name, 0) + 1
         out.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return out
+
+
+def wrapped(text: str, width: int) -> str:
+    """Return a text in lines of at most so many letters."""
+    return "\n".join(textwrap.wrap(text, width) or [""])
+
+
+def shortened(names: Sequence[str], limit: int) -> list[str]:
+    """Leave out the ends of long names, or what they begin with alike; none are equal."""
+    ends = [n if len(n) <= limit else n[: limit - 1] + "…" for n in names]
+    for text in {t for t in ends if ends.count(t) > 1}:
+        alike = [i for i, t in enumerate(ends) if t == text]
+        letters = zip(*(names[i] for i in alike), strict=False)
+        same = len(list(itertools.takewhile(lambda two: len(set(two)) == 1, letters)))
+        head = limit // 3
+        for i in alike:
+            # From three letters before they differ.
+            tail = names[i][max(head, same - 3) :]
+            room = limit - head - 1
+            tail = tail if len(tail) <= room else tail[: room - 1] + "…"
+            ends[i] = f"{names[i][:head]}…{tail}"
+    return distinct(ends)
 
 
 def span(scores: Any) -> tuple[float, float]:
