@@ -22,7 +22,17 @@ pytest.importorskip("skops", reason="skops is not installed")
 import typer
 from typer.testing import CliRunner
 
-from jaxsteer.cli import _app, _audit, _console, _errors, _fit, _rows, _signals, _steer
+from jaxsteer.cli import (
+    _app,
+    _audit,
+    _console,
+    _errors,
+    _fit,
+    _rows,
+    _signals,
+    _steer,
+    _writing,
+)
 from jaxsteer.compare import LEARNERS
 
 OPTIONS = ["--label", "paid", "--group", "sex", "--method", "reweigh", "--no-check"]
@@ -167,14 +177,14 @@ def test_rows_are_copied_as_they_are_written(source, tmp_path):
 def test_a_write_that_fails_leaves_the_old_file_or_none(
     source, tmp_path, monkeypatch, old, error, code, message
 ):
-    def cut(file, frame, separator):
-        file.write(b"half of it")
+    def cut(work, n):
+        yield [b"half of it"]
         raise error
 
     out = tmp_path / "out.csv"
     if old is not None:
         out.write_bytes(old)
-    monkeypatch.setattr(_rows, "write_lines", cut)
+    monkeypatch.setattr(_writing, "parts_of", cut)
     result = run("steer", source, "--out", out, *OPTIONS, "--force", code=code)
     assert message in result.output and result.output.count("error:") == 1
     assert content(tmp_path) == ({} if old is None else {"out.csv": old})

@@ -84,7 +84,7 @@ def test_steer_apply_and_the_estimator_agree(people, folder):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         source = read_text_table(folder / "rows.csv", missing=(), usual_missing=False)
-        order = canonical_order(source.written)
+        order = canonical_order(source)
         table = table_from_frame(
             source.frame, label="paid", group="sex", drop=["id", "weight"]
         ).take(order)

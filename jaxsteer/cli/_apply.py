@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,10 @@ from jaxsteer.cli._rows import (
     Reading,
     group_codes,
     row_ids,
-    with_columns,
-    write_rows,
 )
 from jaxsteer.cli._units import steered_columns
-from jaxsteer.cli._use import fair_scores, in_parts, significant, steer_moved
+from jaxsteer.cli._use import fair_scores, significant, steer_moved
+from jaxsteer.cli._writing import write_rows, write_with_columns
 from jaxsteer.datasets import TextTable
 
 
@@ -78,16 +78,15 @@ def apply(
         row_id = names.get("id_column") if row_id is None else row_id
         ids = None if row_id is None else row_ids(source, row_id)[known]
         fitted = rest.result()
-        columns = new_columns(
+        if fitted.steering is None and fitted.score is None:
+            raise ValueError(
+                f"{maps} holds neither maps of features nor a fair score (sample "
+                "weights need labels and cannot be applied to new rows)."
+            )
+        work = new_columns(
             fitted, source, known, group[known], ids, seed, deterministic
         )
-    if not columns:
-        raise ValueError(
-            f"{maps} holds neither maps of features nor a fair score (sample weights "
-            "need labels and cannot be applied to new rows)."
-        )
-    whole = with_columns(source.written, columns, known if n_unknown else None)
-    write_rows(out, whole)
+        columns = write_with_columns(out, source, work, known if n_unknown else None)
     if n_unknown and aside is not None:
         rows = np.flatnonzero(group < 0)
         listed = source.written.iloc[rows].copy()
@@ -109,7 +108,7 @@ def apply(
     return {
         "rows": len(group),
         "rows_without_a_known_group": n_unknown,
-        "columns": list(columns),
+        "columns": columns,
         "out": str(out),
         "notes": notes,
     }
@@ -123,8 +122,8 @@ def new_columns(
     ids: np.ndarray | None,
     seed: int | None,
     deterministic: bool,
-) -> dict[str, np.ndarray]:
-    """Return the new columns of the rows whose group is known.
+) -> Callable[[slice], dict[str, np.ndarray]]:
+    """Return what makes the new columns of some of the rows whose group is known.
 
     Args:
         fitted: What ``steer`` kept.
@@ -138,25 +137,24 @@ def new_columns(
     names = fitted.metadata
     frame = source.frame
     frame = frame if len(known) == len(frame) else frame.iloc[known]
-    x = np.asarray(fitted.encoder.transform(frame))
-    rows = x if ids is None else ids
+    encoded = fitted.encoder.in_parts(frame)
     draw = int(names["seed"] if seed is None else seed)
     score = fitted.certain if deterministic else fitted.score
     if score is not None and seed is not None:
         # Another draw by the same classifiers of the same folds.
         score._seed = draw
 
-    moved = names.get("moved", range(x.shape[1]))
-
     def work(some: slice) -> dict[str, np.ndarray]:
         columns: dict[str, np.ndarray] = {}
-        mine = x[some], group[some], rows[some]
+        x = encoded(some)
+        mine = x, group[some], x if ids is None else ids[some]
         if fitted.steering is not None:
+            moved = names.get("moved", range(x.shape[1]))
             steered = steer_moved(fitted.steering, *mine, moved, seed=draw)
             columns |= steered_columns(
                 fitted.encoder,
                 fitted.steering,
-                x[some],
+                x,
                 steered,
                 group[some],
                 len(names["group_names"]),
@@ -166,4 +164,4 @@ def new_columns(
             columns[title] = significant(fair_scores(score, *mine))
         return columns
 
-    return in_parts(work, len(x))
+    return work

@@ -13,6 +13,7 @@ from jaxsteer import storage
 from jaxsteer.cli._rows import write_text
 from jaxsteer.cli._signals import check_interrupted
 from jaxsteer.cli._use import fold_models, stored_score
+from jaxsteer.storage._pipeline import load_skops
 
 _MAPS, _ENCODER, _LEARNER = "maps.safetensors", "encoder.skops", "learner.skops"
 _MANIFEST = "manifest.json"
@@ -100,8 +101,8 @@ def load_fitted(folder: pathlib.Path) -> tuple[dict[str, Any], Future[Fitted]]:
     """Read what `save_fitted` wrote.
 
     Returns:
-        The metadata, and the rest once it is there: packages and classifiers are loaded
-        aside, while rows are read.
+        The metadata, and the rest once it is there: classifiers are loaded aside, while
+        rows are read.
 
     Raises:
         FileNotFoundError: If the folder or one of its files is not there.
@@ -120,6 +121,7 @@ def load_fitted(folder: pathlib.Path) -> tuple[dict[str, Any], Future[Fitted]]:
             f"The folder {folder} was written by an earlier version of jaxsteer, whose "
             "scores and units were others; run steer again."
         )
+    load_skops()
     pool = ThreadPoolExecutor(1)
     rest = pool.submit(_load_rest, folder, stored)
     pool.shutdown(wait=False)

@@ -1,20 +1,14 @@
-"""Rows in and out: read with their text, written as they were, and who a row is."""
+"""Rows in: read with their text, who a row is, and outputs that come whole or not."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gzip
-import importlib
 import io
-import lzma
-import os
 import pathlib
 import sys
 import tempfile
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -69,7 +63,7 @@ class Reading:
         if keep_text:
             return read_text_table(path, **options)
         table = read_table(path, **options)
-        return TextTable(frame=table, written=table)
+        return TextTable(frame=table, text=table)
 
 
 @contextlib.contextmanager
@@ -101,148 +95,27 @@ def write_text(path: pathlib.Path, text: str) -> None:
         file.write(text.encode("utf-8"))
 
 
-def write_rows(path: pathlib.Path, frame: pd.DataFrame) -> None:
-    """Write rows as CSV, TSV or Parquet, by the ending; ``-`` is CSV."""
-    with output(path) as file:
-        if path.suffix in (".parquet", ".pq"):
-            frame.to_parquet(file, index=False)
-            return
-        with _packed(path.suffix, file) as packed:
-            write_lines(packed, frame, "\t" if path.suffix == ".tsv" else ",")
-
-
-_AT_A_TIME = 100_000
-
-
-def write_lines(file: Any, frame: pd.DataFrame, separator: str) -> None:
-    """Write a header and one line a row, quoted where that is needed.
-
-    By columns of pyarrow, some rows at a time and in threads.
-    """
-    header = separator.join(_quoted(str(name), separator) for name in frame.columns)
-    file.write(f"{header}\n".encode())
-    workers = min(4, os.cpu_count() or 1)
-    waiting: deque[Any] = deque()
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for start in range(0, len(frame), _AT_A_TIME):
-            rows = frame.iloc[start : start + _AT_A_TIME]
-            waiting.append(pool.submit(_lines, rows, separator))
-            if len(waiting) > workers:
-                file.write(waiting.popleft().result())
-                check_interrupted()
-        for lines in waiting:
-            file.write(lines.result())
-            check_interrupted()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _lines(rows: pd.DataFrame, separator: str) -> memoryview:
-    """Return the lines of some rows, each with its end."""
-    import pyarrow as pa
-
-    pc = _compute()
-    fields = [_fields(rows.iloc[:, i], separator) for i in range(rows.shape[1])]
-    parting, end, none = (
-        pa.scalar(text, pa.large_string()) for text in (separator, "\n", "")
-    )
-    fields[-1] = pc.binary_join_element_wise(fields[-1], end, none)
-    return _bytes(pc.binary_join_element_wise(*fields, parting))
-
-
-def _fields(values: pd.Series, separator: str) -> Any:
-    """Return the fields of a column as they are written."""
-    import pyarrow as pa
-
-    pc = _compute()
-    column: Any = pa.array(values, from_pandas=True)
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    if not pa.types.is_floating(column.type):
-        text = pc.fill_null(column.cast(pa.large_string()), "")
-        found = bytes(_bytes(text))
-        if not any(mark.encode() in found for mark in ('"', "\r", "\n", separator)):
-            return text
-        mark, none = (pa.scalar(t, pa.large_string()) for t in ('"', ""))
-        doubled = pc.replace_substring(text, '"', '""')
-        quoted = pc.binary_join_element_wise(mark, doubled, mark, none)
-        odd = pc.match_substring_regex(text, f'["\r\n{separator}]')
-        return pc.if_else(odd, quoted, text)
-    if len(column.slice(0, _GLANCE).unique()) * 4 < min(len(column), _GLANCE):
-        # Few distinct numbers are told from each other sooner than written.
-        coded = column.dictionary_encode()
-        numbers = coded.dictionary.cast(pa.large_string())
-        return pc.fill_null(numbers.take(coded.indices), "")
-    return pc.fill_null(column.cast(pa.large_string()), "")
-
-
-_GLANCE = 2048
-
-
-def _compute() -> Any:
-    """Return pyarrow's functions, made as it is loaded, which type checkers cannot see."""
-    return importlib.import_module("pyarrow.compute")
-
-
-def _bytes(text: Any) -> memoryview:
-    """Return the bytes of large strings of pyarrow, one after the other."""
-    _, offsets, data = text.buffers()
-    places = np.frombuffer(offsets, np.int64)
-    start, stop = places[text.offset], places[text.offset + len(text)]
-    return memoryview(data)[start:stop] if data is not None else memoryview(b"")
-
-
-def _quoted(text: str, separator: str) -> str:
-    if any(mark in text for mark in ('"', "\r", "\n", separator)):
-        return '"' + text.replace('"', '""') + '"'
-    return text
-
-
-def _packed(ending: str, file: BinaryIO) -> contextlib.AbstractContextManager[Any]:
-    if ending == ".gz":
-        # The name and the time in the header would make two equal runs differ.
-        return gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)
-    return (
-        lzma.LZMAFile(file, "wb") if ending == ".xz" else contextlib.nullcontext(file)
-    )
-
-
-def with_columns(
-    frame: pd.DataFrame, columns: dict[str, Any], rows: np.ndarray | None = None
-) -> pd.DataFrame:
-    """Return the frame with new columns at its end.
-
-    Args:
-        frame: The rows.
-        columns: The new columns.
-        rows: The rows that the columns are of, None for all; others stay empty there.
-
-    Raises:
-        ValueError: If a column of that name is there already.
-    """
-    taken = [name for name in columns if name in frame.columns]
-    if taken:
-        raise ValueError(
-            f"The file already has the column {taken[0]!r}, which is one of those to "
-            "write; rename or drop it first."
-        )
-    index = frame.index if rows is None else frame.index[rows]
-    added = pd.DataFrame(columns, index=index)
-    if rows is not None:
-        added = added.reindex(frame.index)
-    return pd.concat([frame, added], axis=1)
-
-
-def canonical_order(written: pd.DataFrame) -> np.ndarray:
-    """Return the order ``[n]`` of the rows by their content.
+def canonical_order(source: TextTable, known: np.ndarray | None = None) -> np.ndarray:
+    """Return the order ``[n]`` of the rows by their content, as it is written.
 
     What is fitted to rows in this order does not depend on the order of the file.
+
+    Args:
+        source: The file.
+        known: The rows to order, None for all.
     """
-    text = written.set_axis([str(i) for i in range(written.shape[1])], axis=1)
-    text = text.apply(lambda c: c if _is_plain(c) else c.astype(str))
-    hashes = pd.util.hash_pandas_object(text, index=False)  # pyright: ignore[reportAttributeAccessIssue]
-    return np.argsort(np.asarray(hashes), kind="stable")
+    width = len(source.names)
+    total: Any = np.uint64(0x345678)
+    factor = np.uint64(1000003)
+    # One column at a time what pandas' hash of rows does with all of them.
+    for place in range(width):
+        column = source.column(place)
+        column = column if known is None else column.iloc[known]
+        column = column if _is_plain(column) else column.astype(str)
+        hashes: Any = pd.util.hash_pandas_object(column, index=False)  # pyright: ignore[reportAttributeAccessIssue]
+        total = (total ^ hashes.to_numpy()) * factor
+        factor = factor + np.uint64(82520 + 2 * (width - place))
+    return np.argsort(total + np.uint64(97531), kind="stable")
 
 
 def _is_plain(column: pd.Series) -> bool:
@@ -257,8 +130,7 @@ def row_ids(source: TextTable, column: str, option: str = "--id") -> np.ndarray:
     """
     if column not in source.frame.columns:
         raise ValueError(missing_column_message(column, source.frame.columns, option))
-    place = list(source.written.columns).index(column)
-    values = source.written.iloc[:, place]
+    values = source.column(source.names.index(column))
     if pd.api.types.is_float_dtype(values):
         values = values.map(lambda v: int(v) if v == v and v == int(v) else v)
     empty = values.isna() | (values.astype(str).str.strip() == "")

@@ -41,14 +41,13 @@ from jaxsteer.cli._rows import (
     Reading,
     canonical_order,
     row_ids,
-    with_columns,
-    write_rows,
     write_text,
 )
 from jaxsteer.cli._steer_report import name_columns, steer_report
 from jaxsteer.cli._units import steered_columns
 from jaxsteer.cli._use import in_parts, significant, steer_moved
 from jaxsteer.cli._verified import verification_json, verification_note, verified
+from jaxsteer.cli._writing import check_names, write_with_columns
 from jaxsteer.compare import get_learner
 from jaxsteer.datasets import Table, TextTable, stratified_split, table_from_frame
 from jaxsteer.estimators import TabularEncoder
@@ -106,7 +105,7 @@ def steer(
         tell("reading", 0, 4)
         check_memory(file)
         source = reading.read(file)
-        frame, text = source.frame, source.written
+        frame = source.frame
         n_rows = len(frame)
         left_out = [*drop, row_id] if row_id is not None else drop
         known = without_unknown_groups(frame, group, strict, notes)
@@ -124,11 +123,12 @@ def steer(
         tell("fitting", 1, 4)
         if parts.features or parts.score:
             notes += row_number_notes(table)
-        order = canonical_order(text if known is None else text.iloc[known])
+        order = canonical_order(source, known)
         mine = ids if ids is None or known is None else ids[known]
         table = _in_order(table, order)
         # What is not needed any more is as large as all that is still to be made.
-        del source, frame
+        source = dataclasses.replace(source, frame=pd.DataFrame())
+        del frame
         with by_name(table):
             made = fit_columns(
                 table,
@@ -153,8 +153,7 @@ def steer(
             if name != "sample_weight":
                 # Their names are all that the page needs.
                 made.columns[name] = np.empty(0)
-        whole = with_columns(text, columns, known)
-        del columns, text
+        check_names(columns, source.names)
         tell("measuring on held-out rows" if check else "making the page", 2, 4)
         files = [
             (
@@ -176,7 +175,9 @@ def steer(
         )
         # Everything is made before the first file is written.
         tell("writing", 3, 4)
-        write_rows(out, whole)
+        write_with_columns(
+            out, source, lambda some: {k: v[some] for k, v in columns.items()}, known
+        )
         write_text(report, page)
         save_fitted(folder, made.fitted, report)
         tell("done", 4, 4)

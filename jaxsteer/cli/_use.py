@@ -7,7 +7,8 @@ float64, and what is random is drawn from a hash of what tells a row from others
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -133,25 +134,52 @@ def fair_scores(
 
 
 #: Rows of which each thread takes so many at a time.
-AT_A_TIME = 100_000
+AT_A_TIME = 65_536
+
+
+def parts_of(work: Callable[[int, int], Any], n: int) -> Generator[Any]:
+    """Return what `work` makes of some rows at a time, in their order, by threads.
+
+    Each thread has its own limit on the threads of compiled libraries, which otherwise
+    wait for each other. No more than a few parts are held.
+
+    Args:
+        work: Takes the first row and the one behind the last.
+        n: Number of rows.
+    """
+    workers = min(4, os.cpu_count() or 1)
+    waiting: deque[Any] = deque()
+    with threadpool_limits(1):
+        pool = ThreadPoolExecutor(workers, initializer=lambda: threadpool_limits(1))
+        try:
+            for start in range(0, n, AT_A_TIME):
+                waiting.append(pool.submit(work, start, min(start + AT_A_TIME, n)))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def in_window(
+    work: Callable[[slice], dict[str, np.ndarray]], start: int, stop: int, n: int
+) -> dict[str, np.ndarray]:
+    """Return what `work` makes of rows, who is asked about equally many each time.
+
+    The last of `n` rows are asked about with some before them, so that nothing is
+    compiled anew for their number.
+    """
+    first = max(0, min(start, n - AT_A_TIME))
+    found = work(slice(first, stop))
+    return {name: values[start - first :] for name, values in found.items()}
 
 
 def in_parts(
     work: Callable[[slice], dict[str, np.ndarray]], n: int
 ) -> dict[str, np.ndarray]:
-    """Return the columns that `work` makes of some rows at a time, in threads.
-
-    Each thread has its own limit on the threads of compiled libraries, which otherwise
-    wait for each other.
-    """
-    starts = range(0, n, AT_A_TIME)
-    workers = min(4, os.cpu_count() or 1)
-    with threadpool_limits(1):
-        pool = ThreadPoolExecutor(workers, initializer=lambda: threadpool_limits(1))
-        try:
-            parts = list(pool.map(lambda s: work(slice(s, s + AT_A_TIME)), starts))
-        finally:
-            pool.shutdown(cancel_futures=True)
+    """Return the columns that `work` makes of some rows at a time, in threads."""
+    parts = list(parts_of(lambda start, stop: in_window(work, start, stop, n), n))
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 

@@ -11,6 +11,7 @@ import os
 import pathlib
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from jaxsteer._errors import check_choice
 from jaxsteer._frames import to_pandas
 from jaxsteer._numerals import find_numerals, read_numerals
 from jaxsteer._types import PathLike
+from jaxsteer.datasets._lines import Lines, read_lines
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _COMPRESSIONS = {".gz": "gzip", ".xz": "xz", ".zip": "zip", ".bz2": "bz2"}
@@ -32,12 +34,39 @@ class TextTable:
 
     Attributes:
         frame: The table with typed columns.
-        written: The same rows and columns; for a text file every field as its text, so
-            that ``03833``, ``NA`` and ``4`` come out of a copy as they went in.
+        text: The same rows and columns; for a text file every field as its text, or the
+            lines of the file, of which that is read where it is asked for.
     """
 
     frame: pd.DataFrame
-    written: pd.DataFrame
+    text: pd.DataFrame | Lines
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns, as they stand in the file."""
+        return list(
+            self.text.names if isinstance(self.text, Lines) else self.text.columns
+        )
+
+    @property
+    def lines(self) -> Lines | None:
+        """The lines of the file where each is a row, to be copied whole."""
+        return self.text if isinstance(self.text, Lines) else None
+
+    @property
+    def written(self) -> pd.DataFrame:
+        """The rows; for a text file every field as its text.
+
+        So ``03833``, ``NA`` and ``4`` come out of a copy as they went in.
+        """
+        if isinstance(self.text, Lines):
+            columns = [self.text.column(i) for i in range(len(self.names))]
+            return pd.concat(columns, axis=1)
+        return self.text
+
+    def column(self, place: int) -> pd.Series:
+        """Return one column as it is written, ``[n]``."""
+        return _text(self.text, place)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -166,7 +195,7 @@ def _read(source: PathLike, options: _Options, *, keep_text: bool) -> TextTable:
         what = f"The file {path}"
     else:
         table = to_pandas(source, "source")
-        read = TextTable(frame=table, written=table)
+        read = TextTable(frame=table, text=table)
         what = "source"
     table = read.frame
     if table.shape[1] == 0:
@@ -230,10 +259,13 @@ def _read_path(path: pathlib.Path, options: _Options, keep_text: bool) -> TextTa
         for name, made_up in zip(header, table.columns, strict=True)
     ]
     table = table.set_axis(names, axis=1)
-    if text is not None and text is not table and options.usual_missing:
+    if text is not None and options.usual_missing:
         _warn_of_missing_texts(table, text, options.missing)
-    written = table if text is None else text.set_axis(header, axis=1)
-    return TextTable(frame=_without_repeats(table, path), written=written)
+    if text is None or isinstance(text, Lines):
+        written = table if text is None else text
+    else:
+        written = text.set_axis(header, axis=1)
+    return TextTable(frame=_without_repeats(table, path), text=written)
 
 
 def _without_repeats(table: pd.DataFrame, path: pathlib.Path) -> pd.DataFrame:
@@ -336,7 +368,7 @@ def _read_text(
     compression: str | None,
     wanted: _Options,
     keep_text: bool,
-) -> tuple[pd.DataFrame, pd.DataFrame | None, list[str]]:
+) -> tuple[pd.DataFrame, pd.DataFrame | Lines | None, list[str]]:
     encoding = "utf-8-sig" if wanted.encoding == "utf-8" else wanted.encoding
     options: dict[str, Any] = {"compression": compression, "encoding": encoding}
     separator = wanted.separator or separator
@@ -361,8 +393,11 @@ def _read_text(
     marks: dict[str, Any] = {}
     if wanted.decimal == ",":
         marks = {"decimal": ",", "thousands": "."}
-    with warnings.catch_warnings():
+    with ThreadPoolExecutor(1) as pool, warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
+        lines = None
+        if keep_text and compression is None and encoding == "utf-8-sig":
+            lines = pool.submit(read_lines, path, separator, header)
         table = pd.read_csv(
             path,
             na_values=list(wanted.missing)
@@ -373,11 +408,9 @@ def _read_text(
             **marks,
             **options,
         )
-        text = (
-            pd.read_csv(path, dtype=str, na_filter=False, **options)
-            if keep_text
-            else None
-        )
+        text = None if lines is None else lines.result()
+        if keep_text and (text is None or len(text) != len(table)):
+            text = pd.read_csv(path, dtype=str, na_filter=False, **options)
     decimal = wanted.decimal
     if decimal is None and separator == ";":
         decimal = ","
@@ -389,7 +422,11 @@ def _read_text(
     return table, text, header
 
 
-def _keep_codes(table: pd.DataFrame, text: pd.DataFrame) -> None:
+def _text(text: pd.DataFrame | Lines, place: int) -> pd.Series:
+    return text.column(place) if isinstance(text, Lines) else text.iloc[:, place]
+
+
+def _keep_codes(table: pd.DataFrame, text: pd.DataFrame | Lines) -> None:
     """Keep whole numbers with leading zeros as text: they are codes, not amounts."""
     found = []
     for place, name in enumerate(table.columns):
@@ -401,7 +438,7 @@ def _keep_codes(table: pd.DataFrame, text: pd.DataFrame) -> None:
         # Most columns are told by their numbers, or by first letters: words are slow.
         if not (values[present] == np.floor(values[present])).all():
             continue
-        fields: Any = text.iloc[:, place]
+        fields: Any = _text(text, place)
         first = fields[fields.str.startswith("0").to_numpy(bool) & present]
         if _has_codes(first.iloc[:1000]) or _has_codes(first.drop_duplicates()):
             texts = fields.str.strip().astype(object)
@@ -433,7 +470,7 @@ def _tidy(column: Any, decimal: str | None) -> Any:
 
 
 def _warn_of_missing_texts(
-    table: pd.DataFrame, text: pd.DataFrame, named: Sequence[str]
+    table: pd.DataFrame, text: pd.DataFrame | Lines, named: Sequence[str]
 ) -> None:
     """Say which texts became missing values that nobody named as such."""
     said = []
@@ -441,7 +478,7 @@ def _warn_of_missing_texts(
         gone = np.flatnonzero(table.iloc[:, place].isna())
         if not len(gone):
             continue
-        codes, values = pd.factorize(text.iloc[gone, place].str.strip())
+        codes, values = pd.factorize(_text(text, place).iloc[gone].str.strip())
         rows = np.bincount(codes)
         listed = [
             f"{str(values[i])!r} ({rows[i]})"

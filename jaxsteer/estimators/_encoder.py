@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,14 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         Warns:
             UserWarning: If values were not seen at fit time.
         """
+        return self.in_parts(X)(slice(None))
+
+    def in_parts(self, X: Any) -> Callable[[slice], np.ndarray]:
+        """Return what encodes some rows of a table at a time, as `transform` all.
+
+        Args:
+            X: As there; what `transform` raises and warns of is said here.
+        """
         check_is_fitted(self)
         frame = self._frame(X, fitted=True)
         numbers, codes, texts, unseen = {}, {}, {}, []
@@ -162,34 +171,46 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 f"frequent (missing numbers as the median): {'; '.join(unseen)}.",
                 stacklevel=3,
             )
-        return self._encoded(len(frame), numbers, codes, texts)
+        n, tables = len(frame), self._tables(texts)
+        (_, steps, scaled), (_, _, flags) = self.transformer_.transformers_[:2]
+        flagged = {name: place for place, name in enumerate(flags)}
+        if len(scaled):
+            medians = steps[0].statistics_
+            means, scales = steps[1].mean_, steps[1].scale_
 
-    def _encoded(
-        self,
-        n: int,
-        numbers: dict[str, np.ndarray],
-        codes: dict[str, np.ndarray],
-        texts: dict[str, np.ndarray],
-    ) -> np.ndarray:
-        """Encode values, each distinct text of a column once."""
-        out = np.empty((n, len(self._names)), np.float32)
-        fitted, place = self.transformer_.named_transformers_, 0
-        for block, _, columns in self.transformer_.transformers_[:2]:
-            if columns:
-                part = fitted[block].transform(
-                    _blocks({c: numbers[c] for c in columns})
-                )
+        def encoded(some: slice) -> np.ndarray:
+            out = np.empty((len(range(*some.indices(n))), len(self._names)), np.float32)
+            # In NumPy what the fitted steps do: they set warnings, which threads share.
+            for place, name in enumerate(scaled):
+                values = numbers[name][some]
+                missing = np.isnan(values)
+                filled = np.where(missing, medians[place], values)
                 with np.errstate(over="ignore"):  # told of below
-                    out[:, place : place + part.shape[1]] = part
-                place += part.shape[1]
-        if not np.isfinite(out[:, :place]).all():
-            row, column = np.argwhere(~np.isfinite(out[:, :place]))[0].tolist()
-            raise ValueError(
-                f"X has a value in row {row} that is too far from those at fit time for "
-                f"float32 in {self._names[column]!r}: {out[row, column]} deviations."
-            )
-        if not codes:
+                    out[:, place] = (filled - means[place]) / scales[place]
+                if name in flagged:
+                    out[:, len(scaled) + flagged[name]] = missing
+            far = np.argwhere(~np.isfinite(out[:, : len(scaled)]))
+            if len(far):
+                row, column = far[0].tolist()
+                raise ValueError(
+                    f"X has a value in row {(some.start or 0) + row} that is too far "
+                    "from those at fit time for float32 in "
+                    f"{scaled[column]!r}: {out[row, column]} deviations."
+                )
+            place = len(scaled) + len(flagged)
+            for name, table in tables.items():
+                stop = place + table.shape[1]
+                out[:, place:stop] = table[codes[name][some]]
+                place = stop
             return out
+
+        return encoded
+
+    def _tables(self, texts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Encode each distinct text of a column once."""
+        if not texts:
+            return {}
+        fitted = self.transformer_.named_transformers_
         most = max(map(len, texts.values()))
         padded = {
             name: np.append(found, [found[-1]] * (most - len(found))).astype(object)
@@ -200,13 +221,11 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             warnings.filterwarnings("ignore", "Found unknown categories")
             hot = fitted["category"].transform(_blocks(padded))
         sizes = {c["column"]: len(c["outputs"]) for c in self.columns_}
-        start = place
+        tables, place = {}, 0
         for name, found in texts.items():
-            stop = place + sizes[name]
-            table = hot[: len(found), place - start : stop - start]
-            out[:, place:stop] = table[codes[name]]
-            place = stop
-        return out
+            tables[name] = hot[: len(found), place : place + sizes[name]]
+            place += sizes[name]
+        return tables
 
     def in_units(self, encoded: TableLike) -> np.ndarray:
         """Return encoded columns in the units of the table.

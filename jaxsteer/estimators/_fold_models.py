@@ -11,6 +11,7 @@ again gives the same answer.
 from __future__ import annotations
 
 import dataclasses
+import threading
 import weakref
 from typing import Any
 
@@ -206,11 +207,14 @@ def _tables_of(model: Any, X: np.ndarray) -> TreeTables | None:
     trees = vars(getattr(model, "model_", model)).get("_predictors")
     if trees is None or not np.isfinite(X).all():
         return None
-    kept = _TABLES.get(model)
-    if kept is None or kept[0] is not trees:
-        kept = trees, tree_tables(getattr(model, "model_", model), X)
-        _TABLES[model] = kept
+    with _MAKING:
+        kept = _TABLES.get(model)
+        if kept is None or kept[0] is not trees:
+            kept = trees, tree_tables(getattr(model, "model_", model), X)
+            _TABLES[model] = kept
     return kept[1]
 
 
+#: One thread makes a model's tables, which Python lets no two do faster.
+_MAKING = threading.Lock()
 _TABLES: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()

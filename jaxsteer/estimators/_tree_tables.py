@@ -14,6 +14,7 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 _LEAVES = 32  # bits of a mask
+_ALL = 2**_LEAVES - 1
 # Features of few thresholds share a table of at most so many entries.
 _ENTRIES = 1024
 # Rows at a time: what is looked up for them stays in a core's own memory.
@@ -73,31 +74,33 @@ class TreeTables:
 
     def _tables(self, nodes: np.ndarray) -> tuple[list[tuple[int, np.ndarray]], Any]:
         """Masks of each group of features, and the value of each leaf by its bit."""
-        values: list[float] = []
         masks = {
-            f: np.full(len(t) + 1, 2**_LEAVES - 1, np.uint32)
-            for f, t in self._thresholds.items()
+            f: np.full(len(t) + 1, _ALL, np.uint32) for f, t in self._thresholds.items()
         }
-
-        def visit(place: int) -> int:
-            node = nodes[place]
-            first = len(values)
-            if node["is_leaf"]:
-                values.append(float(node["value"]))
-                return 1 << first
-            left = visit(int(node["left"]))
-            f = int(node["feature_idx"])
-            passed = np.searchsorted(self._thresholds[f], node["num_threshold"]) + 1
-            masks[f][passed:] &= np.uint32(~left & (2**_LEAVES - 1))
-            return left | visit(int(node["right"]))
-
-        visit(0)
-        used = set(nodes["feature_idx"][nodes["is_leaf"] == 0].tolist())
+        is_leaf = nodes["is_leaf"] == 1
+        inner = np.flatnonzero(~is_leaf)
+        if (nodes["left"][inner] != inner + 1).any():
+            raise ValueError("nodes in another order")
+        # Left ones come first: the leaves on a node's left are those up to its right one.
+        before = np.cumsum(is_leaf) - is_leaf
+        first, last = before[inner], before[nodes["right"][inner]]
+        left = (1 << last.astype(np.int64)) - (1 << first.astype(np.int64))
+        keep = (_ALL & ~left).astype(np.uint32)
+        features, thresholds = (
+            nodes[name][inner] for name in ("feature_idx", "num_threshold")
+        )
+        used = set(features.tolist())
+        for f in used:
+            mine = features == f
+            passed = np.searchsorted(self._thresholds[f], thresholds[mine]) + 1
+            np.bitwise_and.at(masks[f], passed, keep[mine])
+            np.bitwise_and.accumulate(masks[f], out=masks[f])
+        values = nodes["value"][is_leaf]
         tables = []
         for g, group in enumerate(self._groups):
             if used.isdisjoint(group):
                 continue
-            joint = np.array([2**_LEAVES - 1], np.uint32)
+            joint = np.array([_ALL], np.uint32)
             for f in group:
                 joint = (joint[:, None] & masks[f]).reshape(-1)
             tables.append((g, joint))
@@ -124,7 +127,7 @@ class TreeTables:
         left, other = np.empty(len(X), np.uint32), np.empty(len(X), np.uint32)
         value, bit = np.empty(len(X)), np.empty(len(X), np.intp)
         for tables, by_bit in self._trees:
-            left.fill(2**_LEAVES - 1)
+            left.fill(_ALL)
             for g, masks in tables:
                 # The codes are in range; "clip" spares the check.
                 masks.take(codes[g], out=other, mode="clip")

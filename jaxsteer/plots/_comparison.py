@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jaxsteer.plots._style import COLORS, MARKERS, clean, new_figure
+from jaxsteer.plots._style import AxesLike, clean, legend_below, mark_style, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,13 +20,17 @@ _PANELS = {
 
 
 def comparison_dots(
-    comparison: Comparison, *, columns: Sequence[str] = tuple(_PANELS)
+    comparison: Comparison,
+    *,
+    columns: Sequence[str] = tuple(_PANELS),
+    ax: AxesLike = None,
 ) -> Figure:
     """Draw accuracy beside the largest gaps, one line a method, one mark a learner.
 
     Args:
         comparison: What :func:`jaxsteer.compare.compare` returned.
         columns: Keys of the columns to show, one panel each.
+        ax: Axes to draw on, one for each column; None makes a new figure.
 
     Returns:
         The figure; hollow marks are gaps of one decision, not of all thresholds.
@@ -39,49 +43,51 @@ def comparison_dots(
     place = {method: len(titles) - 1 - i for i, (method, _) in enumerate(titles)}
     learners = comparison.learners
     step = 0.36 / max(1, len(learners) - 1)
-    figure = new_figure(2.2 + 2.55 * len(columns), 0.38 * len(titles) + 1.5)
-    axes = figure.subplots(1, len(columns), squeeze=False, sharey=True)[0]
-    for ax, column in zip(axes, columns, strict=True):
+    longest = max(len(title) for _, title in titles)
+    width = max(2.2, 0.6 + 0.075 * longest) + 2.55 * len(columns)
+    size = width, 0.38 * len(titles) + 1.5
+    figure, grid = panels(ax, (1, len(columns)), size, sharey=True)
+    for place_of, (one, column) in enumerate(zip(grid[0], columns, strict=True)):
         for row in comparison.rows:
             interval = row.metrics.get(column)
             if interval is None:
                 continue
             i = learners.index(row.learner)
             y = place[row.method] + (0.18 - step * i if len(learners) > 1 else 0)
-            color = COLORS[i % len(COLORS)]
+            style = mark_style(i)
             value = float(interval.value)
-            ax.plot(
+            one.plot(
                 [float(interval.low), float(interval.high)],
                 [y, y],
-                color=color,
+                color=style["color"],
                 linewidth=1.6,
             )
             hollow = row.decision_only and column != "accuracy"
-            ax.plot(
+            one.plot(
                 value,
                 y,
-                marker=MARKERS[i % len(MARKERS)],
-                color=color,
-                markerfacecolor="white" if hollow else color,
+                markerfacecolor="white" if hollow else style["color"],
                 markersize=5.5,
+                **style,
             )
-        ax.set_title(_PANELS.get(column, COLUMNS[column][0]), fontsize=9.5)
-        clean(ax)
+        one.set_title(_PANELS.get(column, COLUMNS[column][0]), fontsize=9.5)
+        clean(one)
         if column != "accuracy":
             # A little below 0, so that marks at 0 are whole.
-            ax.set_xlim(left=-0.02 * ax.get_xlim()[1])
-    axes[0].set_yticks(
-        [place[method] for method, _ in titles], [title for _, title in titles]
-    )
-    axes[0].set_ylim(-0.6, len(titles) - 0.4)
+            left = min(0.0, float(one.dataLim.x0))
+            one.set_xlim(left=left - 0.02 * one.get_xlim()[1])
+        one.set_yticks(
+            [place[method] for method, _ in titles], [title for _, title in titles]
+        )
+        one.tick_params(labelleft=place_of == 0)
+        one.set_ylim(-0.6, len(titles) - 0.4)
     handles = [
         Line2D(
             [],
             [],
-            color=COLORS[i % len(COLORS)],
-            marker=MARKERS[i % len(MARKERS)],
             markersize=5.5,
             label=LEARNERS[name].title if name in LEARNERS else name,
+            **mark_style(i),
         )
         for i, name in enumerate(learners)
     ]
@@ -98,11 +104,5 @@ def comparison_dots(
                 label="gap of one decision only",
             )
         )
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=len(handles),
-        frameon=False,
-        fontsize=9,
-    )
+    legend_below(figure, grid[0, -1], handles=handles)
     return figure

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxsteer.plots._style import (
-    COLORS,
-    DASHES,
+    AxesLike,
     clean,
     legend_below,
+    line_style,
     names_or_codes,
-    new_figure,
+    panels,
+    span,
 )
 
 if TYPE_CHECKING:
@@ -28,16 +29,19 @@ def score_densities(
     label_names: Sequence[object] = (0, 1),
     group_names: Sequence[object] = (),
     bins: int = 25,
+    ax: AxesLike = None,
 ) -> Figure:
     """Draw histograms of scores: a row of panels a score, a column a class.
 
     Args:
-        scores: Scores in 0..1 by title, ``[n]`` each, such as before and after.
+        scores: Scores by title, ``[n]`` each, such as before and after; the axis holds
+            0 to 1 and all of them.
         label: Class codes, ``[n]``.
         group: Group codes, ``[n]``.
         label_names: Names of the classes, by code.
         group_names: Names of the groups, by code.
-        bins: Number of bins of 0..1.
+        bins: Number of bins of that axis.
+        ax: Axes to draw on, ``[scores, classes]``; None makes a new figure.
 
     Returns:
         The figure; in a fair one the groups' lines agree within each panel.
@@ -45,33 +49,29 @@ def score_densities(
     label, group = np.asarray(label), np.asarray(group)
     names = names_or_codes(group_names, int(group.max()) + 1)
     classes = range(len(label_names))
-    edges = np.linspace(0, 1, bins + 1)
-    figure = new_figure(3.9 * len(label_names), 2.5 * len(scores) + 0.5)
-    axes = figure.subplots(
-        len(scores), len(label_names), squeeze=False, sharex=True, sharey="col"
-    )
+    low, high = span(scores.values())
+    edges = np.linspace(low, high, bins + 1)
+    shape = len(scores), len(label_names)
+    size = 3.9 * shape[1], 2.5 * shape[0] + 0.5
+    figure, axes = panels(ax, shape, size, sharex=True, sharey="col")
     for row, (title, score) in enumerate(scores.items()):
         for i in classes:
-            ax = axes[row, i]
+            one = axes[row, i]
             for a, name in enumerate(names):
                 chosen = np.asarray(score)[(label == i) & (group == a)]
                 counts, _ = np.histogram(chosen, edges)
                 share = counts / max(1, counts.sum())
-                color = COLORS[a % len(COLORS)]
-                ax.stairs(share, edges, fill=True, color=color, alpha=0.12)
-                ax.stairs(
-                    share,
-                    edges,
-                    color=color,
-                    linestyle=DASHES[a % len(DASHES)],
-                    linewidth=1.5,
-                    label=name,
-                )
-            ax.set_title(f"{title}: true class {label_names[i]}", fontsize=10)
-            ax.set_xlim(0, 1)
-            clean(ax)
+                style = line_style(a)
+                if len(names) <= 3:  # more would hide each other
+                    one.stairs(
+                        share, edges, fill=True, color=style["color"], alpha=0.12
+                    )
+                one.stairs(share, edges, linewidth=1.5, label=name, **style)
+            one.set_title(f"{title}: true class {label_names[i]}", fontsize=10)
+            one.set_xlim(low, high)
+            clean(one)
         axes[row, 0].set_ylabel("share of the group's\nrows in a bin", fontsize=9)
-    for ax in axes[-1]:
-        ax.set_xlabel(f"score of class {label_names[-1]}", fontsize=9)
-    legend_below(figure, axes[0, 0])
+    for one in axes[-1]:
+        one.set_xlabel(f"score of class {label_names[-1]}", fontsize=9)
+    legend_below(figure, axes[0, -1])
     return figure

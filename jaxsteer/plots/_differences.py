@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxsteer.plots._style import COLORS, clean, legend_below, new_figure
+from jaxsteer.plots._style import (
+    COLORS,
+    AxesLike,
+    clean,
+    legend_below,
+    panels,
+    shortened,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,6 +64,7 @@ def group_differences(
     *,
     feature_names: Sequence[str],
     top: int = 15,
+    ax: AxesLike = None,
 ) -> Figure:
     """Draw each feature's difference between groups before and after steering.
 
@@ -66,6 +74,7 @@ def group_differences(
         after: The same after steering, in the same units, ``[d]``.
         feature_names: Names of the features, `d`.
         top: How many features to show, the largest differences first.
+        ax: Axes to draw on; None makes a new figure.
 
     Returns:
         The figure.
@@ -74,8 +83,7 @@ def group_differences(
     order = np.argsort(-np.maximum(np.abs(before), np.abs(after)), kind="stable")[:top]
     order = order[::-1]
     places = np.arange(len(order))
-    figure = new_figure(7.6, 0.27 * len(order) + 1.5)
-    ax = figure.subplots()
+    figure, ((ax,),) = panels(ax, (1, 1), (7.6, 0.27 * len(order) + 1.5))
     ax.hlines(places, before[order], after[order], color="#c8c8c8", linewidth=2)
     ax.plot(
         before[order],
@@ -88,15 +96,12 @@ def group_differences(
     )
     ax.plot(after[order], places, "s", color=COLORS[0], markersize=5, label="after")
     ax.axvline(0, color="#333333", linewidth=0.8)
-    ax.set_yticks(places, [_short(str(feature_names[i])) for i in order])
+    ax.set_yticks(places, shortened([str(feature_names[i]) for i in order], 34))
     ax.set_ylim(-0.7, len(order) - 0.3)
+    cut = f"; the {len(order)} largest of {len(before)}" if top < len(before) else ""
     ax.set_xlabel(
-        "mean difference to the reference group (standard deviations)", fontsize=9
+        f"mean difference to the reference group (standard deviations{cut})", fontsize=9
     )
     clean(ax, grid="x")
     legend_below(figure, ax)
     return figure
-
-
-def _short(name: str, limit: int = 34) -> str:
-    return name if len(name) <= limit else name[: limit - 1] + "…"

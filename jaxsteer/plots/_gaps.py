@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxsteer.plots._style import (
-    COLORS,
-    DASHES,
     GRAY,
+    AxesLike,
     clean,
     legend_below,
-    new_figure,
+    line_style,
+    panels,
+    span,
 )
 
 if TYPE_CHECKING:
@@ -59,39 +60,42 @@ def gap_curves(
     group: np.ndarray,
     *,
     rates: Sequence[str] = ("tpr", "fpr"),
+    ax: AxesLike = None,
 ) -> Figure:
     """Draw the gaps between groups over the threshold, one line a method.
 
     Args:
-        scores: Scores in 0..1 by method, ``[n]`` each; at most seven are told apart.
+        scores: Scores by method, ``[n]`` each; the axis holds 0 to 1 and all of them.
         label: Class codes 0 and 1, ``[n]``.
         group: Group codes, ``[n]``.
         rates: One panel each: "tpr", "fpr", "dp".
+        ax: Axes to draw on, one for each rate; None makes a new figure.
 
     Returns:
         The figure.
     """
-    thresholds = np.linspace(0, 1, 501)
-    figure = new_figure(4.3 * len(rates), 3.9)
-    axes = figure.subplots(1, len(rates), squeeze=False, sharey=True)[0]
-    for ax, rate in zip(axes, rates, strict=True):
+    low, high = span(scores.values())
+    thresholds = np.linspace(low, high, 501)
+    size = 4.3 * len(rates), 3.9
+    figure, ((*axes,),) = panels(ax, (1, len(rates)), size, sharey=True)
+    for one, rate in zip(axes, rates, strict=True):
         for i, (title, score) in enumerate(scores.items()):
-            ax.plot(
+            one.plot(
                 thresholds,
                 gap_curve(label, score, group, thresholds, rate=rate),
-                color=COLORS[i % len(COLORS)],
-                linestyle=DASHES[i % len(DASHES)],
                 linewidth=1.5,
                 label=title,
                 drawstyle="steps-pre",
+                **line_style(i),
             )
-        ax.axvline(0.5, color=GRAY, linewidth=0.8, zorder=0.5)
-        ax.set_title(f"gap in {_TITLES[rate]}", fontsize=10)
-        ax.set_xlabel("threshold on the score (gray: .5)", fontsize=9)
-        ax.set_xlim(0, 1)
-        clean(ax)
+        one.axvline(0.5, color=GRAY, linewidth=0.8, zorder=0.5)
+        one.set_title(f"gap in {_TITLES[rate]}", fontsize=10)
+        one.set_xlabel("threshold on the score (gray: .5)", fontsize=9)
+        one.set_xlim(low, high)
+        clean(one)
     # Once all panels are drawn: the axis is shared, and a limit ends its scaling.
-    axes[0].set_ylim(bottom=0)
+    for one in axes:
+        one.set_ylim(bottom=0)
     axes[0].set_ylabel("largest difference between groups", fontsize=9)
-    legend_below(figure, axes[0], columns=3)
+    legend_below(figure, axes[-1])
     return figure

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxsteer.plots._style import (
-    COLORS,
-    DASHES,
     GRAY,
     MARKERS,
+    AxesLike,
     clean,
     legend_below,
+    line_style,
+    mark_style,
     names_or_codes,
-    new_figure,
+    panels,
+    wrapped,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ def pareto_front(
     *,
     group_names: Sequence[object] = (),
     metric_name: str = "unfairness",
+    ax: AxesLike = None,
 ) -> Figure:
     """Draw fronts of two groups, such as those before and after steering.
 
@@ -42,6 +45,7 @@ def pareto_front(
             ``value`` and ``group_weights``, as a solution or a baseline.
         group_names: Names of the two groups, by code.
         metric_name: What the right panel shows.
+        ax: Two axes to draw on; None makes a new figure.
 
     Returns:
         A figure with two panels.
@@ -56,36 +60,29 @@ def pareto_front(
                 "figure needs two, simplex_map shows three."
             )
     names = names_or_codes(group_names, 2)
-    figure = new_figure(8.6, 4.2)
-    losses, values = figure.subplots(1, 2)
+    figure, ((losses, values),) = panels(ax, (1, 2), (8.6, 4.2))
     for i, (name, front) in enumerate(fronts.items()):
-        style = {
-            "color": COLORS[i % len(COLORS)],
-            "linestyle": DASHES[i % len(DASHES)],
-            "linewidth": 1.8,
-        }
+        style = line_style(i) | {"linewidth": 1.8}
         both, weights = np.asarray(front.group_losses), np.asarray(front.group_weights)
         order = np.argsort(weights[:, 0])
         losses.plot(both[order, 0], both[order, 1], label=name, **style)
         values.plot(weights[order, 0], np.asarray(front.value)[order], **style)
     for i, (name, point) in enumerate((points or {}).items()):
-        style = {
-            "color": COLORS[-1 - i % len(COLORS)],
-            "marker": MARKERS[i % len(MARKERS)],
-            "linestyle": "none",
-            "markersize": 7,
-        }
+        # In the colors that the fronts take last.
+        style = mark_style(len(MARKERS) - 1 - i % len(MARKERS))
+        style |= {"marker": mark_style(i)["marker"]}
+        style |= {"linestyle": "none", "markersize": 7}
         x, y = np.asarray(point.group_losses)
         losses.plot([x], [y], label=name, **style)
         weight = float(np.asarray(point.group_weights)[0])
         values.plot([weight], [float(point.value)], **style)
-    losses.set_xlabel(f"loss of {names[0]}", fontsize=9)
-    losses.set_ylabel(f"loss of {names[1]}", fontsize=9)
-    values.set_xlabel(f"weight of {names[0]}", fontsize=9)
+    losses.set_xlabel(wrapped(f"loss of {names[0]}", 44), fontsize=9)
+    losses.set_ylabel(wrapped(f"loss of {names[1]}", 40), fontsize=9)
+    values.set_xlabel(wrapped(f"weight of {names[0]}", 44), fontsize=9)
     values.set_ylabel(metric_name, fontsize=9)
-    for ax in (losses, values):
-        clean(ax)
-    legend_below(figure, losses, columns=4)
+    for one in (losses, values):
+        clean(one)
+    legend_below(figure, losses)
     return figure
 
 
@@ -95,6 +92,7 @@ def simplex_map(
     *,
     group_names: Sequence[object] = (),
     metric_name: str = "unfairness",
+    ax: AxesLike = None,
 ) -> Figure:
     """Draw a metric over the group weights of three groups, as a triangle.
 
@@ -103,6 +101,7 @@ def simplex_map(
         points: Names and single models, marked where their weights are.
         group_names: Names of the three groups, by code.
         metric_name: What the colors show.
+        ax: Axes to draw on; None makes a new figure.
 
     Returns:
         A figure with one panel.
@@ -117,8 +116,7 @@ def simplex_map(
             "pareto_front shows two."
         )
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]])
-    figure = new_figure(5.4, 5.0)
-    ax = figure.subplots()
+    figure, ((ax,),) = panels(ax, (1, 1), (5.4, 5.0))
     place = weights @ corners
     shown = ax.tricontourf(
         place[:, 0], place[:, 1], np.asarray(front.value), levels=20, cmap="cividis"
@@ -140,16 +138,18 @@ def simplex_map(
     for corner, name, side in zip(
         corners, names_or_codes(group_names, 3), (-1, -1, 1), strict=True
     ):
-        ax.annotate(
-            f"all on {name}",
+        text = ax.annotate(
+            wrapped(f"all on {name}", 20),
             corner,
-            xytext=(0, 12 * side),
+            xytext=(0, 6 * side),
             textcoords="offset points",
             ha="center",
-            va="center",
+            va="bottom" if side > 0 else "top",
             fontsize=9,
         )
-    ax.set(aspect="equal", xlim=(-0.1, 1.1), ylim=(-0.1, 0.97))
+        # The room below and above the triangle is theirs: it does not shrink for them.
+        text.set_in_layout(False)
+    ax.set(aspect="equal", xlim=(-0.27, 1.27), ylim=(-0.26, 1.08))
     ax.axis("off")
     figure.colorbar(shown, ax=ax, shrink=0.7, label=metric_name)
     if points:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxsteer.plots._style import (
-    COLORS,
-    DASHES,
+    AxesLike,
     clean,
     legend_below,
+    line_style,
     names_or_codes,
-    new_figure,
+    panels,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def roc_meet(
     achieved: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
     group_names: Sequence[object] = (),
     achieved_title: str = "reached on new rows",
+    ax: AxesLike = None,
 ) -> Figure:
     """Draw each group's ROC hull, the meet curve and the operating curves reached.
 
@@ -56,28 +57,28 @@ def roc_meet(
         achieved: Label, fair score and group of other rows, ``[n]`` each.
         group_names: Names of the groups, by code.
         achieved_title: Title of the second panel.
+        ax: Axes to draw on, one for each panel; None makes a new figure.
 
     Returns:
         A figure with one panel, or two where `achieved` is given.
     """
     names = names_or_codes(group_names, len(hulls))
-    figure = new_figure(4.6 if achieved is None else 8.6, 4.9)
-    axes = figure.subplots(1, 1 if achieved is None else 2, squeeze=False)[0]
-    for ax in axes:
-        ax.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=0.8)
+    count, width = (1, 4.6) if achieved is None else (2, 8.6)
+    figure, ((*axes,),) = panels(ax, (1, count), (width, 4.9))
+    for one in axes:
+        one.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=0.8)
     for a, hull in enumerate(hulls):
         knots = np.asarray(hull)
         axes[0].plot(
             knots[:, 0],
             knots[:, 1],
-            color=COLORS[a % len(COLORS)],
-            linestyle=DASHES[a % len(DASHES)],
             linewidth=1.6,
             label=names[a],
+            **line_style(a),
         )
     meet = np.asarray(roc)
-    for ax in axes:
-        ax.plot(
+    for one in axes:
+        one.plot(
             meet[:, 0],
             meet[:, 1],
             color="black",
@@ -93,18 +94,12 @@ def roc_meet(
             rows = group == a
             if rows.any():
                 points = roc_points(label[rows], score[rows])
-                axes[1].plot(
-                    points[:, 0],
-                    points[:, 1],
-                    color=COLORS[a % len(COLORS)],
-                    linestyle=DASHES[a % len(DASHES)],
-                    linewidth=1.6,
-                )
+                axes[1].plot(points[:, 0], points[:, 1], linewidth=1.6, **line_style(a))
         axes[1].set_title(f"fair score, {achieved_title}", fontsize=10)
-    for ax in axes:
-        clean(ax)
-        ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-        ax.set_xlabel("false-positive rate", fontsize=9)
-        ax.set_ylabel("true-positive rate", fontsize=9)
+    for one in axes:
+        clean(one)
+        one.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+        one.set_xlabel("false-positive rate", fontsize=9)
+        one.set_ylabel("true-positive rate", fontsize=9)
     legend_below(figure, axes[0])
     return figure

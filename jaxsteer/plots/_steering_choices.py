@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxsteer.plots._style import COLORS, GRAY, clean, legend_below, new_figure
+from jaxsteer.plots._style import (
+    COLORS,
+    GRAY,
+    AxesLike,
+    clean,
+    legend_below,
+    panels,
+    shortened,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,22 +23,25 @@ if TYPE_CHECKING:
     from jaxsteer.nn._choose_strength import StrengthChoice
 
 
-def layer_choice(choice: LayerChoice) -> Figure:
+def layer_choice(choice: LayerChoice, *, ax: AxesLike = None) -> Figure:
     """Draw the figures of each layer; a panel for each that was computed.
 
     Training rows are hollow, the others filled; a line marks the chosen layer.
 
     Args:
         choice: What :func:`jaxsteer.nn.choose_layer` returned.
+        ax: Axes to draw on, one for each panel; None makes a new figure.
 
     Returns:
         The figure.
     """
     place = np.arange(len(choice.paths))
     count = 1 + (choice.left is not None) + bool(choice.strengths)
-    figure = new_figure(4.3 * count, 3.9)
-    axes = list(figure.subplots(1, count, squeeze=False)[0])
-    first = axes.pop(0)
+    names = shortened([str(path) for path in choice.paths], 30)
+    # Names stand at 45 degrees below the panels.
+    size = 4.3 * count, 3.3 + 0.05 * max(map(len, names))
+    figure, ((first, *axes),) = panels(ax, (1, count), size)
+    panes = [first, *axes]
     gap, low, high = (
         np.asarray(a) for a in (choice.gap_others, choice.low, choice.high)
     )
@@ -38,41 +49,38 @@ def layer_choice(choice: LayerChoice) -> Figure:
     _pair(first, place, choice.gap, gap)
     first.set_title(f"ideality gap ({choice.path} by {choice.rule})")
     first.set_ylabel("nats")
-    panels = [first]
     if choice.left is not None and choice.unsteered is not None:
-        ax = axes.pop(0)
-        _pair(ax, place, choice.left, choice.left_others)
-        ax.axhline(float(choice.unsteered[1]), color=GRAY, linestyle="--")
-        ax.set_title("gap at the later layer, steered here")
-        panels.append(ax)
+        one = axes.pop(0)
+        _pair(one, place, choice.left, choice.left_others)
+        one.axhline(float(choice.unsteered[1]), color=GRAY, linestyle="--")
+        one.set_title("gap at the later layer, steered here")
     if choice.strengths:
-        ax = axes.pop(0)
+        one = axes.pop(0)
         seen, others = (
             np.array([_best(one, train) for one in choice.strengths])
             for train in (True, False)
         )
-        _pair(ax, place, seen, others)
-        ax.set_title("effect at the strength chosen")
-        panels.append(ax)
-    for ax in panels:
-        clean(ax)
-        ax.axvline(int(choice.best), color=GRAY, linewidth=0.8, zorder=0)
-        ax.set_xticks(place, choice.paths, rotation=45, ha="right")
+        _pair(one, place, seen, others)
+        one.set_title("effect at the strength chosen")
+    for one in panes:
+        clean(one)
+        one.axvline(int(choice.best), color=GRAY, linewidth=0.8, zorder=0)
+        one.set_xticks(place, names, rotation=45, ha="right")
     legend_below(figure, first)
     return figure
 
 
-def strength_choice(choice: StrengthChoice) -> Figure:
+def strength_choice(choice: StrengthChoice, *, ax: AxesLike = None) -> Figure:
     """Draw effect, divergence and perplexity over the strength.
 
     Args:
         choice: What :func:`jaxsteer.nn.choose_strength` returned.
+        ax: Three axes to draw on; None makes a new figure.
 
     Returns:
         The figure.
     """
-    figure = new_figure(12.9, 3.9)
-    axes = figure.subplots(1, 3)
+    figure, ((*axes,),) = panels(ax, (1, 3), (12.9, 3.9))
     x = np.asarray(choice.strengths)
     seen, others = choice.summary(train=True), choice.summary()
     axes[0].fill_between(
@@ -83,13 +91,13 @@ def strength_choice(choice: StrengthChoice) -> Figure:
         "kl": "divergence of the next token's law, nats",
         "perplexity": "perplexity, multiple of the plain one",
     }
-    for ax, (name, title) in zip(axes, titles.items(), strict=True):
-        _pair(ax, x, seen[name], others[name], line="-")
-        ax.set_title(title)
-        ax.set_xlabel("strength")
-        clean(ax)
+    for one, (name, title) in zip(axes, titles.items(), strict=True):
+        _pair(one, x, seen[name], others[name], line="-")
+        one.set_title(title)
+        one.set_xlabel("strength")
+        clean(one)
         if int(choice.best) >= 0:
-            ax.axvline(choice.strength, color=GRAY, linewidth=0.8, zorder=0)
+            one.axvline(choice.strength, color=GRAY, linewidth=0.8, zorder=0)
     legend_below(figure, axes[0])
     return figure
 

@@ -73,7 +73,7 @@ def save_pipeline(
         >>> len(digest)
         64
     """
-    skops = _skops()
+    skops = load_skops()
     try:
         data = skops.dumps(estimator)
     except Exception as error:
@@ -123,7 +123,7 @@ def load_pipeline(
         >>> load_pipeline(path, expect_hash=digest).transform([[1.0]]).tolist()
         [[0.0]]
     """
-    skops = _skops()
+    skops = load_skops()
     target = pathlib.Path(path)
     if not target.is_file():
         raise FileNotFoundError(f"The file {path} does not exist.")
@@ -185,7 +185,15 @@ def _present_name(name: str) -> str:
     return f"{present}.{cls}"
 
 
-def _skops() -> Any:
+def load_skops() -> Any:
+    """Return skops' reader and writer, loaded as quickly as it can be.
+
+    Loading it sets and resets the warnings of the whole process, so that nothing that
+    needs its own may run beside it.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
     # skops makes scikit-learn load all that it has, and so the frameworks that its
     # arrays may be of, which takes seconds and serves nothing here.
     aside = "torch" not in sys.modules

@@ -31,15 +31,28 @@ def registered_classes() -> dict[str, type]:
     Storable are the frozen dataclasses, the named tuples and the enumerations under a
     public name.
     """
+    return {n: c for package in _PACKAGES for n, c in _classes_of(package).items()}
+
+
+def registered_class(name: str) -> type | None:
+    """Return the class of a public name, None if there is none.
+
+    Only its own package is loaded: all of them take half a second.
+    """
+    package = name.partition(".")[0]
+    return _classes_of(package).get(name) if package in _PACKAGES else None
+
+
+@functools.cache
+def _classes_of(package: str) -> dict[str, type]:
     classes = {}
-    for package in _PACKAGES:
-        module = importlib.import_module(f"jaxsteer.{package}")
-        for name, value in vars(module).items():
-            if name.startswith("_") or not inspect.isclass(value):
-                continue
-            is_ours = value.__module__.startswith(f"jaxsteer.{package}")
-            if is_ours and (_is_record(value) or issubclass(value, enum.Enum)):
-                classes[f"{package}.{name}"] = value
+    module = importlib.import_module(f"jaxsteer.{package}")
+    for name, value in vars(module).items():
+        if name.startswith("_") or not inspect.isclass(value):
+            continue
+        is_ours = value.__module__.startswith(f"jaxsteer.{package}")
+        if is_ours and (_is_record(value) or issubclass(value, enum.Enum)):
+            classes[f"{package}.{name}"] = value
     return classes
 
 

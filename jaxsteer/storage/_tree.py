@@ -14,7 +14,7 @@ from jaxsteer.storage._migrate import current_class, current_field
 from jaxsteer.storage._registry import (
     default_fields,
     field_names,
-    registered_classes,
+    registered_class,
     registered_names,
 )
 
@@ -160,7 +160,7 @@ def _decode_object(node: dict[str, Any], tensors: dict[str, np.ndarray]) -> Any:
 
 
 def _registered(name: str) -> Any:
-    classes = registered_classes()
-    if current_class(name) not in classes:
+    found = registered_class(current_class(name))
+    if found is None:
         raise ValueError(f"{name!r} is no class that jaxsteer stores")
-    return classes[current_class(name)]
+    return found
