@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from _pieces import Clock
 
 SIX = ("accountant", "dentist", "nurse", "physician", "psychologist", "surgeon")
 CLASSES = {
@@ -134,7 +135,7 @@ def kept(
     cache: pathlib.Path | None,
     weights: pathlib.Path,
     texts: Sequence[str],
-    settings: tuple[int, ...],
+    settings: tuple[int | str, ...],
     compute: Callable[[], dict[str, np.ndarray]],
 ) -> dict[str, np.ndarray]:
     """Return `compute`'s arrays, from the cache where the same were computed before.
@@ -143,7 +144,7 @@ def kept(
         cache: Folder; None keeps nothing.
         weights: The model's file; its content is part of the key, as are the texts.
         texts: What the model reads.
-        settings: Whole numbers that the arrays depend on besides.
+        settings: Numbers and hashes that the arrays depend on besides.
         compute: Computes the arrays.
     """
     if cache is None:
@@ -161,3 +162,38 @@ def kept(
         path.with_suffix(".part").replace(path)
     with np.load(path) as stored:
         return dict(stored)
+
+
+class Pieces(Clock):
+    """A long run in pieces: batches of texts that are kept, and a time to stop.
+
+    Args:
+        cache: Folder of what was computed; None keeps nothing.
+        weights: The model's file, part of every key.
+        seconds: After which nothing new is begun.
+    """
+
+    def __init__(
+        self,
+        cache: pathlib.Path | None = None,
+        weights: pathlib.Path | None = None,
+        seconds: float = float("inf"),
+    ):
+        super().__init__(seconds)
+        self._cache, self._weights = cache, weights
+
+    def batch(
+        self,
+        texts: Sequence[str],
+        settings: tuple[int | str, ...],
+        compute: Callable[[], dict[str, np.ndarray]],
+    ) -> dict[str, np.ndarray]:
+        """Return a batch's arrays, from the cache or computed if there is time."""
+
+        def in_time() -> dict[str, np.ndarray]:
+            self.stop_if_over()
+            return compute()
+
+        if self._weights is None:
+            return in_time()
+        return kept(self._cache, self._weights, texts, settings, in_time)

@@ -7,11 +7,14 @@ token in the blocks that follow.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from _biography_data import Pieces
 from _biography_methods import Move
 from flax import nnx
 from sklearn.linear_model import LogisticRegression
@@ -66,7 +69,11 @@ def layer_of(
 
 
 def last_states(
-    model: Decoder, tokenizer: Tokenizer, texts: Sequence[str], block: int
+    model: Decoder,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    block: int,
+    pieces: Pieces,
 ) -> dict[str, np.ndarray]:
     """Return the states at the last token, each ``[n, d]``.
 
@@ -77,9 +84,16 @@ def last_states(
     shape = (len(texts), model.config.dim)
     found = {name: np.zeros(shape, np.float32) for name in ("middle", "final")}
     for rows, tokens, lengths in _batches(tokenizer, texts):
-        states = _read(model, tokens, lengths, f"layers.{block}")
-        for name, values in zip(found, states, strict=True):
-            found[name][rows] = np.asarray(values)[: len(rows)]
+
+        def compute(rows=rows, tokens=tokens, lengths=lengths):
+            states = _read(model, tokens, lengths, f"layers.{block}")
+            parts = [np.asarray(values)[: len(rows)] for values in states]
+            return dict(zip(found, parts, strict=True))
+
+        mine = [texts[row] for row in rows]
+        states = pieces.batch(mine, (DECODER_TOKENS, block), compute)
+        for name, values in states.items():
+            found[name][rows] = values
     return found
 
 
@@ -89,6 +103,7 @@ def steered_states(
     texts: Sequence[str],
     block: int,
     layers: Sequence[Layer],
+    pieces: Pieces,
 ) -> np.ndarray:
     """Return the final states at the last token under each layer, ``[L, n, d]``.
 
@@ -97,16 +112,32 @@ def steered_states(
     """
     found = np.zeros((len(layers), len(texts), model.config.dim), np.float32)
     rest = _from_block(model, block)
+    settings = (DECODER_TOKENS, block, _digest(layers))
     for rows, tokens, lengths in _batches(tokenizer, texts):
-        last, cache = _read_up_to(model, tokens, lengths, block)
-        filled = np.resize(rows, BATCH)
-        for place, (layer, group) in enumerate(layers):
-            with insert_steering(rest, "layers.0", layer):
-                if group is not None:
-                    set_groups(rest, group[filled])
-                states = _go_on(rest, last, cache)
-            found[place, rows] = np.asarray(states)[: len(rows)]
+
+        def compute(rows=rows, tokens=tokens, lengths=lengths):
+            last, cache = _read_up_to(model, tokens, lengths, block)
+            filled, moved = np.resize(rows, BATCH), []
+            for layer, group in layers:
+                with insert_steering(rest, "layers.0", layer):
+                    if group is not None:
+                        set_groups(rest, group[filled])
+                    states = _go_on(rest, last, cache)
+                moved.append(np.asarray(states)[: len(rows)])
+            return {"states": np.stack(moved)}
+
+        mine = [texts[row] for row in rows]
+        found[:, rows] = pieces.batch(mine, settings, compute)["states"]
     return found
+
+
+def _digest(layers: Sequence[Layer]) -> str:
+    """A hash of all that the layers do."""
+    digest = hashlib.sha256()
+    for layer, group in layers:
+        for leaf in jax.tree.leaves((nnx.state(layer), group)):
+            digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 def _from_block(model: Decoder, block: int) -> Decoder:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from _pieces import Kept
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
@@ -41,22 +43,27 @@ class JoyfulnessProbe:
         figures: Rows, and the areas under the ROC curve on comments held out.
     """
 
-    def __init__(self, data: pathlib.Path, encoder: pathlib.Path, rows: int):
+    def __init__(
+        self, data: pathlib.Path, encoder: pathlib.Path, rows: int, kept: Kept
+    ):
         self._encoder = load_encoder(encoder)
         self._tokenizer = load_tokenizer(encoder)
+        self._regression, self.figures = kept("probe", lambda: self._fit(data, rows))
+
+    def _fit(self, data: pathlib.Path, rows: int) -> tuple[Any, dict[str, Any]]:
         train = comments(data, "train", rows)
         held_out = comments(data, "test", min(rows, 2400))
-        self._regression = LogisticRegression(max_iter=1000).fit(
+        regression = LogisticRegression(max_iter=1000).fit(
             self.embed(train.text), train.kind == "joyful"
         )
-        score = self.score(held_out.text)
+        score = regression.decision_function(self.embed(held_out.text))
         joyful = (held_out.kind == "joyful").to_numpy()
 
         def auc(rest):
             chosen = joyful | held_out.kind.isin(rest).to_numpy()
             return float(roc_auc_score(joyful[chosen], score[chosen]))
 
-        self.figures = {
+        return regression, {
             "training_comments": len(train),
             "held_out_comments": len(held_out),
             "auc": auc(["gloomy", "neutral"]),

@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from _joyfulness_asked import asked_table, equal_table
 
 from jaxsteer.plots import figure_bytes
 
 RESAMPLES = 2000
 
 
-class Curve(NamedTuple):
-    """An arm: what was measured, ``[S, n]`` by strength and film.
+class Curve:
+    """An arm: what was measured, by seed of the tokens, strength and film.
 
-    Attributes:
-        score: Log odds of being joyful.
-        surprise: Negative log-likelihood a token under the model as it is, nats.
-        distinct: Share of distinct pairs of tokens.
-        texts: What was said.
+    Args:
+        points: ``points[r][s]`` is what was measured with a seed at a strength.
     """
 
-    score: np.ndarray
-    surprise: np.ndarray
-    distinct: np.ndarray
-    texts: list[list[str]]
+    def __init__(self, points: list[list[Any]]):
+        self.points = points
+
+    def _stacked(self, name: str) -> np.ndarray:
+        return np.array([[getattr(p, name) for p in row] for row in self.points])
+
+    @property
+    def score(self) -> np.ndarray:
+        """Log odds of being joyful ``[R, S, n]``."""
+        return self._stacked("score")
+
+    @property
+    def surprise(self) -> np.ndarray:
+        """Negative log-likelihood a token after the plain request, without steering."""
+        return self._stacked("surprise")
+
+    @property
+    def own_surprise(self) -> np.ndarray:
+        """The same after the request that was made."""
+        return self._stacked("own_surprise")
+
+    @property
+    def distinct(self) -> np.ndarray:
+        """Share of distinct pairs of tokens."""
+        return self._stacked("distinct")
 
     @property
     def joy(self) -> np.ndarray:
@@ -33,13 +52,30 @@ class Curve(NamedTuple):
 
     def level(self, usable: int) -> float:
         """Mean joyfulness over the usable strengths after 0."""
-        return float(self.joy[1 : usable + 1].mean())
+        return float(self.joy[:, 1 : usable + 1].mean())
 
 
-def resamples(n: int, count: int = RESAMPLES) -> np.ndarray:
-    """Weights ``[R, n]`` of bootstrap samples; the first is the sample itself."""
-    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), count)
-    return np.concatenate([np.ones((1, n)), draws]) / n
+class Resamples:
+    """Bootstrap samples of films and of seeds, each drawn by itself.
+
+    Every film with all its seeds and every seed with all its films: what they share is
+    not counted as news (the pigeonhole bootstrap, Owen 2007). The first is the sample
+    itself. The genres share heroes, and the seeds their noise, so that one draw serves
+    all arms.
+    """
+
+    def __init__(self, seeds: int, films: int, count: int = RESAMPLES):
+        rng = np.random.default_rng(0)
+        self._seeds, self._films = (
+            np.concatenate([np.ones((1, n)), rng.multinomial(n, [1 / n] * n, count)])
+            / n
+            for n in (seeds, films)
+        )
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """Means ``[B, S]`` of ``[R, S, n]``."""
+        by_seed = np.einsum("bn,rsn->brs", self._films, values)
+        return np.einsum("br,brs->bs", self._seeds, by_seed)
 
 
 def with_interval(values: np.ndarray) -> list[float]:
@@ -57,28 +93,27 @@ def summary(
 ) -> dict[str, Any]:
     """Figures of every arm with intervals, and its gaps to the reference.
 
-    Films are drawn again in pairs, as the two genres share heroes. A gain is joyfulness
-    less that of the same arm at strength 0, a response its mean over the usable
-    strengths; gaps are the reference's figure less the arm's.
+    A gain is joyfulness less that of the same arm at strength 0, a response its mean
+    over the usable strengths; gaps are the reference's figure less the arm's.
     """
-    weights = resamples(curves[reference].score.shape[1])
-    used = slice(1, usable + 1)
+    base = curves[reference]
+    seeds, _, n = base.score.shape
+    draw, used = Resamples(seeds, n), slice(1, usable + 1)
 
     def gain(values: np.ndarray) -> np.ndarray:
-        mean = weights @ values.T
+        mean = draw.mean(values)
         return mean - mean[:, :1]
 
-    base = curves[reference]
     arms: dict[str, Any] = {}
     for name, curve in curves.items():
         measured = {
-            "joyfulness": weights @ curve.joy.T,
+            "joyfulness": draw.mean(curve.joy),
             "gain": gain(curve.joy),
-            "log_odds": weights @ curve.score.T,
-            "perplexity": np.exp(weights @ curve.surprise.T),
-            "distinct_pairs": weights @ curve.distinct.T,
+            "log_odds": draw.mean(curve.score),
+            "perplexity": np.exp(draw.mean(curve.surprise)),
+            "distinct_pairs": draw.mean(curve.distinct),
         }
-        level = weights @ (base.joy - curve.joy).T
+        level = draw.mean(base.joy - curve.joy)
         gap = gain(base.joy) - gain(curve.joy)
         odds_gap = gain(base.score) - gain(curve.score)
         arms[name] = {
@@ -113,8 +148,10 @@ def table(report: dict[str, Any]) -> str:
     """The figures as Markdown."""
     sizes, auc = report["sizes"], report["probe"]["auc"]
     lines = [
-        f"{sizes['tested']} films of each genre, {sizes['steps']} tokens a review; the "
-        f"probe's AUC on comments held out is {auc:.3f}.",
+        f"{sizes['tested']} films of each genre, {sizes['steps']} tokens a review, "
+        f"{sizes['seeds']} seeds of the tokens; the probe's AUC on comments held out is "
+        f"{auc:.3f}. In brackets 95% intervals (bootstrap over films and seeds, for one "
+        "fit of the vectors).",
         "",
         "| arm | strength | joyfulness | gain | perplexity | distinct pairs |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
@@ -135,8 +172,7 @@ def table(report: dict[str, Any]) -> str:
         "Gain: joyfulness less that of the same arm at strength 0. Response: the gain "
         f"averaged over the strengths above 0 and up to {top:g}. Gaps: that of "
         f"{report['reference']} less the arm's; level gap: of joyfulness, averaged over "
-        "the same strengths. In brackets 95% intervals (bootstrap over pairs of films, for "
-        "one fit of the vectors and one seed of the tokens).",
+        "the same strengths.",
         "",
         "| arm | response | response gap | the same in log odds | level gap at 0 | "
         "level gap |",
@@ -153,7 +189,7 @@ def table(report: dict[str, Any]) -> str:
         lines.append(
             f"| {name} | " + " | ".join(shown(arm[key]) for key in keys) + " |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + asked_table(report) + equal_table(report)
 
 
 def examples(
@@ -162,8 +198,9 @@ def examples(
     """What was said of one pair of films, by arm and strength."""
     lines = ["", "The second pair of films:", ""]
     for name, curve in curves.items():
-        for strength, texts in zip(strengths, curve.texts, strict=True):
-            lines.append(f"- {name}, {strength:g}: {' '.join(texts[film].split())}")
+        for strength, point in zip(strengths, curve.points[0], strict=True):
+            text = " ".join(point.texts[film].split())
+            lines.append(f"- {name}, {strength:g}: {text}")
     return "\n".join(lines) + "\n"
 
 
@@ -183,6 +220,9 @@ def picture(report: dict[str, Any]) -> bytes:
                 x, y[:, 0], "-o" if before else "--s", color=color, label=name, ms=4
             )
             ax.fill_between(x, y[:, 1], y[:, 2], color=color, alpha=0.12, linewidth=0)
+    for color, figures in zip(colors, report["asked"].values(), strict=False):
+        for ax, key in ((axes[0], "joyfulness"), (axes[2], "perplexity")):
+            ax.axhline(figures["asked"][key][0], color=color, ls="-.", lw=0.8)
     titles = ("joyfulness", "gain over strength 0", "perplexity, unsteered model")
     for ax, title in zip(axes, titles, strict=True):
         top = report["strengths"][report["usable_strengths"]]
@@ -192,7 +232,9 @@ def picture(report: dict[str, Any]) -> bytes:
     ticks = (5, 7, 10, 15, 20, 30, 50)
     axes[2].set_yticks(ticks, [str(tick) for tick in ticks])
     axes[2].minorticks_off()
-    axes[2].set_xlabel("strength (right of the dotted line the text suffers)")
+    axes[2].set_xlabel(
+        "strength (right of the dotted line the text suffers); horizontal: asked in words"
+    )
     axes[0].legend(fontsize=8)
     axes[0].set_title("Joyfulness of reviews of comedy and horror films")
     return figure_bytes(figure)

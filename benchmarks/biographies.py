@@ -6,7 +6,7 @@ splits, at the learner's own decision and over all thresholds.
 
     python benchmarks/biographies.py DATA [--part two|six|wiki]
         [--features minilm|smollm2|steered] [--encoder FOLDER] [--decoder FILE]
-        [--cache FOLDER] [--quick]
+        [--cache FOLDER] [--state FILE --seconds 400] [--quick]
 
 DATA is the folder with ``bias_in_bios`` (``bios.csv.gz``, ``minilm_l6_f16.npz``) and
 ``wiki_bios_gender``. The texts are about real people: the folder is not part of this
@@ -22,12 +22,17 @@ Methods and learners work in principal components of the training rows: 64, or 3
 a class and gender has as few as 37 training rows (``six``, ``wiki``). Maps in the model
 are fitted in 64 components of the residual stream and leave the rest alone.
 
+In pieces: with ``--state``, a file that keeps the splits that were measured, and
+``--seconds``, after which no further split or batch of texts is begun, the same command
+is given again until it writes the results; ``--cache`` keeps the model's states.
+
 Writes results/biographies_NAME.{json,md,png}.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import pathlib
 import time
 from typing import Any, NamedTuple
@@ -40,8 +45,8 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 from _biography_data import (  # noqa: E402
     Biographies,
+    Pieces,
     few_of_each,
-    kept,
     read,
     sentence_embeddings,
     thinned,
@@ -54,7 +59,7 @@ from _biography_methods import (  # noqa: E402
     measure,
     prepare,
 )
-from _biography_report import CHANCE, METRICS, picture, tables  # noqa: E402
+from _biography_report import CHANCE, METRICS, TESTED, picture, tables  # noqa: E402
 from _machine import RESULTS, describe, save  # noqa: E402
 from sklearn.linear_model import LogisticRegression  # noqa: E402
 from sklearn.model_selection import train_test_split  # noqa: E402
@@ -103,7 +108,7 @@ def split(
     """Fit every method on the training rows of one split."""
     train, test = train_test_split(
         np.arange(len(x)),
-        test_size=0.4,
+        test_size=TESTED,
         random_state=seed,
         stratify=found.label * 2 + found.group,
     )
@@ -147,23 +152,21 @@ def judge(
     return results
 
 
-def on_features(splits: list[Split], found: Biographies) -> list[dict[str, Any]]:
+def on_features(one: Split, found: Biographies) -> list[dict[str, Any]]:
     """Measure moves of the features themselves."""
     results = []
-    for one in splits:
-        for name, move in one.moves.items():
-            results += judge(one, name, *prepare(move, one.rows), found)
-        print(f"split {one.rows.seed + 1} measured", flush=True)
+    for name, move in one.moves.items():
+        results += judge(one, name, *prepare(move, one.rows), found)
     return results
 
 
-def in_the_model(
+def states_inside(
     splits: list[Split],
     found: Biographies,
-    final: np.ndarray,
     arguments: argparse.Namespace,
-) -> list[dict[str, Any]]:
-    """Measure moves inside the language model, on its final states."""
+    pieces: Pieces,
+) -> dict[tuple[int, str], np.ndarray]:
+    """Return the final states under every split's moves inside the language model."""
     from _biography_hidden import Layer, layer_of, steered_states
 
     from jaxsteer.models import load_decoder, load_tokenizer
@@ -183,16 +186,24 @@ def in_the_model(
         found.texts,
         arguments.block,
         layers,
+        pieces,
     )
+    return {key: states[place] for key, place in places.items()}
+
+
+def in_the_model(
+    one: Split,
+    found: Biographies,
+    final: np.ndarray,
+    states: dict[tuple[int, str], np.ndarray],
+) -> list[dict[str, Any]]:
+    """Measure moves inside the language model, on its final states."""
     results = []
-    for one in splits:
-        for name in one.moves:
-            place = places.get((one.rows.seed, name))
-            x = np.asarray(final if place is None else states[place], np.float64)
-            view = components(x[one.train], one.rows.x.shape[1])
-            parts = (np.asarray(view(x[rows])) for rows in (one.train, one.test))
-            results += judge(one, name, *parts, found)
-        print(f"split {one.rows.seed + 1} measured", flush=True)
+    for name in one.moves:
+        x = np.asarray(states.get((one.rows.seed, name), final), np.float64)
+        view = components(x[one.train], one.rows.x.shape[1])
+        parts = (np.asarray(view(x[rows])) for rows in (one.train, one.test))
+        results += judge(one, name, *parts, found)
     return results
 
 
@@ -209,61 +220,75 @@ def main() -> None:
     parser.add_argument("--block", type=int, default=15)
     parser.add_argument("--components", type=int)
     parser.add_argument("--cache", type=pathlib.Path, help="keeps features")
+    parser.add_argument("--state", type=pathlib.Path, help="keeps measured splits")
+    parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
+    pieces = Pieces(arguments.cache, arguments.decoder, arguments.seconds)
     count = arguments.components or COMPONENTS[arguments.part]
     found, names = read(arguments.data, arguments.part), list(METHODS)
     if arguments.quick:
         found, count = few_of_each(found, 24), 4
         names.remove("affirmative, full")
-    states = {}
+    final = None
     if arguments.features == "minilm":
         x = sentence_embeddings(
             found, arguments.data, arguments.part, arguments.encoder, arguments.cache
         )
     else:
         found = thinned(found, LANGUAGE_MODEL_ROWS)
-        states = hidden_states(found, arguments)
+        states = hidden_states(found, arguments, pieces)
+        final = states["final"]
         x = states["middle" if arguments.features == "steered" else "final"]
     if arguments.features == "steered":
         names = [name for name in names if name not in NOT_INSIDE]
     x = np.asarray(x, np.float64)
-    seeds = range(1 if arguments.quick else 5)
-    splits = [split(x, found, seed, count, names) for seed in seeds]
-    if arguments.features == "steered":
-        results = in_the_model(splits, found, states["final"], arguments)
-    else:
-        results = on_features(splits, found)
-    table = pd.DataFrame(results)
+    done: dict[str, dict[str, Any]] = {}
+    if arguments.state is not None and arguments.state.is_file():
+        done = json.loads(arguments.state.read_text())
+    todo = [s for s in range(1 if arguments.quick else 5) if str(s) not in done]
+    splits, inside = {}, None
+    if arguments.features == "steered" and todo:
+        # All of them at once: a text is read once for the moves of all splits.
+        splits = {seed: split(x, found, seed, count, names) for seed in range(5)}
+        inside = states_inside(list(splits.values()), found, arguments, pieces)
+    for seed in todo:
+        pieces.stop_if_over()
+        one = splits.get(seed) or split(x, found, seed, count, names)
+        if inside is None:
+            rows = on_features(one, found)
+        else:
+            rows = in_the_model(one, found, final, inside)
+        done[str(seed)] = {"share": float(one.projection.share), "rows": rows}
+        if arguments.state is not None:
+            arguments.state.write_text(json.dumps(done))
+        print(f"split {seed + 1} measured", flush=True)
+    table = pd.DataFrame([row for one in done.values() for row in one["rows"]])
     if arguments.quick:
         print(table[["method", "learner", *METRICS]].to_string())
         return
-    report(table, splits, found, count, arguments)
+    share = float(np.mean([one["share"] for one in done.values()]))
+    report(table, share, found, count, arguments)
 
 
 def hidden_states(
-    found: Biographies, arguments: argparse.Namespace
+    found: Biographies, arguments: argparse.Namespace, pieces: Pieces
 ) -> dict[str, np.ndarray]:
     """Return the language model's states, or those of an earlier run."""
-    from _biography_hidden import DECODER_TOKENS, last_states
+    from _biography_hidden import last_states
 
     from jaxsteer.models import load_decoder, load_tokenizer
 
     if arguments.decoder is None:
         raise SystemExit(f"--features {arguments.features} needs --decoder FILE.gguf.")
-
-    def compute() -> dict[str, np.ndarray]:
-        model = load_decoder(arguments.decoder)
-        tokenizer = load_tokenizer(arguments.decoder)
-        return last_states(model, tokenizer, found.texts, arguments.block)
-
-    settings = (DECODER_TOKENS, arguments.block)
-    return kept(arguments.cache, arguments.decoder, found.texts, settings, compute)
+    model = load_decoder(arguments.decoder)
+    tokenizer = load_tokenizer(arguments.decoder)
+    return last_states(model, tokenizer, found.texts, arguments.block, pieces)
 
 
 def report(
     table: pd.DataFrame,
-    splits: list[Split],
+    share: float,
     found: Biographies,
     count: int,
     arguments: argparse.Namespace,
@@ -272,14 +297,13 @@ def report(
     names = [arguments.part, arguments.features]
     names = names[:1] if arguments.features == "minilm" else names[::-1]
     stem = "biographies_" + "_".join(n for n in names if n != "two" or len(names) == 1)
-    share = np.mean([float(one.projection.share) for one in splits])
     about = {
         "part": arguments.part,
         "features": arguments.features,
         "classes": found.classes,
         "biographies": found.cells(),
         "components": count,
-        "variance_kept": float(share),
+        "variance_kept": share,
         "gender_accuracy": float(table.gender_accuracy.mean()),
     }
     if arguments.features == "steered":

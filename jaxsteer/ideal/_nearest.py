@@ -355,8 +355,8 @@ def ideality_gap(
         start: Where the search starts: in training the last step's steering, which
             `return_steering` hands on, so that a step of training takes a step or two of
             the search.
-        return_steering: Return the steering as well, as `return_status` does the status,
-            which it holds.
+        return_steering: Return the steering as well, in place of the status, which it
+            holds.
 
     Returns:
         The divergence; where the solve did not converge, that of the best map found,
@@ -364,7 +364,8 @@ def ideality_gap(
         rows: ``fit_population(..., prior=1.0)`` keeps small cells finite in training.
 
     Raises:
-        ValueError: As :func:`jaxsteer.nearest_ideal`.
+        ValueError: As :func:`jaxsteer.nearest_ideal`; where both the status and the
+            steering are asked for.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxsteer as js
@@ -380,6 +381,11 @@ def ideality_gap(
     References:
         Danskin's theorem on derivatives of minima.
     """
+    if return_status and return_steering:
+        raise ValueError(
+            "return_status and return_steering ask for two forms of one answer; leave "
+            "return_status out: the steering's .status is the status."
+        )
     # The tied model's maps minimize another divergence than the one reported, unless
     # the covariances are equal: there nothing may be held still.
     still = not (intervention == "all_groups" and maps == "shared_covariance")

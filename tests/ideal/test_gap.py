@@ -94,3 +94,8 @@ def test_descent_on_the_gap_makes_groups_alike():
 def test_options_are_checked():
     with pytest.raises(ValueError, match="maps='round' is not known"):
         js.ideality_gap(POP, maps="round", reference=1)
+
+
+def test_the_status_and_the_steering_are_not_asked_for_together():
+    with pytest.raises(ValueError, match=r"leave return_status out"):
+        js.ideality_gap(POP, return_status=True, return_steering=True)
