@@ -133,7 +133,8 @@ def read_lines(
         cuts = np.unique(np.append(-1, cuts)).tolist()
         blocks = list(itertools.pairwise(cuts))
         same = pool.map(
-            lambda b: _are_rows(whole, ends, *b, ord(separator), len(names)), blocks
+            lambda b: _are_rows(whole, ends, b[0], b[1], ord(separator), len(names)),
+            blocks,
         )
         if not all(same):
             return None

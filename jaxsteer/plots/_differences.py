@@ -83,9 +83,9 @@ def group_differences(
     order = np.argsort(-np.maximum(np.abs(before), np.abs(after)), kind="stable")[:top]
     order = order[::-1]
     places = np.arange(len(order))
-    figure, ((ax,),) = panels(ax, (1, 1), (7.6, 0.27 * len(order) + 1.5))
-    ax.hlines(places, before[order], after[order], color="#c8c8c8", linewidth=2)
-    ax.plot(
+    figure, ((one,),) = panels(ax, (1, 1), (7.6, 0.27 * len(order) + 1.5))
+    one.hlines(places, before[order], after[order], color="#c8c8c8", linewidth=2)
+    one.plot(
         before[order],
         places,
         "o",
@@ -94,14 +94,14 @@ def group_differences(
         markeredgewidth=1.6,
         label="before",
     )
-    ax.plot(after[order], places, "s", color=COLORS[0], markersize=5, label="after")
-    ax.axvline(0, color="#333333", linewidth=0.8)
-    ax.set_yticks(places, shortened([str(feature_names[i]) for i in order], 34))
-    ax.set_ylim(-0.7, len(order) - 0.3)
+    one.plot(after[order], places, "s", color=COLORS[0], markersize=5, label="after")
+    one.axvline(0, color="#333333", linewidth=0.8)
+    one.set_yticks(places, shortened([str(feature_names[i]) for i in order], 34))
+    one.set_ylim(-0.7, len(order) - 0.3)
     cut = f"; the {len(order)} largest of {len(before)}" if top < len(before) else ""
-    ax.set_xlabel(
+    one.set_xlabel(
         f"mean difference to the reference group (standard deviations{cut})", fontsize=9
     )
-    clean(ax, grid="x")
-    legend_below(figure, ax)
+    clean(one, grid="x")
+    legend_below(figure, one)
     return figure

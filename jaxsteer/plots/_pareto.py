@@ -116,16 +116,16 @@ def simplex_map(
             "pareto_front shows two."
         )
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]])
-    figure, ((ax,),) = panels(ax, (1, 1), (5.4, 5.0))
+    figure, ((one,),) = panels(ax, (1, 1), (5.4, 5.0))
     place = weights @ corners
-    shown = ax.tricontourf(
+    shown = one.tricontourf(
         place[:, 0], place[:, 1], np.asarray(front.value), levels=20, cmap="cividis"
     )
     outline = corners[[0, 1, 2, 0]]
-    ax.plot(outline[:, 0], outline[:, 1], color=GRAY, linewidth=1)
+    one.plot(outline[:, 0], outline[:, 1], color=GRAY, linewidth=1)
     for i, (name, point) in enumerate((points or {}).items()):
         x, y = np.asarray(point.group_weights) @ corners
-        ax.plot(
+        one.plot(
             [x],
             [y],
             label=name,
@@ -138,7 +138,7 @@ def simplex_map(
     for corner, name, side in zip(
         corners, names_or_codes(group_names, 3), (-1, -1, 1), strict=True
     ):
-        text = ax.annotate(
+        text = one.annotate(
             wrapped(f"all on {name}", 20),
             corner,
             xytext=(0, 6 * side),
@@ -149,9 +149,9 @@ def simplex_map(
         )
         # The room below and above the triangle is theirs: it does not shrink for them.
         text.set_in_layout(False)
-    ax.set(aspect="equal", xlim=(-0.27, 1.27), ylim=(-0.26, 1.08))
-    ax.axis("off")
+    one.set(aspect="equal", xlim=(-0.27, 1.27), ylim=(-0.26, 1.08))
+    one.axis("off")
     figure.colorbar(shown, ax=ax, shrink=0.7, label=metric_name)
     if points:
-        legend_below(figure, ax)
+        legend_below(figure, one)
     return figure

@@ -61,7 +61,8 @@ class _Store:
     """Batches in an Arrow file that has no name and ends with the process."""
 
     def __init__(self, file: Any, limit: int):
-        self.file, self.limit = file, limit
+        self.file: Any = file
+        self.limit = limit
         self.batch_rows, self.whole = 0, False
         self.places: list[tuple[int, int]] = []
         self.writer: Any = None
