@@ -135,7 +135,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         """
         return self.in_parts(X)(slice(None))
 
-    def in_parts(self, X: Any) -> Callable[[slice], np.ndarray]:
+    def in_parts(self, X: TableLike) -> Callable[[slice], np.ndarray]:
         """Return what encodes some rows of a table at a time, as `transform` all.
 
         Args:

@@ -34,6 +34,12 @@ def comparison_dots(
 
     Returns:
         The figure; hollow marks are gaps of one decision, not of all thresholds.
+
+    Example:
+        After a comparison of methods on one table::
+
+            found = js.compare.compare(js.datasets.load_german())
+            comparison_dots(found).savefig("comparison.png")
     """
     from matplotlib.lines import Line2D
 

@@ -45,6 +45,15 @@ def score_densities(
 
     Returns:
         The figure; in a fair one the groups' lines agree within each panel.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> label, group = rng.integers(0, 2, (2, 200))
+        >>> score = rng.uniform(size=200)
+        >>> figure = score_densities({"score": score}, label, group, group_names=["f", "m"])
+        >>> len(figure.axes)  # a panel a class
+        2
     """
     label, group = np.asarray(label), np.asarray(group)
     names = names_or_codes(group_names, int(group.max()) + 1)

@@ -78,6 +78,12 @@ def group_differences(
 
     Returns:
         The figure.
+
+    Example:
+        >>> before, after = np.array([0.8, -0.3]), np.array([0.0, 0.1])
+        >>> figure = group_differences(before, after, feature_names=["hours", "age"])
+        >>> len(figure.axes)
+        1
     """
     before, after = np.asarray(before), np.asarray(after)
     order = np.argsort(-np.maximum(np.abs(before), np.abs(after)), kind="stable")[:top]

@@ -37,6 +37,13 @@ def gap_curve(
 ) -> np.ndarray:
     """Return the largest difference between two groups at each threshold, ``[m]``.
 
+    Args:
+        label: ``[n]`` class codes 0 and 1.
+        score: ``[n]`` scores.
+        group: ``[n]`` group codes.
+        thresholds: ``[m]``; a row whose score is at least one is accepted there.
+        rate: "tpr", "fpr" or "dp".
+
     Example:
         >>> label, group = np.array([1, 1, 1, 1]), np.array([0, 0, 1, 1])
         >>> score = np.array([0.2, 0.8, 0.7, 0.9])
@@ -73,6 +80,15 @@ def gap_curves(
 
     Returns:
         The figure.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> label, group = rng.integers(0, 2, (2, 200))
+        >>> score = rng.uniform(size=200)
+        >>> figure = gap_curves({"score": score}, label, group)
+        >>> len(figure.axes)
+        2
     """
     low, high = span(scores.values())
     thresholds = np.linspace(low, high, 501)

@@ -52,6 +52,13 @@ def pareto_front(
 
     Raises:
         ValueError: If a front has not two groups.
+
+    Example:
+        Before and after steering::
+
+            fronts = {"before": sample_front(data, Logistic(), metric),
+                      "after": sample_front(steered, Logistic(), metric)}
+            pareto_front(fronts, group_names=["f", "m"])
     """
     for name, front in fronts.items():
         if np.shape(front.group_losses)[-1] != 2:
@@ -108,6 +115,12 @@ def simplex_map(
 
     Raises:
         ValueError: If the front has not three groups.
+
+    Example:
+        Of a front of three groups, and where a solution lies on it::
+
+            front = sample_front(data, Logistic(), metric)
+            simplex_map(front, {"fairest": solve_badr(data, Logistic(), metric)})
     """
     weights = np.asarray(front.group_weights)
     if weights.shape[-1] != 3:

@@ -46,6 +46,13 @@ def population_densities(
     Returns:
         The figure; panels share their axes, so that what moved is seen. They reach from
         the .2% to the 99.8% quantile of all populations.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxsteer as js
+        >>> cells = js.Normal(jnp.array([[0.0, 0.0], [1.0, 2.0]]), jnp.ones((2, 2)))
+        >>> pop = js.Population(jnp.full((2, 2), 0.25), cells)
+        >>> len(population_densities({"as it is": pop}, group_names=["f", "m"]).axes)
+        1
     """
     pops = list(populations.values())
     spans = [_span(pop) for pop in pops]
@@ -97,6 +104,12 @@ def price_curves(
 
     Returns:
         The figure: risks on the source on the left, largest rate gaps on the right.
+
+    Example:
+        ::
+
+            ratios = jnp.logspace(-1, 1, 20)  # cost of a false positive
+            price_curves(js.price_of_fairness(pop, ratios / (1 + ratios)), ratios)
     """
     figure, ((left, right),) = panels(ax, (1, 2), (8.6, 3.4))
     rules = {

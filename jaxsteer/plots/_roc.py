@@ -61,6 +61,16 @@ def roc_meet(
 
     Returns:
         A figure with one panel, or two where `achieved` is given.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> label, group = rng.integers(0, 2, (2, 200))
+        >>> score = rng.uniform(size=200)
+        >>> import jaxsteer as js
+        >>> channel = js.roc_channel(score + 0.2 * label, label, group, bins=10)
+        >>> len(roc_meet(channel.hulls, channel.roc, group_names=["f", "m"]).axes)
+        1
     """
     names = names_or_codes(group_names, len(hulls))
     count, width = (1, 4.6) if achieved is None else (2, 8.6)

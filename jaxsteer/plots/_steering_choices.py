@@ -34,6 +34,12 @@ def layer_choice(choice: LayerChoice, *, ax: AxesLike = None) -> Figure:
 
     Returns:
         The figure.
+
+    Example:
+        ::
+
+            choice = choose_layer(model, paths, tokens, label, group, train=train, key=key)
+            layer_choice(choice).savefig("layers.png")
     """
     place = np.arange(len(choice.paths))
     count = 1 + (choice.left is not None) + bool(choice.strengths)
@@ -79,6 +85,12 @@ def strength_choice(choice: StrengthChoice, *, ax: AxesLike = None) -> Figure:
 
     Returns:
         The figure.
+
+    Example:
+        ::
+
+            choice = choose_strength(model, tokens, effect, strengths=s, train=train)
+            strength_choice(choice).savefig("strength.png")
     """
     figure, ((*axes,),) = panels(ax, (1, 3), (12.9, 3.9))
     x = np.asarray(choice.strengths)

@@ -155,6 +155,12 @@ def row_encoder(
     Raises:
         ValueError: If no column is left.
 
+    Example:
+        ::
+
+            files = open_files("rows.parquet")
+            encoder = row_encoder(table_statistics(files, ["age", "hours"]), ["age", "hours"])
+
     Warns:
         UserWarning: If columns are left out: constant ones, and text with too many
             values, which names the row.

@@ -268,6 +268,12 @@ def open_files(
         ImportError: If pyarrow is not installed.
         ValueError: If endings are mixed or not known, a file is damaged or cut off, or
             a column is of another type in another file.
+
+    Example:
+        ::
+
+            files = open_files("rows/*.parquet")
+            files.names, files.rows
     """
     try:
         name = codecs.lookup(encoding).name

@@ -128,6 +128,12 @@ def watch_gap(
     Raises:
         ValueError: If there are too few windows or rows for what is asked, or the
             cells are not normal.
+
+    Example:
+        An alarm at a stream whose windows have 2,000 rows::
+
+            watch = watch_gap(jax.random.key(0), pop, 2_000)
+            watch.alarm(js.ideality_gap(window))
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha={alpha} must be between 0 and 1.")

@@ -254,6 +254,13 @@ def run_pass(
     Raises:
         ValueError: If the checkpoint is of another pass or of files that changed, a
             file cannot be read, or there are no rows.
+
+    Example:
+        A pass that goes on where it was killed::
+
+            job = MomentPass(files=files, encoder=encoder, label="paid",
+                             label_names=("no", "yes"), group="sex", group_names=("f", "m"))
+            state = run_pass(job, checkpoint="moments.safetensors")
     """
     job.check()
     tower, place = Tower(), [0, 0]

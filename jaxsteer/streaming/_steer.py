@@ -118,6 +118,12 @@ def steer_file(
         SolveError: If the solve did not converge.
         ValueError: If files are damaged or do not go together, columns are missing, a
             cell has no rows, or `out` is unusable. Nothing is written then.
+
+    Example:
+        ::
+
+            steer_file("rows.csv", label="paid", group="sex", out="steered.csv",
+                       maps_file="maps.safetensors")
     """
     # Asked before hours of reading, not after.
     choose(
@@ -242,6 +248,11 @@ def apply_file(
 
     Raises:
         ValueError: If `maps_file` is no such file, or as :func:`steer_file`.
+
+    Example:
+        ::
+
+            apply_file("maps.safetensors", "tomorrow.csv", out="steered.csv")
     """
     stored = storage.load(maps_file)
     known = stored.metadata

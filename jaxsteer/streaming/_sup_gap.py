@@ -48,6 +48,13 @@ def sharded_sup_gap(
     Raises:
         ValueError: If `score` lies on one device only, lengths differ, or there is a
             single group.
+
+    Example:
+        On all devices of a process::
+
+            mesh = jax.make_mesh((jax.device_count(),), ("rows",))
+            score = jax.device_put(score, NamedSharding(mesh, PartitionSpec("rows")))
+            sharded_sup_gap(label, score, group, n_groups=2)
     """
     check_choice("rate", rate, tuple(_CLASSES))
     if not is_spread(score):
