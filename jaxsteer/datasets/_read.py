@@ -148,8 +148,6 @@ def read_text_table(
 ) -> TextTable:
     r"""Read a file like :func:`read_table`, and keep the text of its fields.
 
-    Takes the options of :func:`read_table` and raises what that does.
-
     Args:
         path: The file.
         missing: As for :func:`read_table`, and so are the others.

@@ -159,7 +159,8 @@ def row_encoder(
         ::
 
             files = open_files("rows.parquet")
-            encoder = row_encoder(table_statistics(files, ["age", "hours"]), ["age", "hours"])
+            columns = ["age", "hours"]
+            encoder = row_encoder(table_statistics(files, columns), columns)
 
     Warns:
         UserWarning: If columns are left out: constant ones, and text with too many

@@ -273,7 +273,7 @@ def open_files(
         ::
 
             files = open_files("rows/*.parquet")
-            files.names, files.rows
+            files.types, files.rows
     """
     try:
         name = codecs.lookup(encoding).name
