@@ -32,6 +32,10 @@ from jaxsteer.cli import (
     _signals,
     _steer,
     _writing,
+    _memory,
+    _rows,
+    _signals,
+    _steer,
 )
 from jaxsteer.compare import LEARNERS
 
@@ -188,6 +192,23 @@ def test_a_write_that_fails_leaves_the_old_file_or_none(
     result = run("steer", source, "--out", out, *OPTIONS, "--force", code=code)
     assert message in result.output and result.output.count("error:") == 1
     assert content(tmp_path) == ({} if old is None else {"out.csv": old})
+
+
+def test_a_file_beyond_memory_is_pointed_to_streams(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(_memory, "_available", lambda: source.stat().st_size)
+    result = run("steer", source, "--out", tmp_path / "out.csv", *OPTIONS, code=1)
+    assert "GB of memory are needed" in result.output
+    assert "'jaxsteer stream steer'" in result.output
+    assert content(tmp_path) == {}
+    # Where the system does not tell, nothing is refused.
+    monkeypatch.setattr(_memory, "_available", lambda: None)
+    _memory.check_memory(source)
+
+
+def test_the_memory_that_is_free_is_read():
+    found = _memory._available()
+    assert found is None or 1 << 20 < found < 1 << 50
+    assert (found is None) == (not os.path.exists("/proc/meminfo"))
 
 
 def test_a_swallowed_interrupt_does_not_let_the_run_go_on(

@@ -12,6 +12,7 @@ from jaxsteer.moments._projection import (
 )
 from jaxsteer.moments._sharded import sharded_moments
 from jaxsteer.moments._shrinkage import ledoit_wolf_intensity, oas_intensity, shrink
+from jaxsteer.moments._sketch import Sketch, finish_low_rank
 from jaxsteer.moments._state import MomentState, init
 from jaxsteer.moments._stream import accumulate, update
 from jaxsteer.moments._suggest import (

@@ -213,6 +213,19 @@ def _code(
     )
 
 
+def is_wrong(x: np.ndarray) -> np.ndarray:
+    """Tell which rows ``[n, d]`` have a number that is not finite."""
+    if _all_finite(x):  # nearly always, and ten times as fast
+        return np.zeros(len(x), bool)
+    return ~np.isfinite(x).all(1)
+
+
+def _all_finite(values: np.ndarray) -> bool:
+    """Tell whether all numbers are finite; False too where their sum is not."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return bool(np.isfinite(values.sum()))
+
+
 def _encode(code: ColumnCode, column: Any, out: np.ndarray) -> None:
     """Write the encoded column into ``out [n, outputs]``."""
     if code.width > 1:
@@ -226,8 +239,9 @@ def _encode(code: ColumnCode, column: Any, out: np.ndarray) -> None:
         if code.kind == "plain":
             out[:, 0] = values
             return
-        scaled = (values - code.mean) / code.scale
-        if not np.isfinite(values).all():
+        scaled = values - code.mean
+        scaled /= code.scale
+        if not _all_finite(scaled):
             scaled[np.isinf(values)] = np.nan
             scaled[np.isnan(values)] = 0.0
         out[:, 0] = scaled

@@ -15,7 +15,7 @@ from jaxsteer._errors import check_choice
 from jaxsteer._types import PathLike
 from jaxsteer.moments import MomentState, init, merge, update
 from jaxsteer.moments._state import SCATTERS
-from jaxsteer.streaming._encoder import RowEncoder, codes_of
+from jaxsteer.streaming._encoder import RowEncoder, codes_of, is_wrong
 from jaxsteer.streaming._files import Piece, RowFiles
 from jaxsteer.streaming._progress import Meter, Tell
 from jaxsteer.streaming._statistics import numbers_of
@@ -140,7 +140,7 @@ class MomentPass:
             label < 0,
             group < 0,
             ~(np.isfinite(weights) & (weights >= 0)),
-            ~np.isfinite(x).all(1),
+            is_wrong(x),
         ]
         why = np.zeros(n, np.int8)
         for code, fault in reversed(list(enumerate(faults, 1))):

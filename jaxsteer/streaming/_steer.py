@@ -16,7 +16,7 @@ from jaxsteer.ideal._programs import choose
 from jaxsteer.moments import MomentState, finish
 from jaxsteer.moments._shrinkage import check_shrinkage
 from jaxsteer.steering import Steering
-from jaxsteer.streaming._encoder import RowEncoder, codes_of, row_encoder
+from jaxsteer.streaming._encoder import RowEncoder, codes_of, is_wrong, row_encoder
 from jaxsteer.streaming._files import ENCODING_HINT, RowFiles, open_files
 from jaxsteer.streaming._kept import KEPT_BYTES, keep_columns
 from jaxsteer.streaming._pass import MomentPass, run_pass
@@ -279,7 +279,7 @@ def apply_file(
         for batch in files.batches(used if copied else None, batch_rows):
             x = encoder(batch.table)
             a = codes_of(batch.table.column(known["group"]), known["group_names"])
-            wrong = ~np.isfinite(x).all(1)
+            wrong = is_wrong(x)
             left_out["group"] += int((a < 0).sum())
             left_out["features"] += int((wrong & (a >= 0)).sum())
             later.put(batch, list(_steered(steering, x, a, batch_rows)))
@@ -329,8 +329,9 @@ def _code(names: Sequence[str], reference: str) -> int:
 
 def _balancing(priors: np.ndarray) -> np.ndarray:
     """Weights by cell that make class and group independent, ``[K, G]``."""
-    priors = priors.astype(np.float64)
-    return priors.sum(1, keepdims=True) * priors.sum(0, keepdims=True) / priors
+    dtype, priors = priors.dtype, priors.astype(np.float64)
+    table = priors.sum(1, keepdims=True) * priors.sum(0, keepdims=True) / priors
+    return table.astype(dtype)  # more digits would say nothing
 
 
 def _new_columns(files: RowFiles, encoder: RowEncoder, *, weights: bool) -> list[str]:
@@ -360,7 +361,7 @@ def _steered(
         ``[d, n]``, NaN for rows of no group or with a feature that is not finite.
     """
     n, missing = len(x), length - len(x)
-    wrong = (group < 0) | ~np.isfinite(x).all(1)
+    wrong = (group < 0) | is_wrong(x)
     some = bool(wrong.any())
     if some:
         x, group = np.nan_to_num(x), np.maximum(group, 0)

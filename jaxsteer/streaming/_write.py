@@ -195,7 +195,9 @@ def _header_line(path: str) -> bytes:
 def _line_writer(
     file: Any, files: RowFiles, names: Sequence[str], lines: Sequence[_Lines]
 ) -> Write:
-    pc = arrow("pyarrow.compute")
+    pa, pc = arrow("pyarrow"), arrow("pyarrow.compute")
+    # Arrow's own pool hands memory back to the system and asks for it again.
+    pool = pa.system_memory_pool()
     separator = files.separator.encode()
     added = io.StringIO()
     csv.writer(added, delimiter=files.separator, lineterminator="").writerow(names)
@@ -207,7 +209,7 @@ def _line_writer(
         *arrays, last = _arrays(values)
         # The end of the line goes with the last field, often one of a few.
         texts = [*map(_texts, arrays), _texts(last, end=b"\n")]
-        rows = pc.binary_join_element_wise(own, *texts, separator)
+        rows = pc.binary_join_element_wise(own, *texts, separator, memory_pool=pool)
         _, offsets, data = rows.buffers()
         bounds = np.frombuffer(offsets, np.int32)[rows.offset :][: len(rows) + 1]
         file.write(memoryview(data)[bounds[0] : bounds[-1]])
@@ -251,7 +253,8 @@ def _texts(values: Any, *, end: bytes = b"") -> Any:
     if pa.types.is_dictionary(values.type):
         # Each value is written once, however many rows have it.
         return _texts(values.dictionary, end=end).take(values.indices).fill_null(end)
-    texts = pc.cast(pc.cast(values, pa.string()), pa.binary())
+    texts = pc.cast(values, pa.string(), memory_pool=pa.system_memory_pool())
+    texts = pc.cast(texts, pa.binary())
     if texts.null_count:
         texts = pc.fill_null(texts, b"")
     return pc.binary_join_element_wise(texts, b"", end) if end else texts

@@ -260,6 +260,15 @@ def test_the_command_line_steers_and_applies(folder, source):
         parquet.read_table(out)[name].to_numpy(),
         parquet.read_table(again)[name].to_numpy(),
     )
+    text = folder / "by-command.csv"
+    groups = ("h\u00e9", "m")
+    rows = [f"{i % 7},{'yes' if i % 3 else 'no'},{groups[i % 2]}\n" for i in range(200)]
+    text.write_bytes("".join(["x,passed,sex\n", *rows]).encode("cp1252"))
+    spelled = [text, "--label", "passed", "--group", "sex", "--out", folder / "t.csv"]
+    assert "--encoding" in run("steer", *spelled).output
+    found = run("steer", *spelled, "--encoding", "cp1252", "--json")
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout)["groups"] == list(groups)
     refused = run("steer", *given)
     assert refused.exit_code == 2
     assert "exists already" in refused.output

@@ -1,0 +1,141 @@
+"""Leading directions of large covariances from a few products, with a bound."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsteer._pytrees import register_dataclass
+from jaxsteer._types import Array, Float
+from jaxsteer.families import LowRankNormal
+from jaxsteer.linalg import eigh, matmul, qr, symmetrize, transpose
+from jaxsteer.moments._state import MomentState
+from jaxsteer.population import Population
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sketch:
+    """A population of low rank, and what its directions may have missed.
+
+    Attributes:
+        population: The population, with :class:`LowRankNormal` cells ``[K, G]``.
+        missed: ``[K, G]`` bounds in units of variance: no direction at right angles to
+            all that were looked at has a larger variance, and the leading variances are
+            too small by at most this. Each holds with probability ``1 - 10^-probes``.
+        captured: ``[K, G]`` share of the total variance in the directions kept.
+    """
+
+    population: Population
+    missed: Float[Array, "K G"]
+    captured: Float[Array, "K G"]
+
+
+def finish_low_rank(
+    state: MomentState,
+    *,
+    rank: int,
+    key: Array,
+    oversampling: int = 10,
+    power_iterations: int = 2,
+    probes: int = 4,
+) -> Sketch:
+    """Fit low-rank normal cells without decomposing a ``d x d`` matrix.
+
+    A randomized range finder: random directions times the covariance, orthonormalized,
+    ``power_iterations`` times over, span the leading directions nearly; the covariance
+    seen in them is small, and is decomposed. The factor and the diagonal are then those
+    of :meth:`LowRankNormal.from_moments`.
+
+    Args:
+        state: Moments with ``scatter="cell"``.
+        rank: Number of directions ``r``.
+        key: Of the random directions.
+        oversampling: Directions looked at beyond `rank`.
+        power_iterations: More of them tell slowly falling variances apart.
+        probes: Random directions that the bound is from.
+
+    Returns:
+        The population and the bounds. For each cell O(d^2 (r + oversampling)) times
+        ``power_iterations + 1``, and no factorization but of matrices with
+        ``r + oversampling`` columns.
+
+    Raises:
+        ValueError: If the state has another scatter, or a number is out of range.
+
+    References:
+        Halko, Martinsson and Tropp 2011, "Finding structure with randomness",
+        algorithm 4.4 (the basis) and equation 4.3 (the bound).
+    """
+    d = state.mean.shape[1]
+    if state.scatter != "cell":
+        raise ValueError(
+            f"The state has scatter={state.scatter!r}; accumulate with scatter='cell'."
+        )
+    if not 1 <= rank < d:
+        raise ValueError(f"rank={rank} must be at least 1 and less than d={d}.")
+    least = {"oversampling": 0, "power_iterations": 0, "probes": 1}
+    given = (oversampling, power_iterations, probes)
+    for (name, low), value in zip(least.items(), given, strict=True):
+        if value < low:
+            raise ValueError(f"{name}={value} must be at least {low}.")
+    return _sketched(state, key, rank, oversampling, power_iterations, probes)
+
+
+@partial(jax.jit, static_argnums=(2, 3, 4, 5))
+def _sketched(state, key, rank, oversampling, power_iterations, probes):
+    d = state.mean.shape[1]
+    size = min(rank + oversampling, d)
+
+    def one(cell):
+        cov, key = cell
+        draw, check = jax.random.split(key)
+        basis = range_finder(cov, draw, size, power_iterations)
+        missed = missed_variance(cov, basis, check, probes)
+        values, vectors = eigh(symmetrize(matmul(transpose(basis), matmul(cov, basis))))
+        values, lead = values[::-1][:rank], vectors[:, ::-1][:, :rank]
+        total = jnp.trace(cov)
+        rest = jnp.maximum(total - jnp.sum(values), 0.0) / (d - rank)
+        lengths = jnp.sqrt(jnp.maximum(values - rest, 0.0))
+        share = jnp.sum(values) / jnp.where(total > 0, total, 1.0)
+        return matmul(basis, lead) * lengths, missed, share
+
+    keys = jax.random.split(key, len(state.cov))
+    # One cell at a time: memory for one.
+    factor, missed, share = jax.lax.map(one, (state.cov, keys))
+    variances = jnp.diagonal(state.cov, axis1=-2, axis2=-1)
+    law = LowRankNormal._complete(state.mean, factor, variances)
+    cells = (state.n_classes, state.n_groups)
+
+    def by_cell(leaf):
+        return leaf.reshape(cells + leaf.shape[1:])
+
+    priors = by_cell(state.mass / jnp.sum(state.mass))
+    population = Population(priors, jax.tree.map(by_cell, law))
+    return Sketch(
+        population=population, missed=by_cell(missed), captured=by_cell(share)
+    )
+
+
+def range_finder(
+    a: Float[Array, "d d"], key: Array, size: int, power_iterations: int
+) -> Float[Array, "d m"]:
+    """An orthonormal basis near the leading ``m`` directions of a symmetric matrix."""
+    seen = matmul(a, jax.random.normal(key, (a.shape[0], size), a.dtype))
+    basis, _ = qr(seen)
+    for _ in range(power_iterations):
+        basis, _ = qr(matmul(a, basis))
+    return basis
+
+
+def missed_variance(
+    a: Float[Array, "d d"], basis: Float[Array, "d m"], key: Array, probes: int
+) -> Float[Array, ""]:
+    """A bound on ``||(I - Q Q') a||_2``, wrong with probability ``10^-probes``."""
+    seen = matmul(a, jax.random.normal(key, (a.shape[0], probes), a.dtype))
+    left = seen - matmul(basis, matmul(transpose(basis), seen))
+    return 10 * float(np.sqrt(2 / np.pi)) * jnp.max(jnp.linalg.norm(left, axis=0))
