@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import codecs
 import dataclasses
+import functools
 import gzip
 import lzma
 import os
@@ -21,6 +22,7 @@ from jaxsteer._errors import check_choice
 from jaxsteer._frames import to_pandas
 from jaxsteer._numerals import find_numerals, read_numerals
 from jaxsteer.datasets._lines import Lines, read_lines
+from jaxsteer.datasets._separator import SAMPLE, find_separator
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _COMPRESSIONS = {".gz": "gzip", ".xz": "xz", ".zip": "zip", ".bz2": "bz2"}
@@ -286,6 +288,22 @@ def _with_encoding(
     return dataclasses.replace(options, encoding=name)
 
 
+def _sample(path: pathlib.Path, compression: str | None, encoding: str | None) -> str:
+    """Return the beginning of a text file, nothing of what is packed in a zip."""
+    if compression == "zip":
+        return ""
+    with _OPENED[compression](path, "rt", encoding=encoding, errors="replace") as file:
+        return file.read(SAMPLE)
+
+
+_OPENED: dict[str | None, Any] = {
+    "gzip": gzip.open,
+    "xz": lzma.open,
+    "bz2": bz2.open,
+    None: open,
+}
+
+
 _SAMPLE = 1 << 20
 _MARKS = {
     b"\xef\xbb\xbf": "utf-8-sig",
@@ -297,9 +315,8 @@ _MARKS = {
 def _sniffed(path: pathlib.Path, compression: str | None) -> str:
     if compression == "zip":
         return "utf-8"
-    opened = {"gzip": gzip.open, "xz": lzma.open, "bz2": bz2.open, None: open}
     decoder = codecs.getincrementaldecoder("utf-8")()
-    with opened[compression](path, "rb") as file:
+    with _OPENED[compression](path, "rb") as file:
         head = start = file.read(_SAMPLE)
         for mark, name in _MARKS.items():
             if head.startswith(mark):
@@ -350,8 +367,9 @@ def _read_text(
     separator = wanted.separator or separator
     # The header is read for itself too: pandas renames repeated names in silence.
     header = _header(path, separator, options)
-    if len(header) == 1 and wanted.separator is None:
-        found = next((s for s in ";\t|" if s in header[0]), separator)
+    if wanted.separator is None:
+        sample = functools.partial(_sample, path, compression, encoding)
+        found = find_separator(header, sample, separator)
         if found != separator:
             separator = found
             header = _header(path, separator, options)
