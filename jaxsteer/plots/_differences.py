@@ -91,10 +91,10 @@ def group_differences(
     ax.axvline(0, color="#333333", linewidth=0.8)
     ax.set_yticks(places, shortened([str(feature_names[i]) for i in order], 34))
     ax.set_ylim(-0.7, len(order) - 0.3)
-    cut = f"; the {len(order)} largest of {len(before)}" if top < len(before) else ""
-    ax.set_xlabel(
-        f"mean difference to the reference group (standard deviations{cut})", fontsize=9
-    )
+    words = "mean difference to the reference group (standard deviations)"
+    if top < len(before):
+        words += f"\nthe {len(order)} largest of {len(before)} features"
+    ax.set_xlabel(words, fontsize=9)
     clean(ax, grid="x")
     legend_below(figure, ax)
     return figure
