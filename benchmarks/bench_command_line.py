@@ -8,7 +8,7 @@ leaves out the comparison of its report; `apply` is run with what `steer` kept o
 rows (three repeats of five fold models), features and scores apart and together, and with
 what it kept of all rows (one repeat of five). The audit has 64 intersections. Where other
 work shares the machine, seconds of the clock are too many: `load` is how many programs
-wanted a core.
+wanted a core. The hashes are of what `apply` wrote, which no work on its speed may change.
 
     python benchmarks/bench_command_line.py            # prints and writes the results
     python benchmarks/bench_command_line.py --quick    # 20,000 rows, prints only

@@ -28,14 +28,11 @@ from jaxsteer.cli import (
     _console,
     _errors,
     _fit,
-    _rows,
-    _signals,
-    _steer,
-    _writing,
     _memory,
     _rows,
     _signals,
     _steer,
+    _writing,
 )
 from jaxsteer.compare import LEARNERS
 

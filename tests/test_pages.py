@@ -34,7 +34,18 @@ window.addEventListener("load", () => {
   const loose = [...document.querySelectorAll("body *")].filter(
     e => !e.closest(".scroll") && e.getBoundingClientRect().right > wide + 1);
   const boxes = [...document.querySelectorAll(".scroll")];
+  // A table with a row of headings repeats it on paper, and its names stay in sight.
+  const tables = boxes.map(b => b.querySelector("table")).filter(
+    t => t.rows[0].querySelectorAll("th").length > 1);
+  const gone = tables.filter(t => {
+    const box = t.parentElement;
+    box.scrollLeft = 9999;
+    const names = [...t.rows].map(r => r.cells[0].getBoundingClientRect().left);
+    return box.scrollLeft > 0 && Math.min(...names) < box.getBoundingClientRect().left - 1;
+  });
   const found = {
+    headless: tables.filter(t => !t.tHead).length, tables: tables.length,
+    gone: gone.map(t => t.textContent.trim().slice(0, 40)),
     width: wide, page: document.documentElement.scrollWidth,
     loose: loose.map(e => e.tagName + ":" + e.textContent.trim().slice(0, 40)),
     unnamed: boxes.filter(e => !e.getAttribute("aria-label") || e.tabIndex < 0).length,
@@ -153,6 +164,7 @@ def test_nothing_is_cut(pages, width, which, tmp_path):
     probe = json.loads(html.unescape(found[1]))
     assert probe["loose"] == [] and probe["page"] <= probe["width"]
     assert probe["unnamed"] == 0 and probe["images"] == 0
+    assert probe["tables"] > 0 and probe["headless"] == 0 and probe["gone"] == []
     # The probe's own is the only script.
     assert probe["scripts"] == 1
     assert "CONSOLE" not in done.stderr, done.stderr

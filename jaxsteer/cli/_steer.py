@@ -128,6 +128,7 @@ def steer(
         table = _in_order(table, order)
         # What is not needed any more is as large as all that is still to be made.
         source = dataclasses.replace(source, frame=pd.DataFrame())
+        source.forget()
         del frame
         with by_name(table):
             made = fit_columns(

@@ -73,7 +73,7 @@ def write_with_columns(
         columns = in_parts(work, n_known)
         write_rows(path, with_columns(source.written, columns, known))
         return list(columns)
-    lines.forget()
+    source.forget()
     names: list[str] = []
 
     def joined(start: int, stop: int) -> list[Any]:

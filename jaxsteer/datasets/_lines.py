@@ -90,6 +90,56 @@ class Lines:
         self.kept.clear()
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextTable:
+    """A table, and its rows as they are written in their file.
+
+    Attributes:
+        frame: The table with typed columns.
+        text: The same rows and columns; for a text file every field as its text, or the
+            lines of the file, of which that is read where it is asked for.
+    """
+
+    frame: pd.DataFrame
+    text: pd.DataFrame | Lines
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns, as they stand in the file."""
+        text = self.text
+        return list(text.names if isinstance(text, Lines) else text.columns)
+
+    @property
+    def lines(self) -> Lines | None:
+        """The lines of the file where each is a row, to be copied whole."""
+        return self.text if isinstance(self.text, Lines) else None
+
+    @property
+    def written(self) -> pd.DataFrame:
+        """The rows; for a text file every field as its text.
+
+        So ``03833``, ``NA`` and ``4`` come out of a copy as they went in.
+        """
+        if isinstance(self.text, Lines):
+            columns = [self.text.column(i) for i in range(len(self.names))]
+            return pd.concat(columns, axis=1)
+        return self.text
+
+    def column(self, place: int) -> pd.Series:
+        """Return one column as it is written, ``[n]``."""
+        return text_of(self.text, place)
+
+    def forget(self) -> None:
+        """Let go of the text of fields that can be read anew from lines."""
+        if self.lines is not None:
+            self.lines.forget()
+
+
+def text_of(text: pd.DataFrame | Lines, place: int) -> pd.Series:
+    """Return the text of one column, ``[n]``."""
+    return text.column(place) if isinstance(text, Lines) else text.iloc[:, place]
+
+
 def read_lines(
     path: pathlib.Path, separator: str, names: Sequence[str]
 ) -> Lines | None:

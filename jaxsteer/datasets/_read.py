@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import codecs
 import dataclasses
+import functools
 import gzip
 import lzma
 import os
@@ -21,52 +22,12 @@ from jaxsteer._errors import check_choice
 from jaxsteer._frames import to_pandas
 from jaxsteer._numerals import find_numerals, read_numerals
 from jaxsteer._types import PathLike
-from jaxsteer.datasets._lines import Lines, read_lines
+from jaxsteer.datasets._lines import Lines, TextTable, read_lines, text_of
+from jaxsteer.datasets._separator import SAMPLE, find_separator
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _COMPRESSIONS = {".gz": "gzip", ".xz": "xz", ".zip": "zip", ".bz2": "bz2"}
 _PARQUET = (".parquet", ".pq")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TextTable:
-    """A table, and its rows as they are written in their file.
-
-    Attributes:
-        frame: The table with typed columns.
-        text: The same rows and columns; for a text file every field as its text, or the
-            lines of the file, of which that is read where it is asked for.
-    """
-
-    frame: pd.DataFrame
-    text: pd.DataFrame | Lines
-
-    @property
-    def names(self) -> list[str]:
-        """The names of the columns, as they stand in the file."""
-        return list(
-            self.text.names if isinstance(self.text, Lines) else self.text.columns
-        )
-
-    @property
-    def lines(self) -> Lines | None:
-        """The lines of the file where each is a row, to be copied whole."""
-        return self.text if isinstance(self.text, Lines) else None
-
-    @property
-    def written(self) -> pd.DataFrame:
-        """The rows; for a text file every field as its text.
-
-        So ``03833``, ``NA`` and ``4`` come out of a copy as they went in.
-        """
-        if isinstance(self.text, Lines):
-            columns = [self.text.column(i) for i in range(len(self.names))]
-            return pd.concat(columns, axis=1)
-        return self.text
-
-    def column(self, place: int) -> pd.Series:
-        """Return one column as it is written, ``[n]``."""
-        return _text(self.text, place)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -308,6 +269,22 @@ def _with_encoding(
     return dataclasses.replace(options, encoding=name)
 
 
+def _sample(path: pathlib.Path, compression: str | None, encoding: str | None) -> str:
+    """Return the beginning of a text file, nothing of what is packed in a zip."""
+    if compression == "zip":
+        return ""
+    with _OPENED[compression](path, "rt", encoding=encoding, errors="replace") as file:
+        return file.read(SAMPLE)
+
+
+_OPENED: dict[str | None, Any] = {
+    "gzip": gzip.open,
+    "xz": lzma.open,
+    "bz2": bz2.open,
+    None: open,
+}
+
+
 _SAMPLE = 1 << 20
 _MARKS = {
     b"\xef\xbb\xbf": "utf-8-sig",
@@ -319,9 +296,8 @@ _MARKS = {
 def _sniffed(path: pathlib.Path, compression: str | None) -> str:
     if compression == "zip":
         return "utf-8"
-    opened = {"gzip": gzip.open, "xz": lzma.open, "bz2": bz2.open, None: open}
     decoder = codecs.getincrementaldecoder("utf-8")()
-    with opened[compression](path, "rb") as file:
+    with _OPENED[compression](path, "rb") as file:
         head = start = file.read(_SAMPLE)
         for mark, name in _MARKS.items():
             if head.startswith(mark):
@@ -372,8 +348,9 @@ def _read_text(
     separator = wanted.separator or separator
     # The header is read for itself too: pandas renames repeated names in silence.
     header = _header(path, separator, options)
-    if len(header) == 1 and wanted.separator is None:
-        found = next((s for s in ";\t|" if s in header[0]), separator)
+    if wanted.separator is None:
+        sample = functools.partial(_sample, path, compression, encoding)
+        found = find_separator(header, sample, separator)
         if found != separator:
             separator = found
             header = _header(path, separator, options)
@@ -420,10 +397,6 @@ def _read_text(
     return table, text, header
 
 
-def _text(text: pd.DataFrame | Lines, place: int) -> pd.Series:
-    return text.column(place) if isinstance(text, Lines) else text.iloc[:, place]
-
-
 def _keep_codes(table: pd.DataFrame, text: pd.DataFrame | Lines) -> None:
     """Keep whole numbers with leading zeros as text: they are codes, not amounts."""
     found = []
@@ -436,7 +409,7 @@ def _keep_codes(table: pd.DataFrame, text: pd.DataFrame | Lines) -> None:
         # Most columns are told by their numbers, or by first letters: words are slow.
         if not (values[present] == np.floor(values[present])).all():
             continue
-        fields: Any = _text(text, place)
+        fields: Any = text_of(text, place)
         first = fields[fields.str.startswith("0").to_numpy(bool) & present]
         if _has_codes(first.iloc[:1000]) or _has_codes(first.drop_duplicates()):
             texts = fields.str.strip().astype(object)
@@ -476,7 +449,7 @@ def _warn_of_missing_texts(
         gone = np.flatnonzero(table.iloc[:, place].isna())
         if not len(gone):
             continue
-        codes, values = pd.factorize(_text(text, place).iloc[gone].str.strip())
+        codes, values = pd.factorize(text_of(text, place).iloc[gone].str.strip())
         rows = np.bincount(codes)
         listed = [
             f"{str(values[i])!r} ({rows[i]})"

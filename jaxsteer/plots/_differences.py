@@ -104,10 +104,10 @@ def group_differences(
     one.axvline(0, color="#333333", linewidth=0.8)
     one.set_yticks(places, shortened([str(feature_names[i]) for i in order], 34))
     one.set_ylim(-0.7, len(order) - 0.3)
-    cut = f"; the {len(order)} largest of {len(before)}" if top < len(before) else ""
-    one.set_xlabel(
-        f"mean difference to the reference group (standard deviations{cut})", fontsize=9
-    )
+    words = "mean difference to the reference group (standard deviations)"
+    if top < len(before):
+        words += f"\nthe {len(order)} largest of {len(before)} features"
+    one.set_xlabel(words, fontsize=9)
     clean(one, grid="x")
     legend_below(figure, one)
     return figure

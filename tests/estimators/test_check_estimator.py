@@ -7,10 +7,13 @@ is refused by one message, and what does not fit must pass.
 
 from __future__ import annotations
 
+import os
+import re
 import warnings
 from typing import Any
 from unittest import SkipTest
 
+import jax
 import numpy as np
 import pytest
 from sklearn.utils.estimator_checks import (
@@ -44,7 +47,13 @@ EXCEPTIONS = {
     ),
     "a mass below": "the check's rows are too few for two latent groups",
     "bins=": "the check's rows are fewer than the bins of a score need",
+    "is not invariant when applied to a subset": (
+        "held to 1e-7; in float32 the last digit depends on how many rows are computed "
+        "at a time. No more than that is excused: see `is_known`"
+    ),
 }
+#: The largest difference between two answers that float32's rounding explains.
+ROUNDING = 1e-6
 
 #: Fits without groups are refused by this.
 MISSING = "sensitive_features is missing"
@@ -75,8 +84,10 @@ SLOW = {
     "SteeredClassifier": E.SteeredClassifier(),
 }
 #: These compile a program of seconds for every new shape of the data, of which all checks
-#: have thirty: they are held to the checks of the interface alone (``legacy=False``), and
-#: of these not to the ones that fit again what another check has fitted.
+#: have thirty: a minute of a core each, with a compiler that does not optimize. In every
+#: run they are held to the checks of the interface alone (``legacy=False``), and of these
+#: not to the ones that fit again what another check has fitted. With
+#: ``JAXSTEER_EVERY_CHECK=1`` and ``-k every_check`` all are held to all of them.
 HEAVY = {
     "LatentGroups": E.LatentGroups(**QUICK),
     "ParetoFair": E.ParetoFair(**LOOP),
@@ -132,6 +143,14 @@ def run_interface(estimator) -> list[dict[str, Any]]:
     return results
 
 
+def is_known(text: str) -> bool:
+    """Tell whether a check fails by one of the exceptions."""
+    if "is not invariant when applied to a subset" in text:
+        found = re.search(r"Max absolute difference among violations: (\S+)", text)
+        return found is not None and float(found[1]) <= ROUNDING
+    return any(known in text for known in EXCEPTIONS)
+
+
 def errors(result: dict[str, Any]) -> str:
     """Text of an error and of what led to it."""
     texts, error = [], result["exception"]
@@ -146,15 +165,31 @@ def errors(result: dict[str, Any]) -> str:
 )
 def test_with_the_group_read_from_the_rows(name):
     estimator = ALL[name].set_params(sensitive_columns=group_of_row)
-    results = (run_interface if name in HEAVY else run)(estimator)
-    assert len(results) > 5
+    passes(name, (run_interface if name in HEAVY else run)(estimator), least=5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(
+    "JAXSTEER_EVERY_CHECK" not in os.environ,
+    reason="seven minutes of compiling: set JAXSTEER_EVERY_CHECK=1",
+)
+@pytest.mark.parametrize("name", HEAVY)
+def test_every_check_of_what_compiles_long(name):
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        results = run(ALL[name].set_params(sensitive_columns=group_of_row))
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+    passes(name, results, least=45)
+
+
+def passes(name: str, results: list[dict[str, Any]], *, least: int) -> None:
+    assert len(results) > least
     failed = [r for r in results if r["status"] == "failed"]
     told = {r["check_name"]: errors(r) for r in failed}
-    strange = {
-        check: text
-        for check, text in told.items()
-        if not any(known in text for known in EXCEPTIONS)
-    }
+    strange = {check: text for check, text in told.items() if not is_known(text)}
     assert not strange
     # Exceptions stay exceptions.
     assert len(failed) <= ALLOWED.get(name, 5)
@@ -162,7 +197,7 @@ def test_with_the_group_read_from_the_rows(name):
 
 
 #: Estimators whose folds and cells need more rows than most checks have.
-ALLOWED = {"FairScore": 20, "MulticlassScore": 25, "Reweighing": 8}
+ALLOWED = {"FairScore": 20, "LatentGroups": 9, "MulticlassScore": 25, "Reweighing": 8}
 
 
 @pytest.mark.parametrize("name", ["LEACE", "Reweighing", "IdealSteering"])
@@ -173,6 +208,13 @@ def test_without_groups_fits_are_refused_by_one_message(name):
     # anything else that it should not.
     assert all(MISSING in errors(r) for r in failed)
     assert sum(r["status"] == "passed" for r in results) >= 15
+
+
+def test_rounding_is_excused_and_no_more():
+    text = "predict of X is not invariant when applied to a subset. Max absolute "
+    text += "difference among violations: {} Max relative ..."
+    assert is_known(text.format("1.1920929e-07"))
+    assert not is_known(text.format("0.25")) and not is_known("another error")
 
 
 def test_every_estimator_is_checked():

@@ -59,6 +59,28 @@ def test_rows_are_encoded_one_by_one():
     assert np.array_equal(part, whole.iloc[[7, 3]])
 
 
+def test_some_rows_at_a_time_are_encoded_as_all_of_them():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "a": np.where(rng.random(50) < 0.2, np.nan, rng.normal(3, 2, 50)),
+            "b": rng.choice(["x", "y", "z"], 50),
+            "c": rng.gamma(2, 700, 50).astype(np.float32),
+        }
+    )
+    encoder = TabularEncoder().fit(frame)
+    whole = encoder.transform(frame)
+    some = encoder.in_parts(frame)
+    np.testing.assert_array_equal(some(slice(7, 31)), whole[7:31])
+    assert some(slice(5, 5)).shape == (0, whole.shape[1])
+    # As scikit-learn's own steps do it, to the last bit.
+    numbers, flags = encoder.transformer_.transformers_[:2]
+    values = frame[list(numbers[2])].astype(float)
+    theirs = numbers[1].transform(values).astype(np.float32)
+    np.testing.assert_array_equal(whole[:, :2], theirs)
+    np.testing.assert_array_equal(whole[:, 2:3], flags[1].transform(values[["a"]]))
+
+
 def test_missing_numbers_get_the_median_and_a_column():
     table = frame()
     table.loc[[1, 5], "real"] = np.nan

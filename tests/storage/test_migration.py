@@ -24,7 +24,7 @@ from jaxsteer.storage import (
     save_pipeline,
 )
 from jaxsteer.storage._migrate import MOVED_MODULES, RENAMED_CLASSES
-from jaxsteer.storage._registry import registered_classes
+from jaxsteer.storage._registry import registered_class, registered_classes
 
 safetensors = pytest.importorskip(
     "safetensors.numpy", reason="safetensors is not installed"
@@ -143,3 +143,10 @@ def test_modules_that_moved_are_where_they_are_said_to_be():
     for before, present in MOVED_MODULES.items():
         assert importlib.util.find_spec(present) is not None
         assert importlib.util.find_spec(before) is None
+
+
+def test_a_class_is_found_by_its_name_without_the_others():
+    for name, cls in registered_classes().items():
+        assert registered_class(name) is cls
+    for name in ("maps.NoMap", "os.path", "AffineMap", "", "latent._result.RomeResult"):
+        assert registered_class(name) is None
