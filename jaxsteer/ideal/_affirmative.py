@@ -197,8 +197,8 @@ def _closed_forms(
             own.mean, pooled, template.mean, within, weight, allow_reflection=reflect
         ).weight
     ]
-    few = own.mean.shape[-1] <= MANY_FEATURES
-    if few and isinstance(own, MultivariateNormal):
+    if isinstance(own, MultivariateNormal):
+        # Of the order of one step's cost; with few rows a feature it saves most steps.
         paired = diagonalizing_matrix(
             own.mean,
             own.cov,

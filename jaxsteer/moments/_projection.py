@@ -34,25 +34,27 @@ class Projection:
         """Return the coordinates of points."""
         return matmul(x - self.center, self.basis)
 
-    def lift(self, map_: AffineMap) -> LowRankMap:
+    def lift(self, map_: AffineMap | LowRankMap) -> LowRankMap:
         """Return the map of points that moves their coordinates as `map_` does.
 
         ``x -> x + basis (map(y) - y)``: what the coordinates do not see stays where it
         is. The identity lifts to the identity, and a composition to the composition.
-        O(d m) a row.
+        O(d m) a row, O(d r) where `map_` is of rank ``r``.
 
         Args:
             map_: A map of coordinates; leading axes are kept.
         """
-        m, d = self.basis.shape[-1], self.basis.shape[-2]
-        change = map_.weight - jnp.eye(m, dtype=map_.weight.dtype)
-        start = matmul(self.center, self.basis)
-        shift = map_.bias - matmul(change, start[:, None])[..., 0]
-        leading = map_.weight.shape[:-2]
+        if isinstance(map_, LowRankMap):
+            move, shift = map_.u, map_.b
+            seen = matmul(self.basis, map_.v)
+        else:
+            m, leading = self.basis.shape[-1], map_.weight.shape[:-2]
+            move, shift = map_.weight - jnp.eye(m, dtype=map_.weight.dtype), map_.bias
+            seen = jnp.broadcast_to(self.basis, (*leading, *self.basis.shape))
+        start = matmul(transpose(seen), self.center[:, None])
+        shift = shift - matmul(move, start)[..., 0]
         return LowRankMap(
-            matmul(self.basis, change),
-            jnp.broadcast_to(self.basis, (*leading, d, m)),
-            matmul(shift, transpose(self.basis)),
+            matmul(self.basis, move), seen, matmul(shift, transpose(self.basis))
         )
 
 

@@ -99,3 +99,49 @@ def test_options_are_checked():
 def test_the_status_and_the_steering_are_not_asked_for_together():
     with pytest.raises(ValueError, match=r"leave return_status out"):
         js.ideality_gap(POP, return_status=True, return_steering=True)
+
+
+def test_a_bounded_search_bounds_the_gap_from_above():
+    start = js.nearest_ideal(POP, maps="shared_covariance", reference=1)
+    options = {"reference": 1, "start": start}
+    solver = js.solvers.MatrixNewton(max_steps=1, max_products=1)
+
+    def bounded(mean):
+        cells = js.MultivariateNormal(mean, POP.conditionals.cov)
+        return js.ideality_gap(
+            js.Population(POP.priors, cells),
+            solver=solver,
+            return_steering=True,
+            **options,
+        )
+
+    mean = POP.conditionals.mean
+    (bound, found), slope = jax.value_and_grad(bounded, has_aux=True)(mean)
+    assert found.status == js.Status.MAX_STEPS
+    assert float(js.nearest_ideal(POP, **options).kl) < float(bound) < float(start.kl)
+    # The gradient is that of the divergence with the maps that were reached held still.
+    np.testing.assert_allclose(found.target.kl(POP), bound, rtol=1e-5)
+    assert np.isfinite(slope).all()
+    assert float(jnp.abs(slope).max()) > 1e-3
+
+
+def test_many_features_of_groups_that_are_images_of_each_other():
+    # From the maps of a shared covariance, the only other start at so many features, 8
+    # steps do not get there.
+    rng = np.random.default_rng(3)
+    d = 136
+    root = rng.normal(size=(2, d, 2 * d)) / (2 * d) ** 0.5
+    root[1, :, :d] *= 2
+    cov = root @ root.swapaxes(1, 2)
+    mean = rng.normal(size=(2, d)) * [[0], [1]]
+    turn = np.linalg.qr(rng.normal(size=(d, d)))[0]
+    turn[0] *= np.sign(np.linalg.det(turn))
+    cells = js.MultivariateNormal(
+        jnp.asarray(np.stack([mean, mean @ turn.T], 1)),
+        jnp.asarray(np.stack([cov, turn @ cov @ turn.T], 1)),
+    )
+    pop = js.Population(jnp.full((2, 2), 0.25), cells)
+    solver = js.solvers.MatrixNewton(max_steps=8, max_products=16)
+    gap, status = js.ideality_gap(pop, reference=0, solver=solver, return_status=True)
+    assert status == js.Status.CONVERGED
+    assert float(gap) < 1e-3

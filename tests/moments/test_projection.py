@@ -57,6 +57,17 @@ def test_a_lifted_map_moves_the_coordinates_and_nothing_else(kind):
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), one, two)
     lifted = jax.tree.map(lambda leaf: leaf[1], projection.lift(stacked))
     close(lifted(x), projection.lift(two)(x))
+    u, v = rng.normal(size=(2, 2, 3, 1))
+    low = LowRankMap(
+        jnp.asarray(u), jnp.asarray(v), jnp.asarray(rng.normal(size=(2, 3)))
+    )
+    found, dense = projection.lift(low), projection.lift(low.to_dense())
+    assert found.u.shape == (2, 6, 1)
+    for a in range(2):
+        own, whole = (
+            jax.tree.map(lambda leaf, a=a: leaf[a], f) for f in (found, dense)
+        )
+        close(own(x), whole(x))
 
 
 @pytest.mark.parametrize("size", [0, 7])
