@@ -211,7 +211,9 @@ class Chart:
             steep = jnp.sqrt(2 * base / jnp.maximum(middle + base, 2 * base))
             unit = jnp.where(self.symmetric, steep, unit)
         gentle = relative_residual(slope * unit, objective.log_weight)
-        aim = self.restrict(pulled - weight * identity)
+        aim = slope
+        if straight is not None:
+            aim = self.restrict(pulled - weight * identity)
         return Model(slope, hessian, precondition, gentle, aim, heavier, straight)
 
 

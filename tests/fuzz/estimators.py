@@ -70,7 +70,8 @@ def encoder(draw: Draw) -> Call:
     n = inputs.n_rows(draw)
     X = inputs.features(draw, n)
     if draw.often("table", False, [True]) and np.ndim(X) == 2:
-        text = draw.rng.choice(["one", "two", None], len(np.asarray(X)))
+        words = np.array(["one", "two", None], object)
+        text = draw.rng.choice(words, len(np.asarray(X)))
         X = pd.DataFrame(np.asarray(X)).add_prefix("c").assign(word=text)
 
     def run():
