@@ -6,13 +6,16 @@ memory; the rate is against ``x' x`` of the same chunks in the same run, by CPU 
 which other work on the machine does not disturb. Beside it: time and memory against
 rows, features, cells, simulated devices and real processes, with fitted exponents; a
 12-column CSV through :func:`jaxsteer.streaming.steer_file` against reading and writing it
-with pyarrow; and the closed-form maps at thousands of features.
+with pyarrow; maps at thousands of features, with the factorizations of ``d x d``
+matrices in their programs; and leading directions by a range finder.
 
     python benchmarks/bench_scale.py            # all; the results to results/scale.json
     python benchmarks/bench_scale.py rate csv   # some parts only
     python benchmarks/bench_scale.py --quick    # small, prints only: does it run?
 
-``--rows`` scales the two long parts down; the results say how many there were.
+``--rows`` scales the two long parts down; the results say how many there were. On two
+quiet cores "rate" takes two minutes, "csv" two, "large_d" four, "largest_d" with its
+8,192 features fifteen, each other part less than one.
 """
 
 from __future__ import annotations
@@ -20,13 +23,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-PARTS = ("rate", "curves", "devices", "processes", "csv", "large_d", "largest_d")
+PARTS = (
+    "rate",
+    "curves",
+    "devices",
+    "processes",
+    "csv",
+    "large_d",
+    "sketch",
+    "largest_d",
+)
 
 
 def peak():
@@ -115,11 +128,13 @@ def rate(rows, quick):
 
 
 def curves(rows, quick):
-    """CPU seconds of one update against rows, features and cells."""
+    """CPU seconds and memory of one update against rows, features and cells."""
+    import jax
     import jax.numpy as jnp
     import numpy as np
 
     from jaxsteer.moments import init, update
+    from jaxsteer.moments._stream import _updated
 
     del rows
     rng = np.random.default_rng(0)
@@ -129,7 +144,12 @@ def curves(rows, quick):
         x = jnp.asarray(rng.standard_normal((n, d), np.float32))
         label = jnp.asarray(rng.integers(0, cells // 2, n))
         group = jnp.asarray(rng.integers(0, 2, n))
-        return cpu(lambda: update(state, x, label, group)), cells * d * d * 4 / 2**20
+        order = jnp.zeros(n, jnp.int32)
+        plan = _updated.lower(state, x, label, group, None, order).compile()
+        kept = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        working = plan.memory_analysis().temp_size_in_bytes
+        seconds = cpu(lambda: update(state, x, label, group))
+        return seconds, kept / 2**20, working / 2**20
 
     axes = {
         "rows": [(n, 128, 4) for n in (8192, 16384, 32768, 65536)],
@@ -146,6 +166,8 @@ def curves(rows, quick):
             "sizes": along,
             "cpu_s": [m[0] for m in measured],
             "state_mb": [m[1] for m in measured],
+            "working_mb": [m[2] for m in measured],
+            "exponent_of_memory": exponent(along, [m[1] + m[2] for m in measured]),
             "exponent_of_time": exponent(along, [m[0] for m in measured]),
         }
     return found
@@ -171,7 +193,8 @@ for _ in range(3):
     run()
     cpu.append(time.process_time() - start[0])
     wall.append(time.perf_counter() - start[1])
-print(json.dumps([min(cpu), min(wall)]))
+peak = int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 2**20
+print(json.dumps([min(cpu), min(wall), peak]))
 """
 
 
@@ -196,6 +219,9 @@ def devices(rows, quick):
         "features": d,
         "cpu_s": [f[0] for f in found],
         "wall_s": [f[1] for f in found],
+        "peak_gb": [f[2] for f in found],
+        "exponent_of_cpu": exponent(counts, [f[0] for f in found]),
+        "exponent_of_memory": exponent(counts, [f[2] for f in found]),
     }
 
 
@@ -208,7 +234,8 @@ def processes(rows, quick):
     del rows
     n = 2_000 if quick else 400_000
     rng = np.random.default_rng(0)
-    found = {"rows": 2 * n, "features": 8, "processes": [], "wall_s": []}
+    found = {"rows": 2 * n, "features": 8, "processes": [], "wall_s": [], "cpu_s": []}
+    found["largest_process_gb"] = []
     with tempfile.TemporaryDirectory() as folder:
         for part in range(2):
             x, label, group = chunk(rng, n, 8)
@@ -217,12 +244,20 @@ def processes(rows, quick):
             parquet.write_table(pa.table(columns), f"{folder}/{part}.parquet")
         for count in (1, 2) if quick else (1, 2, 4):
             start = time.perf_counter()
+            spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+            before = spent.ru_utime + spent.ru_stime
             command = [sys.executable, "-m", "jaxsteer.examples.multi_process", folder]
             command += ["--label", "y", "--group", "g", "--processes", str(count)]
             command += ["--folder", f"{folder}/out-{count}", "--piece-rows", "65536"]
             subprocess.run(command, check=True, capture_output=True)
             found["processes"].append(count)
             found["wall_s"].append(time.perf_counter() - start)
+            spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+            found["cpu_s"].append(spent.ru_utime + spent.ru_stime - before)
+            # The largest process so far, here or in the parts before.
+            found["largest_process_gb"].append(spent.ru_maxrss / 2**20)
+    for clock in ("wall_s", "cpu_s"):
+        found[f"exponent_of_{clock}"] = exponent(found["processes"], found[clock])
     return found
 
 
@@ -288,7 +323,8 @@ import jaxsteer as js
 from jaxsteer.linalg import _factor
 d, maps = int(sys.argv[1]), sys.argv[2]
 rng = np.random.default_rng(0)
-root = jnp.asarray(rng.standard_normal((2, d, d + 64), np.float32) / d**0.5)
+# As of groups of 2 d rows: the largest variance is 34 times the smallest.
+root = jnp.asarray(rng.standard_normal((2, d, 2 * d), np.float32) / (2 * d) ** 0.5)
 cov = jnp.einsum("gij,gkj->gik", root, root, precision="highest")
 cov = jnp.broadcast_to(cov, (2, 2, d, d))
 mean = jnp.asarray(rng.standard_normal((2, 2, d), np.float32)) / 8
@@ -297,8 +333,10 @@ text = jax.jit(
     lambda pop: js.nearest_ideal(pop, maps=maps, reference=1, differentiate="none")
 ).lower(pop).as_text()
 names = ("potrf", "geqrf", "syevd", "gesdd", "trsm")
+lines = [line for line in text.splitlines() if f"{d}x{d}x" in line]
 calls = {
-    name: text.count(f"lapack_s{name}") + text.count(f"blas_s{name}") for name in names
+    name: sum(f"lapack_s{name}" in line or f"blas_s{name}" in line for line in lines)
+    for name in names
 }
 start = time.process_time(), time.perf_counter()
 found = js.nearest_ideal(pop, maps=maps, reference=1, differentiate="none")
@@ -309,7 +347,7 @@ print(json.dumps({
     "cpu_s": time.process_time() - start[0], "wall_s": time.perf_counter() - start[1],
     "peak_gb": int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 2**20,
     "population_gb": sum(v.nbytes for v in jax.tree.leaves(pop)) / 2**30,
-    "lapack_calls_in_the_program": calls,
+    "calls_on_d_by_d_in_the_program": calls,
 }))
 """
 
@@ -327,10 +365,43 @@ def large_d(rows, quick, sizes=(256, 512, 1024)):
     return found
 
 
-def largest_d(rows, quick, d=4096):
+SKETCH = """
+import dataclasses, json, sys, time
+import jax, jax.numpy as jnp, numpy as np
+from jaxsteer.moments import finish_low_rank, init
+d, rank = int(sys.argv[1]), 16
+state = init(d, n_classes=1)
+root = jax.random.normal(jax.random.key(0), (rank, d)) * 8 / d**0.5
+cov = jnp.matmul(root.T, root, precision="highest") + jnp.eye(d)
+ones = jnp.full(1, 1e4)
+state = dataclasses.replace(state, cov=cov[None], mass=ones, squares=ones)
+def run():
+    return jax.block_until_ready(finish_low_rank(state, rank=rank, key=jax.random.key(1)))
+run()
+start = time.process_time(), time.perf_counter()
+found = run()
+print(json.dumps({
+    "features": d, "rank": rank, "missed": float(found.missed[0, 0]),
+    "captured": float(found.captured[0, 0]),
+    "cpu_s": time.process_time() - start[0], "wall_s": time.perf_counter() - start[1],
+    "peak_gb": int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 2**20,
+}))
+"""
+
+
+def sketch(rows, quick, sizes=(1024, 2048, 4096, 8192)):
+    """Sixteen leading directions, no ``d x d`` matrix decomposed."""
+    del rows
+    found = [child(SKETCH, d) for d in ((64,) if quick else sizes)]
+    seconds = [one["cpu_s"] for one in found]
+    slope = None if quick else exponent(sizes, seconds)
+    return {"sizes": found, "exponent_of_time": slope}
+
+
+def largest_d(rows, quick, sizes=(4096, 8192)):
     """The closed form at thousands of features: minutes, within 12 GB."""
     del rows
-    return child(LARGE, 48 if quick else d, "shared_covariance")
+    return [child(LARGE, d, "shared_covariance") for d in ((48,) if quick else sizes)]
 
 
 def main():

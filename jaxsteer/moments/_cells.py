@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, Float, Int
+from jaxsteer._types import Array, Bool, Float, Int
 from jaxsteer.linalg import matmul, symmetrize
 
 
@@ -35,28 +35,44 @@ class CellMoments:
     fourth: Float[Array, " C"]
 
 
-class _Blocks(NamedTuple):
-    """Rows regrouped so that each block holds rows of one cell only."""
+class Blocks(NamedTuple):
+    """Rows cut into blocks of one owner each.
 
-    place: Int[Array, " n"]
+    Attributes:
+        owner: ``[m]`` whose a block is.
+        row: ``[m, size]`` its rows; any where there is none.
+        held: ``[m, size]`` whether there is one.
+    """
+
     owner: Int[Array, " m"]
-    size: int
+    row: Int[Array, "m size"]
+    held: Bool[Array, "m size"]
 
 
-def _regroup(cell: Array, n_cells: int) -> _Blocks:
-    n = cell.shape[0]
-    size = 256 if n > 4096 else 32
-    count = jnp.zeros(n_cells, jnp.int32).at[cell].add(1)
-    blocks = -(-count // size)
-    first_block = jnp.cumsum(blocks) - blocks
-    order = jnp.argsort(cell, stable=True)
-    first_row = jnp.cumsum(count) - count
-    rank = jnp.zeros(n, jnp.int32).at[order].set(jnp.arange(n, dtype=jnp.int32))
-    place = first_block[cell] * size + rank - first_row[cell]
-    n_blocks = -(-n // size) + n_cells
-    ends = jnp.cumsum(blocks)
-    owner = jnp.searchsorted(ends, jnp.arange(n_blocks), side="right")
-    return _Blocks(place, jnp.minimum(owner, n_cells - 1), size)
+def cut_blocks(order: Int[Array, " n"], count: Int[Array, " S"], size: int) -> Blocks:
+    """Cut rows into blocks of `size`, however they are spread over their owners.
+
+    Args:
+        order: ``[n]`` the rows, sorted by owner.
+        count: ``[S]`` how many of them, from the front, each owner has.
+        size: Rows of a block.
+    """
+    n, kept = order.shape[0], count.shape[0]
+    ends = jnp.cumsum(-(-count // size))
+    block = jnp.arange(-(-n // size) + kept)
+    owner = jnp.minimum(jnp.searchsorted(ends, block, side="right"), kept - 1)
+    before = ends[owner] - -(-count[owner] // size)
+    place = (block - before)[:, None] * size + jnp.arange(size)
+    first = (jnp.cumsum(count) - count)[owner]
+    row = order[jnp.clip(first[:, None] + place, 0, n - 1)]
+    return Blocks(owner, row, place < count[owner][:, None])
+
+
+def blocks_of(owner: Int[Array, " n"], n_owners: int) -> Blocks:
+    """Cut rows in any order into blocks by their owners ``[n]``."""
+    count = jnp.zeros(n_owners, jnp.int32).at[owner].add(1)
+    size = 256 if owner.shape[0] > 4096 else 32
+    return cut_blocks(jnp.argsort(owner, stable=True), count, size)
 
 
 def cell_moments(
@@ -102,25 +118,15 @@ def cell_moments(
     norms = norms / jnp.where(level > 0, level, 1.0)[cell]
     fourth = jnp.zeros(n_cells, x.dtype).at[cell].add(weights * norms * norms) / safe
 
-    blocks = _regroup(cell, n_cells)
-    n_slots = len(blocks.owner) * blocks.size
-    rows = jnp.zeros((n_slots, d), x.dtype).at[blocks.place].set(centered)
-    # Not the roots of the weights: their gradient at weight 0 would be NaN.
-    shares = jnp.zeros(n_slots, x.dtype).at[blocks.place].set(weights)
-
     def add_block(total, block):
-        owner, part, share = block
+        owner, row, held = block
+        part = jnp.where(held[:, None], centered[row], 0.0)
+        # Not the roots of the weights: their gradient at weight 0 would be NaN.
+        share = jnp.where(held, weights[row], 0.0)
         return total.at[owner].add(matmul(part.T, share[:, None] * part)), None
 
-    gram, _ = jax.lax.scan(
-        add_block,
-        jnp.zeros((n_cells, d, d), x.dtype),
-        (
-            blocks.owner,
-            rows.reshape(-1, blocks.size, d),
-            shares.reshape(-1, blocks.size),
-        ),
-    )
+    empty = jnp.zeros((n_cells, d, d), x.dtype)
+    gram, _ = jax.lax.scan(add_block, empty, blocks_of(cell, n_cells))
     gram = symmetrize(gram)
     return CellMoments(
         mass=mass,

@@ -16,7 +16,7 @@ from jaxsteer._errors import check_choice, check_same_length
 from jaxsteer._labels import cell_codes
 from jaxsteer._types import Array, ArrayLike, Float, Int
 from jaxsteer.linalg import matmul, symmetrize
-from jaxsteer.moments._cells import _regroup
+from jaxsteer.moments._cells import blocks_of
 from jaxsteer.moments._state import SCATTERS, MomentState
 
 # Names of mesh axes: none, one, or several that share one dimension.
@@ -311,23 +311,16 @@ def _grams(owner: Array, kept: int, weights: Array) -> Any:
     """Return ``(left, right) -> [S, a, b]``, the sums of ``w left right'`` by owner."""
     if kept == 1:
         return lambda left, right: matmul((weights[:, None] * left).T, right)[None]
-    blocks = _regroup(owner, kept)
-    slots = len(blocks.owner) * blocks.size
-
-    def regrouped(values: Any) -> Any:
-        empty = jnp.zeros((slots, *values.shape[1:]), values.dtype)
-        full = empty.at[blocks.place].set(values)
-        return full.reshape(-1, blocks.size, *values.shape[1:])
-
-    shares = regrouped(weights)
+    blocks = blocks_of(owner, kept)
 
     def product(left: Any, right: Any) -> Any:
         def add_block(total: Any, block: Any) -> Any:
-            code, mine, other, share = block
-            return total.at[code].add(matmul(mine.T, share[:, None] * other)), None
+            code, row, held = block
+            mine = jnp.where(held[:, None], left[row], 0.0)
+            other = jnp.where(held[:, None], weights[row][:, None] * right[row], 0.0)
+            return total.at[code].add(matmul(mine.T, other)), None
 
         empty = jnp.zeros((kept, left.shape[1], right.shape[1]), left.dtype)
-        rows = (blocks.owner, regrouped(left), regrouped(right), shares)
-        return jax.lax.scan(add_block, empty, rows)[0]
+        return jax.lax.scan(add_block, empty, blocks)[0]
 
     return product

@@ -22,6 +22,7 @@ from jaxsteer._labels import cell_codes
 from jaxsteer._types import Array, ArrayLike, Float, Int
 from jaxsteer._varying import vary_together
 from jaxsteer.linalg import matmul, symmetrize
+from jaxsteer.moments._cells import cut_blocks
 from jaxsteer.moments._merge import merged, outer_products
 from jaxsteer.moments._state import MomentState, init, owners
 
@@ -201,33 +202,6 @@ def _origins(x, order, count, ranks):
     return origin, jnp.where(length > 0, length, 1.0)
 
 
-class _Blocks(NamedTuple):
-    """Rows cut into blocks of one covariance each.
-
-    Attributes:
-        owner: ``[m]`` whose a block is.
-        row: ``[m, size]`` its rows; any where there is none.
-        held: ``[m, size]`` whether there is one.
-    """
-
-    owner: Array
-    row: Array
-    held: Array
-
-
-def _blocks(order, count, size) -> _Blocks:
-    """Cut sorted rows, ``count [S]`` for each covariance, into blocks of `size`."""
-    n, kept = order.shape[0], count.shape[0]
-    ends = jnp.cumsum(-(-count // size))
-    block = jnp.arange(-(-n // size) + kept)
-    owner = jnp.minimum(jnp.searchsorted(ends, block, side="right"), kept - 1)
-    before = ends[owner] - -(-count[owner] // size)
-    place = (block - before)[:, None] * size + jnp.arange(size)
-    first = (jnp.cumsum(count) - count)[owner]
-    row = order[jnp.clip(first[:, None] + place, 0, n - 1)]
-    return _Blocks(owner, row, place < count[owner][:, None])
-
-
 def _sums(state, x, cell, weights, order, count, origin, unit) -> _Sums:
     """Sum products of rows, a block that fits the cache at a time.
 
@@ -285,7 +259,7 @@ def _sums(state, x, cell, weights, order, count, origin, unit) -> _Sums:
         fourth=jnp.zeros(n_cells, x.dtype),
     )
     empty = vary_together(empty, like=(x, cell, weights, origin))
-    return jax.lax.scan(add_block, empty, _blocks(order, counts, size))[0]
+    return jax.lax.scan(add_block, empty, cut_blocks(order, counts, size))[0]
 
 
 def _about_means(state, found, unit, safe, rest, level):

@@ -172,7 +172,7 @@ class RowFiles:
             if self.kind == "csv":
                 source, seen = self._text(path, names), 0
             else:
-                source, seen = self._scanner(path, names, batch_rows, first)
+                source, seen = self._row_groups(path, names, batch_rows, first)
             for part in source:
                 begin, end = seen, seen + part.num_rows
                 seen = end
@@ -207,33 +207,38 @@ class RowFiles:
             ),
         )
 
-    def _scanner(
+    def _row_groups(
         self, path: str, columns: list[str], batch_rows: int, first: int
     ) -> tuple[Iterator[Any], int]:
-        """Record batches of Parquet, and the rows before the first of them."""
-        ds, skipped = arrow("pyarrow.dataset"), 0
+        """Record batches of Parquet, and the rows before the first of them.
+
+        Not through ``pyarrow.dataset``, nor buffered ahead: memory would grow with the
+        file.
+        """
+        pa, skipped = arrow("pyarrow"), 0
         # Without checksums (or without asking) a damaged page is read as numbers.
-        asked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-        form = ds.ParquetFileFormat(default_fragment_scan_options=asked)
-        fragments = ds.dataset(path, format=form, schema=self.schema()).get_fragments()
-        fragment = next(iter(fragments))
-        if first > 0:
-            # Row groups wholly before the start are not read at all.
-            kept = []
-            for group in fragment.row_groups:
-                if not kept and skipped + group.num_rows <= first:
-                    skipped += group.num_rows
-                else:
-                    kept.append(group.id)
-            fragment = fragment.subset(row_group_ids=kept)
-        scanner = fragment.scanner(
-            schema=self.schema(),
-            columns=columns,
-            batch_size=batch_rows,
-            batch_readahead=2,
-            fragment_readahead=1,
+        file = arrow("pyarrow.parquet").ParquetFile(
+            path, page_checksum_verification=True, pre_buffer=False
         )
-        return scanner.to_batches(), skipped
+        rows = [
+            file.metadata.row_group(index).num_rows
+            for index in range(file.num_row_groups)
+        ]
+        # Row groups wholly before the start are not read at all.
+        index = 0
+        while index < len(rows) and skipped + rows[index] <= first:
+            skipped, index = skipped + rows[index], index + 1
+        schema = self.schema()
+        schema = pa.schema([schema.field(name) for name in columns])
+
+        def read() -> Iterator[Any]:
+            with file:
+                for batch in file.iter_batches(
+                    batch_rows, list(range(index, len(rows))), columns
+                ):
+                    yield batch.select(columns).cast(schema)
+
+        return read(), skipped
 
     def schema(self) -> Any:
         """Return the ``pyarrow.Schema`` of the files."""

@@ -61,9 +61,8 @@ class _Store:
     """Batches in an Arrow file that has no name and ends with the process."""
 
     def __init__(self, file: Any, limit: int):
+        self.limit, self.batch_rows, self.whole = limit, 0, False
         self.file: Any = file
-        self.limit = limit
-        self.batch_rows, self.whole = 0, False
         self.places: list[tuple[int, int]] = []
         self.writer: Any = None
         self.reader: Any = None

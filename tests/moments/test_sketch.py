@@ -56,7 +56,7 @@ def test_thousands_of_features_without_decomposing_them():
         np.asarray(law.diagonal[0, 0]) + (factor**2).sum(1), np.diag(cov), rtol=1e-4
     )
     # The largest variance that is left is 1 / (1 + oversampling) at best.
-    assert 1 / 11 <= float(found.missed[0, 0]) < 30
+    assert 1 / 11 <= float(found.missed[0, 0]) < 0.5
     share = falling(d)[:RANK].sum() / falling(d).sum()
     np.testing.assert_allclose(found.captured[0, 0], share, rtol=1e-4)
     text = _sketched.lower(state, jax.random.key(0), RANK, 10, 2, 4).as_text()
@@ -66,20 +66,20 @@ def test_thousands_of_features_without_decomposing_them():
 
 
 @pytest.mark.x64
-def test_the_bound_holds_as_often_as_stated():
+@pytest.mark.parametrize("power, loose", [(0, 40), (2, 3)])
+def test_the_bound_holds_as_often_as_stated(power, loose):
     d, probes = 40, 1
     cov = jnp.asarray(turned(falling(d), 1)[0])
 
     def one(key):
         basis = range_finder(cov, key, RANK, 0)
         left = cov - basis @ (basis.T @ cov)
-        bound = missed_variance(cov, basis, jax.random.fold_in(key, 1), probes)
+        bound = missed_variance(cov, basis, jax.random.fold_in(key, 1), probes, power)
         return bound, jnp.linalg.norm(left, 2)
 
     bound, truth = jax.lax.map(jax.jit(one), jax.random.split(jax.random.key(0), 400))
     assert np.mean(bound < truth) <= 0.1
-    # Not by being vacuous: ten probes would still be within this.
-    assert np.median(bound / truth) < 40
+    assert np.median(bound / truth) < loose
 
 
 def test_few_features_are_those_of_all_moments():
