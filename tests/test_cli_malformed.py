@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import threading
 import warnings
 
 import numpy as np
@@ -16,6 +17,7 @@ pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("skops", reason="skops is not installed")
 from typer.testing import CliRunner
 
+from jaxsteer.cli import _files
 from jaxsteer.cli._app import app
 
 RNG = np.random.default_rng(0)
@@ -179,3 +181,15 @@ def test_it_is_one_line_with_a_remedy(name, maps, tmp_path, monkeypatch):
     assert any(words in errors[0] for words in remedy.split("|")), errors[0]
     after = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     assert after == before
+
+
+def test_nothing_resets_warnings_beside_the_reader(maps, monkeypatch):
+    """Loading skops does so, and rows that do not fit are known by a warning."""
+    seen = []
+
+    def load():
+        seen.append(threading.current_thread() is threading.main_thread())
+
+    monkeypatch.setattr(_files, "load_skops", load)
+    _files.load_fitted(maps)[1].result()
+    assert seen == [True]

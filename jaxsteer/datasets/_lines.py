@@ -182,8 +182,9 @@ def read_lines(
         cuts = np.searchsorted(ends, [*starts[1:], len(whole) - 1])
         cuts = np.unique(np.append(-1, cuts)).tolist()
         blocks = list(itertools.pairwise(cuts))
+        mark, width = ord(separator), len(names)
         same = pool.map(
-            lambda b: _are_rows(whole, ends, b[0], b[1], ord(separator), len(names)),
+            lambda block: _are_rows(whole, ends, block[0], block[1], mark, width),
             blocks,
         )
         if not all(same):
