@@ -89,7 +89,8 @@ def columns_writer(
         with atomic_file(path) as file, contextlib.ExitStack() as stack:
             if copied:
                 lines = [_Lines(path) for path in files.paths]
-                yield _line_writer(file, files, names, lines)
+                pool = stack.enter_context(ThreadPoolExecutor(2))
+                yield _line_writer(file, files, names, lines, pool)
                 for own in lines:
                     own.check_end()
                 return
@@ -193,11 +194,15 @@ def _header_line(path: str) -> bytes:
 
 
 def _line_writer(
-    file: Any, files: RowFiles, names: Sequence[str], lines: Sequence[_Lines]
+    file: Any,
+    files: RowFiles,
+    names: Sequence[str],
+    lines: Sequence[_Lines],
+    pool: ThreadPoolExecutor,
 ) -> Write:
     pa, pc = arrow("pyarrow"), arrow("pyarrow.compute")
     # Arrow's own pool hands memory back to the system and asks for it again.
-    pool = pa.system_memory_pool()
+    memory = pa.system_memory_pool()
     separator = files.separator.encode()
     added = io.StringIO()
     csv.writer(added, delimiter=files.separator, lineterminator="").writerow(names)
@@ -208,8 +213,9 @@ def _line_writer(
         own = lines[batch.file].take(batch.table.num_rows)
         *arrays, last = _arrays(values)
         # The end of the line goes with the last field, often one of a few.
-        texts = [*map(_texts, arrays), _texts(last, end=b"\n")]
-        rows = pc.binary_join_element_wise(own, *texts, separator, memory_pool=pool)
+        # Numbers to text is most of the work, which Arrow does without Python's lock.
+        texts = [*pool.map(_texts, arrays), _texts(last, end=b"\n")]
+        rows = pc.binary_join_element_wise(own, *texts, separator, memory_pool=memory)
         _, offsets, data = rows.buffers()
         bounds = np.frombuffer(offsets, np.int32)[rows.offset :][: len(rows) + 1]
         file.write(memoryview(data)[bounds[0] : bounds[-1]])
