@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxsteer._chunks import map_in_chunks
 from jaxsteer._compilation import broadcasting, jit_for_few_calls
@@ -133,19 +133,31 @@ def _spread(
     missing = -n % mesh.size
 
     def fill(leaf):
+        if not missing:  # nor may a sharded axis be sliced
+            return leaf
         rest = jnp.broadcast_to(leaf[:1], (missing, *leaf.shape[1:]))
-        return jnp.concatenate([leaf, rest]) if missing else leaf
+        return jnp.concatenate([leaf, rest])
 
-    along = PartitionSpec(mesh.axis_names)
+    along, everywhere = PartitionSpec(mesh.axis_names), PartitionSpec()
+    pops = _placed(jax.tree.map(fill, pops), mesh, along)
     solve_share = jax.shard_map(
         partial(_chunked, **fixed),
         mesh=mesh,
-        in_specs=(along, PartitionSpec(), PartitionSpec(), PartitionSpec()),
+        in_specs=(along, everywhere, everywhere, everywhere),
         out_specs=along,
         check_vma=False,
     )
-    found = solve_share(jax.tree.map(fill, pops), reference, pivot, tolerance)
-    return jax.tree.map(lambda leaf: leaf[:n], found) if missing else found
+    found = solve_share(pops, reference, pivot, tolerance)
+    if not missing:
+        return found
+    return jax.tree.map(lambda leaf: leaf[:n], _placed(found, mesh, everywhere))
+
+
+def _placed(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
+    """Arrays as a mesh with explicit axes wants them, which moves nothing by itself."""
+    if AxisType.Explicit not in mesh.axis_types:
+        return tree
+    return jax.sharding.reshard(tree, NamedSharding(mesh, spec))
 
 
 @partial(

@@ -87,9 +87,9 @@ def nearest_ideal(
         allow_reflection: Allow maps that turn the orientation.
         solver: For maps that are searched for: a :class:`jaxsteer.solvers.MatrixNewton`
             (None takes one with its defaults: fewest steps, each with products by the
-            Hessian), a :class:`jaxsteer.solvers.ProjectedGradient` (definite maps only:
-            cheap steps on the cone, many of them) or a :class:`jaxsteer.solvers.Optax`
-            (any optax optimizer, to compare with).
+            Hessian), a :class:`jaxsteer.solvers.ProjectedGradient` (definite maps only,
+            and not "pivot" with "all_groups": cheap steps on the cone, many of them) or
+            a :class:`jaxsteer.solvers.Optax` (any optax optimizer, to compare with).
         differentiate: "implicit" (implicit function theorem, right at convergence),
             "unroll" (through the last steps) or "none"; where the answer is a closed
             form the first two are the same. Along directions that the divergence does

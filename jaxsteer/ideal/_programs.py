@@ -91,6 +91,13 @@ def choose(solver: Any, dtype: Any, **options: Any) -> tuple[Options, Float[Arra
                 f"matrices and maps={options['maps']!r} are not in it; take maps of "
                 f"{' or '.join(map(repr, DEFINITE))}, or another solver."
             )
+        if (options["intervention"], options["maps"]) == ("all_groups", "pivot"):
+            # The pinned template couples the groups: thousands of steps do not end it.
+            raise ValueError(
+                "solver=ProjectedGradient does not converge for maps='pivot' with "
+                "intervention='all_groups', whose template is pinned; take solver=None, "
+                "or maps='positive_definite'."
+            )
         solver = ConeProjectedGradient.of(solver)
     tolerance = jnp.asarray(solver.accuracy(dtype), dtype)
     solver = dataclasses.replace(solver, tolerance=None)

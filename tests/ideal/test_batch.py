@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 
 import jaxsteer as js
 from tests.ideal.problems import random_multivariate, random_univariate
@@ -89,6 +94,58 @@ def test_a_sequence_is_stacked(solved):
         POPS, maps="positive_definite", batch_size=4, reference=1
     )
     assert identical(listed, solved)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_a_mesh_of_either_kind_takes_arrays_that_are_not_on_it(kind):
+    mesh = jax.make_mesh((1,), ("batch",), axis_types=(kind,))
+    found = js.nearest_ideal_batch(STACKED, maps="shared_covariance", mesh=mesh)
+    alone = js.nearest_ideal(POPS[10], maps="shared_covariance")
+    assert found.kl.shape == (11,)
+    np.testing.assert_allclose(np.asarray(found.kl)[10], alone.kl, rtol=1e-4)
+
+
+SPREAD = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+import jaxsteer as js
+
+loc = jnp.asarray(np.random.default_rng(0).normal(size=(8, 2, 2)), jnp.float32)
+pops = js.Population(jnp.full((8, 2, 2), 0.25), js.Normal(loc, jnp.ones((8, 2, 2))))
+here = js.nearest_ideal_batch(pops).kl
+
+for kind in (AxisType.Auto, AxisType.Explicit):
+    mesh = jax.make_mesh((4,), ("batch",), axis_types=(kind,))
+    along = NamedSharding(mesh, PartitionSpec("batch"))
+    solve = jax.jit(lambda pops, mesh=mesh: js.nearest_ideal_batch(pops, mesh=mesh))
+    placed = jax.device_put(pops, along)
+    found = solve(placed).kl
+    assert found.sharding.spec == along.spec, found.sharding
+    np.testing.assert_allclose(found, here, rtol=1e-5)
+    text = solve.lower(placed).compile().as_text()
+    for word in ("all-gather", "all-reduce", "all-to-all", "collective", "reduce-scatter"):
+        assert word not in text, word
+    # Seven problems on four devices: one is filled up, and cut off again.
+    few = jax.tree.map(lambda leaf: leaf[:7], pops)
+    np.testing.assert_allclose(
+        js.nearest_ideal_batch(few, mesh=mesh).kl, here[:7], rtol=1e-5
+    )
+print("spread")
+"""
+
+
+def test_devices_solve_their_shares_without_a_collective():
+    flags = (
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", SPREAD],
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "spread", done.stderr[-2000:]
 
 
 def test_univariate_cells_need_no_chunks(eps):

@@ -69,3 +69,8 @@ def test_what_is_no_matrix_solver_is_refused(solver):
 def test_the_cone_has_no_general_maps():
     with pytest.raises(ValueError, match=r"maps='general' are not in it"):
         js.nearest_ideal(POP, solver=CONE)
+
+
+def test_a_pinned_template_is_not_for_projected_gradients():
+    with pytest.raises(ValueError, match=r"take solver=None, or maps='positive_defin"):
+        js.nearest_ideal(POP, intervention="all_groups", maps="pivot", solver=CONE)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxsteer as js
-from jaxsteer.ideal._univariate import _pair_cost, all_groups_univariate
+from jaxsteer.ideal._univariate import _pair_cost, _total, all_groups_univariate
 from tests.ideal.problems import (
     bayes_rates,
     brute_force_kl,
@@ -195,3 +195,26 @@ def test_extreme_scales_stay_finite_in_either_precision():
             )
             assert found.converged
             assert jnp.isfinite(found.kl)
+
+
+@pytest.mark.parametrize(
+    ("k", "at_once"), [(1, False), (2, False), (4, False), (5, True)]
+)
+def test_few_classes_are_added_one_by_one(k, at_once):
+    """A reduction over the classes keeps what is before and behind it unfused."""
+    terms = jnp.arange(1.0, k + 1)
+    assert float(_total(terms)) == k * (k + 1) / 2
+    text = str(jax.make_jaxpr(_total)(terms))
+    assert ("reduce_sum" in text) is at_once
+
+
+def test_classes_split_in_two_change_nothing(eps):
+    """Six classes, whose terms are summed at once, of three that are added one by one."""
+    pop = random_univariate(np.random.default_rng(3), 3, 2)
+    halves = js.Population(
+        jnp.concatenate([0.5 * pop.priors] * 2),
+        jax.tree.map(lambda leaf: jnp.concatenate([leaf] * 2), pop.conditionals),
+    )
+    few, many = (js.nearest_ideal(p, intervention="all_groups") for p in (pop, halves))
+    assert few.kl > 0.01
+    np.testing.assert_allclose(few.kl, many.kl, rtol=1e3 * eps)
