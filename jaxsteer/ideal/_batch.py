@@ -108,11 +108,8 @@ def nearest_ideal_batch(
         raise ValueError(f"batch_size={batch_size!r} must be a whole number above 0.")
     # A chunk is filled up, so that a row's answer does not depend on how many there are;
     # beyond reason that would only take memory.
-    fixed = {
-        "priors": priors,
-        "options": options,
-        "batch_size": min(batch_size, max(share, FILLED)),
-    }
+    batch_size = min(batch_size, max(share, FILLED))
+    fixed = {"priors": priors, "options": options, "batch_size": batch_size}
     if mesh is None:
         return _chunked(pops, reference, pivot, tolerance, **fixed)
     return _spread(pops, reference, pivot, tolerance, mesh=mesh, **fixed)

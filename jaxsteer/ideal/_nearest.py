@@ -16,12 +16,7 @@ from jaxsteer.families._units import law_in_own_units, maps_in_own_units, standa
 from jaxsteer.ideal._orbit import Cells, Orbit, groups_in_front, pooled_cov
 from jaxsteer.ideal._priors import joint_priors
 from jaxsteer.ideal._programs import Options, check_problem, choose, nearest_orbit
-from jaxsteer.linalg import (
-    cholesky_inverse,
-    identity_like,
-    inverse_and_logdet,
-    matmul,
-)
+from jaxsteer.linalg import cholesky_inverse, identity_like, inverse_and_logdet, matmul
 from jaxsteer.linalg import solve as solve_linear
 from jaxsteer.population import (
     Population,
@@ -238,9 +233,8 @@ def _from_reference(
     # As a map between whitened groups, the identity where covariances are equal.
     share = jnp.full(cells.mean.shape[:1], 1 / cells.mean.shape[0], weight.dtype)
     groups = groups_in_front(jax.lax.stop_gradient(cells), slice(None))
-    root, inverse = cholesky_inverse(
-        jax.vmap(lambda law: pooled_cov(law, share))(groups)
-    )
+    within = jax.vmap(lambda law: pooled_cov(law, share))(groups)
+    root, inverse = cholesky_inverse(within)
     white = matmul(inverse, matmul(found, jnp.broadcast_to(root[:1], root.shape)))
     back, sign, _ = inverse_and_logdet(white)
     size = jnp.sqrt(jnp.sum(white**2, (1, 2)) * jnp.sum(back**2, (1, 2)))
@@ -386,8 +380,8 @@ def ideality_gap(
     """
     if return_status and return_steering:
         raise ValueError(
-            "return_status and return_steering ask for two forms of one answer; leave "
-            "return_status out: the steering's .status is the status."
+            "return_status and return_steering ask for one answer twice; leave "
+            "return_status out: the steering has a .status."
         )
     # The tied model's maps minimize another divergence than the one reported, unless
     # the covariances are equal: there nothing may be held still.
