@@ -14,6 +14,7 @@ of steering that is as joyful.
 
     python benchmarks/joyfulness.py --goemotions DIR --minilm DIR --smollm2 FILE.gguf
     python benchmarks/joyfulness.py ... --state FOLDER --seconds 400   # in pieces
+    python benchmarks/joyfulness.py ... --films 50  # half of the films
     python benchmarks/joyfulness.py ... --quick     # few prompts, prints only
 
 In pieces, the same command is given again until it writes the results.
@@ -202,8 +203,14 @@ def main() -> None:
     parser.add_argument("--state", type=pathlib.Path, help="keeps what was measured")
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--quick", action="store_true", help="small; writes no file")
+    parser.add_argument(
+        "--films", type=int, default=N_TESTED, help="pairs of films, of the bank's 100"
+    )
     options = parser.parse_args()
-    bench = Bench(options, QUICK if options.quick else FULL)
+    if not 2 <= options.films <= N_TESTED:
+        parser.error(f"--films must be from 2 to {N_TESTED}, got {options.films}")
+    full = FULL._replace(tested=options.films)
+    bench = Bench(options, QUICK if options.quick else full)
     report, curves = run(bench)
     report = {**describe("flax", "scikit-learn"), **report}
     text = table(report) + examples(curves, STRENGTHS)
