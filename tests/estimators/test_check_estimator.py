@@ -176,7 +176,7 @@ def test_with_the_group_read_from_the_rows(name):
 )
 @pytest.mark.parametrize("name", HEAVY)
 def test_every_check_of_what_compiles_long(name):
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     try:
         results = run(ALL[name].set_params(sensitive_columns=group_of_row))
