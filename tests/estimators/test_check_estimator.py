@@ -7,19 +7,13 @@ is refused by one message, and what does not fit must pass.
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from typing import Any
-from unittest import SkipTest
 
-import jax
 import numpy as np
 import pytest
-from sklearn.utils.estimator_checks import (
-    check_estimator,
-    estimator_checks_generator,
-)
+from sklearn.utils.estimator_checks import check_estimator
 
 from jaxsteer import estimators as E
 from jaxsteer.pareto import LoopOptions
@@ -59,7 +53,7 @@ ROUNDING = 1e-6
 MISSING = "sensitive_features is missing"
 
 QUICK: dict[str, Any] = {"restarts": 2, "max_steps": 20}
-SMALL: dict[str, Any] = {"hidden": 4, "gate_hidden": 4, "n_experts": 2, "epochs": 1}
+SMALL: dict[str, Any] = {"hidden": 4, "gate_hidden": 4, "n_experts": 2, "epochs": 20}
 LOOP: dict[str, Any] = {
     "method": "gd",
     "metric": "group_loss_variance",
@@ -84,10 +78,7 @@ SLOW = {
     "SteeredClassifier": E.SteeredClassifier(),
 }
 #: These compile a program of seconds for every new shape of the data, of which all checks
-#: have thirty: a minute of a core each, with a compiler that does not optimize. In every
-#: run they are held to the checks of the interface alone (``legacy=False``), and of these
-#: not to the ones that fit again what another check has fitted. With
-#: ``JAXSTEER_EVERY_CHECK=1`` and ``-k every_check`` all are held to all of them.
+#: have thirty: test_compiling_estimators.py runs them without the compiler's optimizations.
 HEAVY = {
     "LatentGroups": E.LatentGroups(**QUICK),
     "ParetoFair": E.ParetoFair(**LOOP),
@@ -110,37 +101,10 @@ def group_of_row(X) -> np.ndarray:
     return (found >> np.uint64(33)) % np.uint64(2)
 
 
-REPEATED = (
-    "check_dont_overwrite_parameters",
-    "check_estimators_overwrite_params",
-    "check_positive_only_tag_during_fit",
-    "check_readonly_memmap_input",
-)
-
-
 def run(estimator) -> list[dict[str, Any]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return check_estimator(estimator, on_skip=None, on_fail=None)  # type: ignore[return-value]
-
-
-def run_interface(estimator) -> list[dict[str, Any]]:
-    results = []
-    for one, check in estimator_checks_generator(estimator, legacy=False):
-        name = check.func.__name__
-        if name in REPEATED:
-            continue
-        result = {"check_name": name, "status": "passed", "exception": None}
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                check(one)
-        except SkipTest:
-            result["status"] = "skipped"
-        except Exception as error:
-            result |= {"status": "failed", "exception": error}
-        results.append(result)
-    return results
 
 
 def is_known(text: str) -> bool:
@@ -161,28 +125,11 @@ def errors(result: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", [*FAST, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW | HEAVY)]
+    "name", [*FAST, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)]
 )
 def test_with_the_group_read_from_the_rows(name):
     estimator = ALL[name].set_params(sensitive_columns=group_of_row)
-    passes(name, (run_interface if name in HEAVY else run)(estimator), least=5)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.skipif(
-    "JAXSTEER_EVERY_CHECK" not in os.environ,
-    reason="seven minutes of compiling: set JAXSTEER_EVERY_CHECK=1",
-)
-@pytest.mark.parametrize("name", HEAVY)
-def test_every_check_of_what_compiles_long(name):
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        results = run(ALL[name].set_params(sensitive_columns=group_of_row))
-    finally:
-        jax.config.update("jax_disable_most_optimizations", before)
-    passes(name, results, least=45)
+    passes(name, run(estimator), least=30)
 
 
 def passes(name: str, results: list[dict[str, Any]], *, least: int) -> None:
