@@ -84,11 +84,10 @@ def to_torch(map: Map, *, strength: float | None = None) -> torch.nn.Module:
         ValueError: If the map cannot be exported.
 
     Example:
-        >>> import jax.numpy as jnp, torch
-        >>> from jaxsteer import AffineMap
-        >>> module = to_torch(AffineMap(jnp.eye(2), jnp.ones(2)))
-        >>> module(torch.zeros(1, 2)).tolist()
-        [[1.0, 1.0]]
+        With PyTorch installed::
+
+            module = to_torch(AffineMap(jnp.eye(2), jnp.ones(2)))
+            module(torch.zeros(1, 2))  # [[1., 1.]]
     """
     torch = _torch()
     change, bias, strength = residual_arrays(map, strength)
@@ -131,13 +130,11 @@ def attach(
             be meant.
 
     Example:
-        >>> import jax.numpy as jnp, torch
-        >>> from jaxsteer import AffineMap
-        >>> model = torch.nn.Sequential(torch.nn.Identity())
-        >>> hook = attach(model, "0", to_torch(AffineMap(jnp.eye(2), jnp.ones(2))))
-        >>> model(torch.zeros(1, 2)).tolist()
-        [[1.0, 1.0]]
-        >>> hook.remove()
+        With PyTorch installed::
+
+            hook = attach(model, "model.layers.3", to_torch(map))
+            model.generate(**inputs)
+            hook.remove()
     """
     check_choice("at", at, ("output", "input"))
     check_choice("positions", positions, ("all", "last", "prompt"))
