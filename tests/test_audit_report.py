@@ -382,7 +382,7 @@ def test_rows_are_counted_under_names_and_lengths_that_fit():
     assert count_rows([sex], label=np.array([0, 2, 1])).label_names == ("0", "1", "2")
     with pytest.raises(ValueError, match="code 2, which has no name"):
         count_rows([sex], label=np.array([0, 2, 1]), label_names=("no", "yes"))
-    with pytest.raises(ValueError, match="'score': 2"):
+    with pytest.raises(ValueError, match=r"groups\['sex'\] has 3, score has 2 rows"):
         count_rows([sex], score=np.array([0.1, 0.2]))
 
 

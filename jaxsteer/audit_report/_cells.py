@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxsteer._errors import check_same_length
+
 #: Scores with more distinct values are compared at so many thresholds.
 THRESHOLDS = 200
 
@@ -81,22 +83,6 @@ def _names_of(
     return tuple(names)
 
 
-def _check_lengths(
-    n: int,
-    groups: Sequence[tuple[str, np.ndarray, Sequence[str]]],
-    label: np.ndarray | None,
-    prediction: np.ndarray | None,
-    score: np.ndarray | None,
-    weights: np.ndarray | None,
-) -> None:
-    columns = {f"groups[{name!r}]": codes for name, codes, _ in groups}
-    columns |= {"label": label, "prediction": prediction}
-    columns |= {"score": score, "weights": weights}
-    lengths = {name: len(c) for name, c in columns.items() if c is not None}
-    if set(lengths.values()) != {n}:
-        raise ValueError(f"columns must have as many rows as each other: {lengths}.")
-
-
 def count_rows(
     groups: Sequence[tuple[str, np.ndarray, Sequence[str]]],
     *,
@@ -133,9 +119,11 @@ def count_rows(
         >>> cells.n.tolist(), cells.codes[:, 0].tolist(), cells.prediction.tolist()
         ([1, 1, 2], [0, 0, 1], [0, 1, 1])
     """
-    n = len(groups[0][1])
+    columns = {f"groups[{name!r}]": codes for name, codes, _ in groups}
+    columns |= {"label": label, "prediction": prediction}
+    columns |= {"score": score, "weights": weights}
+    n = check_same_length(**{k: c for k, c in columns.items() if c is not None})
     label_names = _names_of(label_names, label, prediction)
-    _check_lengths(n, groups, label, prediction, score, weights)
     codes = np.stack([np.asarray(c, np.int64) for _, c, _ in groups], axis=1)
     levels = [tuple(map(str, names)) for _, _, names in groups]
     kept, suppressed = slice(None), (0, 0)
