@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import importlib.resources
-import os
 import pathlib
 import platform
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxsteer._types import PathLike
 from jaxsteer.storage import write_text
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Report:
     suppress: int = 0
 
 
-def write_report(path: str | os.PathLike[str], report: Report) -> pathlib.Path:
+def write_report(path: PathLike, report: Report) -> pathlib.Path:
     """Write one HTML file that needs no other file and no network.
 
     Text is escaped, pictures are inside the file, and the page carries no date: the

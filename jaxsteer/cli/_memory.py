@@ -14,6 +14,11 @@ STREAM_HINT = (
 _TEXT, _PARQUET = 20, 10
 
 
+def is_parquet(path: pathlib.Path) -> bool:
+    """Tell whether a file is Parquet, by its ending."""
+    return path.suffix in (".parquet", ".pq")
+
+
 def check_memory(path: pathlib.Path) -> None:
     """Raise if the rows of a file cannot be held.
 
@@ -25,7 +30,7 @@ def check_memory(path: pathlib.Path) -> None:
     if free is None or not path.is_file():
         return
     size = path.stat().st_size
-    needed = size * (_PARQUET if path.suffix in (".parquet", ".pq") else _TEXT)
+    needed = size * (_PARQUET if is_parquet(path) else _TEXT)
     if needed > free:
         raise MemoryError(
             f"{path.name} has {size / 2**30:.2f} GB, for which {needed / 2**30:.1f} GB "

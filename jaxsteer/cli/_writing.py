@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pandas as pd
 
+from jaxsteer.cli._memory import is_parquet
 from jaxsteer.cli._rows import output
 from jaxsteer.cli._signals import check_interrupted
 from jaxsteer.cli._use import in_parts, in_window, parts_of
@@ -28,7 +29,7 @@ Columns = dict[str, np.ndarray]
 
 def write_rows(path: pathlib.Path, frame: pd.DataFrame) -> None:
     """Write rows as CSV, TSV or Parquet, by the ending; ``-`` is CSV."""
-    if _is_parquet(path):
+    if is_parquet(path):
         with output(path) as file:
             frame.to_parquet(file, index=False)
         return
@@ -69,7 +70,7 @@ def write_with_columns(
     n_rows, lines = len(source.text), source.lines
     n_known = n_rows if known is None else len(known)
     separator = _separator(path)
-    if lines is None or _is_parquet(path) or separator != lines.separator:
+    if lines is None or is_parquet(path) or separator != lines.separator:
         columns = in_parts(work, n_known)
         write_rows(path, with_columns(source.written, columns, known))
         return list(columns)
@@ -110,10 +111,6 @@ def write_lines(path: pathlib.Path, parts: Generator[list[Any]]) -> None:
                 packed.write(piece)
             check_interrupted()
         packed.write(b"\n")
-
-
-def _is_parquet(path: pathlib.Path) -> bool:
-    return path.suffix in (".parquet", ".pq")
 
 
 def _separator(path: pathlib.Path) -> str:

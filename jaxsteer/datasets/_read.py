@@ -99,7 +99,7 @@ def read_table(
 
 
 def read_text_table(
-    path: str | os.PathLike[str],
+    path: PathLike,
     *,
     missing: Sequence[str] = ("?",),
     usual_missing: bool = True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ import pandas as pd
 
 from jaxsteer._errors import check_choice
 from jaxsteer._frames import missing_column_message
+from jaxsteer._types import PathLike
 from jaxsteer.datasets._read import read_table
 from jaxsteer.datasets._table import Table, stratified_split
 
@@ -120,7 +120,7 @@ _STUDIES = {
 }
 
 
-def load_study(name: str, path: str | os.PathLike[str]) -> Table:
+def load_study(name: str, path: PathLike) -> Table:
     """Read a table that fairness papers study, from the file that they use.
 
     - ``"compas"``: ``compas-scores-two-years.csv`` of ProPublica's analysis, with its

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from flax import nnx
 
 from jaxsteer import nn, storage
 from jaxsteer._errors import check_choice
+from jaxsteer._types import PathLike
 from jaxsteer.export._numpy import residual_arrays
 from jaxsteer.maps import Map
 
@@ -64,7 +64,7 @@ class SteeringArtifact:
 
 
 def save_steering(
-    file: str | os.PathLike[str],
+    file: PathLike,
     map: Map,
     *,
     operation: str,
@@ -146,7 +146,7 @@ def save_steering(
     )
 
 
-def load_steering(file: str | os.PathLike[str]) -> SteeringArtifact:
+def load_steering(file: PathLike) -> SteeringArtifact:
     """Read a file of :func:`save_steering`, and check it.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsteer._types import ArrayLike, Float
+from jaxsteer._types import ArrayLike, Float, PathLike
 from jaxsteer.export._numpy import one_map
 from jaxsteer.maps import Map
 
@@ -30,7 +30,7 @@ class AdditivePart:
 
 
 def to_control_vector(
-    path: str | os.PathLike[str],
+    path: PathLike,
     maps: Mapping[int, Map],
     *,
     model_hint: str,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import numpy as np
 
 from jaxsteer import moments
 from jaxsteer._errors import check_choice
-from jaxsteer._types import Float
+from jaxsteer._types import Float, PathLike
 
 TOKENS = ("last", "mean", "all")
 _DTYPES = {
@@ -50,7 +49,7 @@ class RequestStates:
 
 
 def read_hidden_states(
-    folder: str | os.PathLike[str], layers: Sequence[int], *, tokens: str = "last"
+    folder: PathLike, layers: Sequence[int], *, tokens: str = "last"
 ) -> Iterator[RequestStates]:
     """Read the files of a folder, one after another, by name.
 
@@ -87,7 +86,7 @@ def read_hidden_states(
 
 
 def hidden_state_moments(
-    folder: str | os.PathLike[str],
+    folder: PathLike,
     layers: Sequence[int],
     label: Mapping[str, int] | Callable[[RequestStates], int],
     group: Mapping[str, int] | Callable[[RequestStates], int] | None = None,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxsteer._types import PathLike
 from jaxsteer.models._configs import DecoderConfig
 from jaxsteer.models._gguf_header import check_header
 from jaxsteer.models._weights import check_layers, need
@@ -24,7 +25,7 @@ _NAMES = {
 }
 
 
-def read_gguf(path: str | os.PathLike[str]) -> tuple[DecoderConfig, dict[str, Any]]:
+def read_gguf(path: PathLike) -> tuple[DecoderConfig, dict[str, Any]]:
     """Read a file, quantized or not; weights come back in float32."""
     gguf = need("gguf")
     reader = open_gguf(gguf, path)
@@ -59,7 +60,7 @@ def read_gguf(path: str | os.PathLike[str]) -> tuple[DecoderConfig, dict[str, An
     return config, weights
 
 
-def open_gguf(gguf: Any, path: str | os.PathLike[str]) -> Any:
+def open_gguf(gguf: Any, path: PathLike) -> Any:
     """Open a file; what the format's own package says of damage names the file."""
     try:
         check_header(path)

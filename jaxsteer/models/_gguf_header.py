@@ -12,6 +12,8 @@ import mmap
 import os
 import struct
 
+from jaxsteer._types import PathLike
+
 _STRING, _ARRAY = 8, 9
 #: Bytes of the scalar types, by their number in the format.
 _BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
@@ -67,7 +69,7 @@ class _Cursor:
             raise ValueError(f"its header has a value of the unknown kind {kind}")
 
 
-def check_header(path: str | os.PathLike[str]) -> None:
+def check_header(path: PathLike) -> None:
     """Walk a file's header: O(its bytes), without allocating what it claims.
 
     Args:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import numpy as np
 
+from jaxsteer._types import PathLike
 from jaxsteer.models._configs import DecoderConfig
 
 
-def read_llama2c(path: str | os.PathLike[str]) -> tuple[DecoderConfig, dict[str, Any]]:
+def read_llama2c(path: PathLike) -> tuple[DecoderConfig, dict[str, Any]]:
     """Read a checkpoint: seven int32 of shape, then float32 arrays one after another."""
     header = np.fromfile(path, np.int32, 7).tolist()
     if len(header) < 7 or min(header[:5]) < 1 or header[6] < 1 or header[5] == 0:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxsteer._types import DTypeLike
+from jaxsteer._types import DTypeLike, PathLike
 from jaxsteer.models._decoder import Decoder
 from jaxsteer.models._encoder import Encoder
 from jaxsteer.models._gguf import read_gguf
@@ -18,7 +17,7 @@ from jaxsteer.models._weights import fill, reading
 
 
 def load_decoder(
-    path: str | os.PathLike[str],
+    path: PathLike,
     *,
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike = jnp.float32,
@@ -62,7 +61,7 @@ def load_decoder(
 
 
 def load_encoder(
-    path: str | os.PathLike[str],
+    path: PathLike,
     *,
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike = jnp.float32,
@@ -98,7 +97,7 @@ def load_encoder(
         return fill(make, weights, param_dtype)
 
 
-def _existing(path: str | os.PathLike[str]) -> Path:
+def _existing(path: PathLike) -> Path:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"No model at {path}.")

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jaxsteer._types import PathLike
 from jaxsteer.models._gguf import field, open_gguf
 from jaxsteer.models._weights import need, reading
 
@@ -35,7 +36,7 @@ class PieceTokenizer:
         self._codes = {piece: code for code, piece in enumerate(self.pieces)}
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> PieceTokenizer:
+    def read(cls, path: PathLike) -> PieceTokenizer:
         """Read a file: the longest piece, then a score, a length and bytes for each.
 
         Raises:
@@ -144,7 +145,7 @@ class LibraryTokenizer:
         return self.wrapped.decode([int(code) for code in codes])
 
 
-def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
+def load_tokenizer(path: PathLike) -> Tokenizer:
     """Read the tokenizer that belongs to a model.
 
     Args:

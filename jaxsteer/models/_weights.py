@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxsteer._types import PathLike
+
 
 def need(name: str) -> Any:
     """Import a package, or say which extra brings it."""
@@ -27,7 +29,7 @@ def need(name: str) -> Any:
 
 
 @contextmanager
-def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+def reading(path: PathLike) -> Iterator[None]:
     """What goes wrong while a file is read is a ValueError that names the file."""
     try:
         yield

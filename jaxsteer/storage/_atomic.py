@@ -10,6 +10,8 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from jaxsteer._types import PathLike
+
 try:
     import fcntl
 except ModuleNotFoundError:  # pragma: no cover - Windows has no such locks
@@ -21,7 +23,7 @@ _SHOWN = 40
 
 
 @contextlib.contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_file(path: PathLike) -> Iterator[BinaryIO]:
     """Open a binary file that takes its name only when it is whole.
 
     What is written goes into a file of a random name in the same folder. On success it
@@ -79,13 +81,13 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             os.close(number)
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+def write_bytes(path: PathLike, data: bytes) -> None:
     """Write a whole file at once; see :func:`atomic_file`."""
     with atomic_file(path) as file:
         file.write(data)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
+def write_text(path: PathLike, text: str) -> None:
     """Write a whole file of UTF-8 text at once; see :func:`atomic_file`."""
     write_bytes(path, text.encode("utf-8"))
 

@@ -6,7 +6,6 @@ import dataclasses
 import enum
 import hashlib
 import json
-import os
 import sys
 from typing import Any
 
@@ -14,6 +13,7 @@ import jax
 import numpy as np
 
 from jaxsteer._errors import is_concrete
+from jaxsteer._types import PathLike
 
 
 def content_hash(value: Any) -> str:
@@ -55,7 +55,7 @@ def bytes_hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def file_hash(path: str | os.PathLike[str]) -> str:
+def file_hash(path: PathLike) -> str:
     """Hash the bytes of a file, as ``sha256sum`` prints it."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,6 @@ import functools
 import importlib
 import inspect
 import io
-import os
 import pathlib
 import sys
 import zipfile
@@ -143,7 +142,7 @@ def load_pipeline(
         raise ValueError(_damaged(path, error)) from error
 
 
-def _damaged(path: str | os.PathLike, error: Exception) -> str:
+def _damaged(path: PathLike, error: Exception) -> str:
     return (
         f"The file {path} is damaged or was not written by save_pipeline: "
         f"{type(error).__name__}: {error}"

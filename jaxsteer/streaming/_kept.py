@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import pathlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from jaxsteer._types import PathLike
 from jaxsteer.streaming._files import Batch, Piece, RowFiles, arrow
 
 #: Most bytes that are kept unless the caller says otherwise.
@@ -124,7 +124,7 @@ def keep_columns(
     files: RowFiles,
     columns: Sequence[str],
     *,
-    beside: str | os.PathLike,
+    beside: PathLike,
     limit: int = KEPT_BYTES,
 ) -> Iterator[RowFiles]:
     """Keep columns of text files, typed, on the disk of another file for a while.

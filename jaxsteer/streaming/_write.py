@@ -157,9 +157,7 @@ def _arrays(values: Sequence[Any]) -> list[Any]:
     ]
 
 
-def copies_lines(
-    path: str | os.PathLike, files: RowFiles, rows: int | None = None
-) -> bool:
+def copies_lines(path: PathLike, files: RowFiles, rows: int | None = None) -> bool:
     """Whether rows are copied to a path: text in one order of columns, a line a row.
 
     Args:
