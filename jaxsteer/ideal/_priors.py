@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
+from jaxsteer._varying import vary_together
 from jaxsteer.linalg import log_or_zero
-from jaxsteer.solvers import Differentiate, FixedPoint, fixed_point
+from jaxsteer.solvers import Differentiate, FixedPoint, at_fixed_point, fixed_point
 
 PRIORS = ("reweigh", "balanced", "reference", "joint", "keep")
 TILT = 6.0  # in nats: a factor of 400 for the class or group that is favored
+MOST_STEPS = 1000
 UNROLLED_STEPS = 100  # from the end of the search, so that derivatives have settled
 
 
@@ -51,38 +53,52 @@ def joint_priors(
     n_classes = priors.shape[0]
 
     def step(x, args):
+        return step_and_total(x, args)[0]
+
+    def step_and_total(x, args):
         priors, inner = args
         log_share, log_size = x[:n_classes], x[n_classes:]
-        weights = jnp.exp(log_share[:, None] + log_size)
+        log_weights = log_share[:, None] + log_size
+        weights = jnp.exp(log_weights)
         utility = log_or_zero(priors) - cell_costs(weights, inner)
+        total = jnp.sum(weights * (log_weights - utility))
         log_share = jax.nn.log_softmax(utility @ jnp.exp(log_size))
         log_size = jax.nn.log_softmax(jnp.exp(log_share) @ utility)
-        return jnp.concatenate([log_share, log_size])
-
-    def total(x, args):
-        priors, inner = args
-        weights = jnp.exp(x[:n_classes, None] + x[n_classes:])
-        costs = jnp.log(weights) - log_or_zero(priors) + cell_costs(weights, inner)
-        return jnp.sum(weights * costs)
+        return jnp.concatenate([log_share, log_size]), total
 
     limit = 100 * float(jnp.finfo(priors.dtype).eps)
     given = (priors, args)
     fixed = jax.lax.stop_gradient(given)
-    ends = jax.lax.map(
-        lambda x: fixed_point(step, x, fixed, tolerance=limit, differentiate="none").x,
-        _starts(priors),
-    )
-    totals = jax.lax.map(lambda x: total(x, fixed), ends)
-    best = ends[jnp.argmin(jnp.where(jnp.isfinite(totals), totals, jnp.inf))]
-    most = UNROLLED_STEPS if differentiate == "unroll" else 1000
-    found = fixed_point(
-        step,
-        best,
-        given,
-        max_steps=most,
-        tolerance=limit,
-        differentiate=differentiate,
-    )
+
+    def alternate(state):
+        x, _, _, count = state
+        new, total = step_and_total(x, fixed)
+        return new, total, jnp.max(jnp.abs(new - x)), count + 1
+
+    def unfinished(state):
+        _, _, change, count = state
+        return (change > limit) & (count < MOST_STEPS)
+
+    def run(start):
+        far = jnp.full((), jnp.inf, priors.dtype)
+        state = vary_together((start, far, far, jnp.zeros((), jnp.int32)), fixed)
+        return jax.lax.while_loop(unfinished, alternate, state)
+
+    # The feature program stands once in all of these, and is by far the largest part.
+    ends, totals, changes, counts = jax.lax.map(run, _starts(fixed[0]))
+    best = jnp.argmin(jnp.where(jnp.isfinite(totals), totals, jnp.inf))
+    found = FixedPoint(ends[best], changes[best], counts[best])
+    if differentiate == "unroll":
+        found = fixed_point(
+            step,
+            found.x,
+            given,
+            max_steps=UNROLLED_STEPS,
+            tolerance=limit,
+            differentiate=differentiate,
+        )
+    elif differentiate == "implicit":
+        found = found._replace(x=at_fixed_point(step, found.x, given))
     log_share, log_size = found.x[:n_classes], found.x[n_classes:]
     return JointPriors(jnp.exp(log_share[:, None] + log_size), found)
 
