@@ -50,7 +50,7 @@ def joint_priors(
     """
     n_classes = priors.shape[0]
 
-    def step(x, args):
+    def step(x: Array, args: Any):
         priors, inner = args
         log_share, log_size = x[:n_classes], x[n_classes:]
         weights = jnp.exp(log_share[:, None] + log_size)
@@ -59,7 +59,7 @@ def joint_priors(
         log_size = jax.nn.log_softmax(jnp.exp(log_share) @ utility)
         return jnp.concatenate([log_share, log_size])
 
-    def total(x, args):
+    def total(x: Array, args: Any):
         priors, inner = args
         weights = jnp.exp(x[:n_classes, None] + x[n_classes:])
         costs = jnp.log(weights) - log_or_zero(priors) + cell_costs(weights, inner)
