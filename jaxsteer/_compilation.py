@@ -148,7 +148,7 @@ def jit_for_few_calls(
     def compiled() -> Any:
         # JAX keeps what it compiles by function: one of its own goes with its programs.
         @functools.wraps(fn)
-        def program(*args, **kwargs):
+        def program(*args: Any, **kwargs: Any) -> Any:
             return fn(*args, **kwargs)
 
         options = _quick_options() if quick else None
@@ -161,7 +161,7 @@ def jit_for_few_calls(
         return _PROGRAMS.count(fn) + plain._cache_size()  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
 
     @functools.wraps(fn)
-    def call(*args, **kwargs):
+    def call(*args: Any, **kwargs: Any) -> Any:
         if not _at_top_level((args, kwargs)):
             return plain(*args, **kwargs)
         fixed = tuple(kwargs.get(name) for name in static_argnames)

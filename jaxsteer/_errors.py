@@ -32,7 +32,11 @@ def check_choice(name: str, value: object, choices: Collection[object]) -> None:
 
 
 def check_same_length(**arrays: Any) -> int:
-    """Return the common length of the leading axes, or raise naming the lengths."""
+    """Return the common length of the leading axes, or raise naming the lengths.
+
+    Arguments that are None were not given, and are left out.
+    """
+    arrays = {name: a for name, a in arrays.items() if a is not None}
     lengths = {name: np.shape(a)[0] for name, a in arrays.items() if np.ndim(a) > 0}
     if len(lengths) < len(arrays):
         scalars = sorted(set(arrays) - set(lengths))

@@ -64,7 +64,7 @@ class Draw(NamedTuple):
         if self.words is None:
             return jax.random.uniform(self.key, (n,))
 
-        def one(pair):
+        def one(pair: Array):
             mine = jax.random.fold_in(jax.random.fold_in(self.key, pair[0]), pair[1])
             return jax.random.uniform(mine)
 
@@ -116,7 +116,7 @@ def draw_atoms(
 
 @jax.jit
 def _drawn(steps: Array, values: Array, rows: Array, numbers: Draw) -> Array:
-    def pick(item):
+    def pick(item: tuple[Array, Array]):
         row, u = item
         atom = jnp.sum(steps[row] <= u * steps[row, -1])
         return values[jnp.minimum(atom, steps.shape[1] - 1)]
@@ -133,7 +133,7 @@ def _drawn(steps: Array, values: Array, rows: Array, numbers: Draw) -> Array:
 def _summed(table: Array) -> Array:
     """Cumulative sums of each row, in the order of NumPy's."""
 
-    def add(total, column):
+    def add(total: Array, column: Array):
         total = total + column
         return total, total
 

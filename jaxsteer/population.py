@@ -84,7 +84,7 @@ def _sample(pop: Population, key: Array, n: int) -> tuple[Array, Array, Array]:
     # A cell at a time (not a matrix per row), then pick each row's own cell.
     keys = jax.random.split(x_key, pop.n_classes * pop.n_groups)
 
-    def add_cell(total, code):
+    def add_cell(total: Array, code: Array):
         i, a = code // pop.n_groups, code % pop.n_groups
         rows = _cell(pop.conditionals, i, a).sample(keys[code], (n,))
         mine = (cell == code).reshape((n,) + (1,) * (rows.ndim - 1))

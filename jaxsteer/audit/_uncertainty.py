@@ -151,14 +151,16 @@ class _How:
 
 
 @partial(jax.jit, static_argnames=("how", "level"))
-def _delta(x, label, group, how: _How, level: float) -> Uncertainty:
-    def solve(weights):
+def _delta(
+    x: Array, label: Array, group: Array, how: _How, level: float
+) -> Uncertainty:
+    def solve(weights: Array):
         return how(weights, x, label, group)
 
     ones = jnp.ones(len(x), x.dtype)
     estimate, slopes = solve(ones), jax.jacrev(solve)(ones)
 
-    def error(slope):
+    def error(slope: Array):
         # Weights that all grow alike must not count as a change.
         centered = slope - jnp.mean(slope, -1, keepdims=True)
         return jnp.sqrt(jnp.sum(centered * centered, -1))
@@ -174,8 +176,10 @@ def _delta(x, label, group, how: _How, level: float) -> Uncertainty:
 
 
 @partial(jax.jit, static_argnames=("how", "level"))
-def _bootstrap(x, label, group, how: _How, level: float, keys: Array) -> Uncertainty:
-    def resample(key):
+def _bootstrap(
+    x: Array, label: Array, group: Array, how: _How, level: float, keys: Array
+) -> Uncertainty:
+    def resample(key: Array):
         weights = jax.random.exponential(key, (len(x),), x.dtype)
         return how(weights / jnp.mean(weights), x, label, group)
 

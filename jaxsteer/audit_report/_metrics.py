@@ -8,6 +8,7 @@ gaps are reflected about the value at a fifth of the tails, as in
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -152,7 +153,7 @@ def _alike(
     return out, expected, expected * (square.sum() / weight.sum())
 
 
-def _collect(draws) -> dict[str, np.ndarray]:
+def _collect(draws: Iterable[dict[str, Any]]) -> dict[str, np.ndarray]:
     rows = list(draws)
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pathlib
 
+from jaxsteer._types import PARQUET
+
 #: What to do with a file that is too large, wherever that is noticed.
 STREAM_HINT = (
     "'jaxsteer stream steer' and 'jaxsteer stream apply' take files of any size in "
@@ -16,7 +18,7 @@ _TEXT, _PARQUET = 20, 10
 
 def is_parquet(path: pathlib.Path) -> bool:
     """Tell whether a file is Parquet, by its ending."""
-    return path.suffix in (".parquet", ".pq")
+    return path.suffix in PARQUET
 
 
 def check_memory(path: pathlib.Path) -> None:

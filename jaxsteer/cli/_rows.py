@@ -8,7 +8,7 @@ import io
 import pathlib
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -67,7 +67,7 @@ class Reading:
 
 
 @contextlib.contextmanager
-def output(path: pathlib.Path) -> Iterator[BinaryIO]:
+def output(path: pathlib.Path) -> Generator[BinaryIO]:
     """Open an output, which takes its name when it is whole and nobody objected."""
     check_interrupted()
     if path == STREAM:

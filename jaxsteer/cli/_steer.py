@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -429,10 +429,10 @@ def row_number_notes(table: Table) -> list[str]:
 
 
 @contextlib.contextmanager
-def by_name(table: Table) -> Iterator[None]:
+def by_name(table: Table) -> Generator[None]:
     """Put the names of classes and groups for their codes in an error's text."""
 
-    def cell(match: re.Match) -> str:
+    def cell(match: re.Match[str]) -> str:
         label, group = (int(code) for code in match.groups())
         if label >= len(table.label_names) or group >= len(table.group_names):
             return match[0]

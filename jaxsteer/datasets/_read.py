@@ -21,13 +21,12 @@ import pandas as pd
 from jaxsteer._errors import check_choice
 from jaxsteer._frames import to_pandas
 from jaxsteer._numerals import find_numerals, read_numerals
-from jaxsteer._types import PathLike
+from jaxsteer._types import PARQUET, PathLike
 from jaxsteer.datasets._lines import Lines, TextTable, read_lines, text_of
 from jaxsteer.datasets._separator import SAMPLE, find_separator
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _COMPRESSIONS = {".gz": "gzip", ".xz": "xz", ".zip": "zip", ".bz2": "bz2"}
-_PARQUET = (".parquet", ".pq")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,10 +167,10 @@ def _read_path(path: pathlib.Path, options: _Options, keep_text: bool) -> TextTa
     endings = [ending.lower() for ending in path.suffixes]
     compression = _COMPRESSIONS.get(endings[-1]) if endings else None
     kind = "".join(endings[-2:-1] if compression else endings[-1:])
-    if kind not in _SEPARATORS and not (kind in _PARQUET and compression is None):
+    if kind not in _SEPARATORS and not (kind in PARQUET and compression is None):
         raise ValueError(
             f"The file {path} must end in {', '.join(_SEPARATORS)} (also followed by "
-            f"{', '.join(_COMPRESSIONS)}) or in {' or '.join(_PARQUET)}."
+            f"{', '.join(_COMPRESSIONS)}) or in {' or '.join(PARQUET)}."
         )
     if not path.is_file():
         where = "is a folder" if path.is_dir() else "does not exist"
@@ -179,7 +178,7 @@ def _read_path(path: pathlib.Path, options: _Options, keep_text: bool) -> TextTa
             f"The file {path} {where} (looked in {pathlib.Path.cwd()})."
         )
     try:
-        if kind in _PARQUET:
+        if kind in PARQUET:
             table, text = pd.read_parquet(path), None
             header = [str(name).strip() for name in table.columns]
         else:

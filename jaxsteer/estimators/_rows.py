@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import jax
@@ -13,7 +13,6 @@ import pandas as pd
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils import check_array, check_random_state
 
-from jaxsteer._errors import check_same_length
 from jaxsteer._frames import (
     encode_column,
     encode_groups,
@@ -101,7 +100,7 @@ def finite_matrix(estimator: Any, X: Any, *, least: int = 1) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def pointing_at_encoder() -> Iterator[None]:
+def pointing_at_encoder() -> Generator[None]:
     """Add to a classifier's complaint of text or missing values what to do."""
     try:
         yield
@@ -210,11 +209,6 @@ def require_filled_cells(
             f"{', ...' if len(short) > 5 else ''}; merge classes or groups, or leave "
             "them out."
         )
-
-
-def check_lengths(**arrays: Any) -> None:
-    """Raise if the arguments that are given differ in their number of rows."""
-    check_same_length(**{name: a for name, a in arrays.items() if a is not None})
 
 
 def random_key(random_state: RandomState) -> jax.Array:

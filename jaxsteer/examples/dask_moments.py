@@ -6,7 +6,8 @@ python -m jaxsteer.examples.dask_moments DATA --label y --group g --workers 2
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from jaxsteer.examples.multi_process import plan
 from jaxsteer.streaming import MomentPass, PassState, run_with
@@ -37,7 +38,7 @@ def dask_moments(
         ) from error
     with Client(n_workers=workers, threads_per_worker=1, dashboard_address=None) as to:
 
-        def submit(run, pieces):
+        def submit(run: Callable[..., PassState], pieces: Sequence[Any]) -> Any:
             futures = to.map(run, pieces, pure=False)
             if deterministic:
                 return to.gather(futures)
@@ -48,12 +49,13 @@ def dask_moments(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the example."""
-    args = _parser(__doc__).parse_args(arguments)
+    args = parser_of(__doc__).parse_args(arguments)
     state = dask_moments(plan(args), args.workers)
     print(f"{state.rows:,} rows in {state.pieces} pieces; left out: {state.left_out}")
 
 
-def _parser(text: str | None) -> argparse.ArgumentParser:
+def parser_of(text: str | None) -> argparse.ArgumentParser:
+    """Return the options that such an example takes."""
     parser = argparse.ArgumentParser(description=(text or "").split("\n")[0])
     parser.add_argument("data", help="a Parquet file or a folder of them")
     parser.add_argument("--label", required=True)

@@ -151,7 +151,7 @@ def supervise(args: argparse.Namespace, command: Sequence[str]) -> None:
     raise SystemExit(f"given up after {MOST_RESTARTS} restarts")
 
 
-def _all_ended(workers: Sequence[subprocess.Popen]) -> bool:
+def _all_ended(workers: Sequence[subprocess.Popen[bytes]]) -> bool:
     """Wait until all have ended well, or one has not."""
     while True:
         codes = [worker.poll() for worker in workers]

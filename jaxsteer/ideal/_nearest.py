@@ -273,7 +273,7 @@ def _weights(
         weights = fixed_priors(priors, mode, 0)
         return NewPriors(weights, jnp.zeros((), priors.dtype), jnp.zeros((), jnp.int32))
 
-    def cell_costs(weights, cells):
+    def cell_costs(weights: Array, cells: Any):
         orbit = nearest_orbit(cells, weights, pivot, tolerance, options)
         return orbit.divergences(orbit.conditionals(), cells)
 
@@ -305,7 +305,7 @@ def _steering(
     )
 
 
-def _status(pop, kl, status):
+def _status(pop: Population, kl: Array, status: Array):
     priors = jnp.isfinite(pop.priors) & (pop.priors > 0)
     whole = jnp.abs(jnp.sum(pop.priors) - 1) < WHOLE
     usable = jnp.all(priors) & whole & parameters_valid(pop.conditionals)

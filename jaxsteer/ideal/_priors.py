@@ -52,10 +52,10 @@ def joint_priors(
     """
     n_classes = priors.shape[0]
 
-    def step(x, args):
+    def step(x: Array, args: Any) -> Array:
         return step_and_total(x, args)[0]
 
-    def step_and_total(x, args):
+    def step_and_total(x: Array, args: Any) -> tuple[Array, Array]:
         priors, inner = args
         log_share, log_size = x[:n_classes], x[n_classes:]
         log_weights = log_share[:, None] + log_size
@@ -70,16 +70,16 @@ def joint_priors(
     given = (priors, args)
     fixed = jax.lax.stop_gradient(given)
 
-    def alternate(state):
+    def alternate(state: Any) -> Any:
         x, _, _, count = state
         new, total = step_and_total(x, fixed)
         return new, total, jnp.max(jnp.abs(new - x)), count + 1
 
-    def unfinished(state):
+    def unfinished(state: Any) -> Array:
         _, _, change, count = state
         return (change > limit) & (count < MOST_STEPS)
 
-    def run(start):
+    def run(start: Array) -> Any:
         far = jnp.full((), jnp.inf, priors.dtype)
         state = vary_together((start, far, far, jnp.zeros((), jnp.int32)), fixed)
         return jax.lax.while_loop(unfinished, alternate, state)

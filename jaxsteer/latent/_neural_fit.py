@@ -212,12 +212,12 @@ def load_network(path: PathLike) -> NeuralFit:
 
 
 @nnx.jit
-def _call(model, a, s):
+def _call(model: RomeMoE, a: Array, s: Array):
     return model(a, s)
 
 
 @nnx.jit
-def _parts(model, a, s):
+def _parts(model: RomeMoE, a: Array, s: Array):
     return model.parts(a, s)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -29,7 +29,7 @@ def need(name: str) -> Any:
 
 
 @contextmanager
-def reading(path: PathLike) -> Iterator[None]:
+def reading(path: PathLike) -> Generator[None]:
     """What goes wrong while a file is read is a ValueError that names the file."""
     try:
         yield

@@ -11,7 +11,7 @@ import numpy as np
 from jaxsteer._errors import check_codes, check_finite, check_same_length
 from jaxsteer._labels import cell_codes
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, ArrayLike, Float, Int, Key
+from jaxsteer._types import Array, ArrayLike, DTypeLike, Float, Int, Key
 from jaxsteer.linalg import cholesky, whiten
 
 # Beyond so many rows the null distribution of the scaled distance no longer changes.
@@ -174,11 +174,11 @@ def _scaling(n: int) -> float:
     return n**0.5 - 0.01 + 0.85 / n**0.5
 
 
-def _null_distances(key: Array, n: int, n_simulations: int, dtype) -> Array:
+def _null_distances(key: Array, n: int, n_simulations: int, dtype: DTypeLike) -> Array:
     """Scaled distances of normal samples, a few hundred at a time."""
     keys = jax.random.split(key, n_simulations)
 
-    def one(own):
+    def one(own: Array):
         return _distances(jax.random.normal(own, (n,), dtype))
 
     return jax.lax.map(one, keys, batch_size=256) * _scaling(n)

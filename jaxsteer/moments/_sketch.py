@@ -88,11 +88,18 @@ def finish_low_rank(
 
 
 @partial(jax.jit, static_argnums=(2, 3, 4, 5))
-def _sketched(state, key, rank, oversampling, power_iterations, probes):
+def _sketched(
+    state: MomentState,
+    key: Array,
+    rank: int,
+    oversampling: int,
+    power_iterations: int,
+    probes: int,
+):
     d = state.mean.shape[1]
     size = min(rank + oversampling, d)
 
-    def one(cell):
+    def one(cell: tuple[Array, Array]):
         cov, key = cell
         draw, check = jax.random.split(key)
         basis = range_finder(cov, draw, size, power_iterations)
@@ -109,10 +116,10 @@ def _sketched(state, key, rank, oversampling, power_iterations, probes):
     # One cell at a time: memory for one.
     factor, missed, share = jax.lax.map(one, (state.cov, keys))
     variances = jnp.diagonal(state.cov, axis1=-2, axis2=-1)
-    law = LowRankNormal._complete(state.mean, factor, variances)
+    law = LowRankNormal.complete(state.mean, factor, variances)
     cells = (state.n_classes, state.n_groups)
 
-    def by_cell(leaf):
+    def by_cell(leaf: Array):
         return leaf.reshape(cells + leaf.shape[1:])
 
     priors = by_cell(state.mass / jnp.sum(state.mass))
@@ -146,7 +153,7 @@ def missed_variance(
     in place of ``B``: the root of that is nearer to the truth, whose power it is.
     """
 
-    def outside(x):
+    def outside(x: Array):
         return x - matmul(basis, matmul(transpose(basis), x))
 
     seen = jax.random.normal(key, (a.shape[0], probes), a.dtype)

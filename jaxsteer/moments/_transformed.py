@@ -87,7 +87,7 @@ def fit_transformed_population(
     cell = jnp.asarray(cell_codes(label, group, n_groups))
     mass = mass.astype(x.dtype)
 
-    def of_feature(column):
+    def of_feature(column: Array):
         return _fit_feature(column, cell, mass, free, bijection, n_classes * n_groups)
 
     # One feature after the other: memory, and small factorizations, stay those of one.
@@ -117,7 +117,7 @@ def _limits(
     """Base coordinates of half the range beyond the data, or of the data's ends."""
     used = (weights > 0).reshape(-1, *[1] * (x.ndim - 1))
 
-    def ends(values):
+    def ends(values: Array):
         low = jnp.min(jnp.where(used, values, jnp.inf), 0)
         return low, jnp.max(jnp.where(used, values, -jnp.inf), 0)
 
@@ -136,7 +136,7 @@ def _fit_feature(
 ) -> Any:
     """Maximize the likelihood of one feature, its cells' moments being the best ones."""
 
-    def loss(free, args):
+    def loss(free: Array, args: tuple[Array, Array]):
         x, weights = args
         bijection = with_free_numbers(free, like)
         z = bijection.inverse(x)

@@ -83,7 +83,7 @@ class Steered(Wrapper):
         place = find_output(output, self.steer_options.which, width)
         return put(output, place, self._steer(get(output, place), args, kwargs))
 
-    def _steer(self, x: Array, args: tuple, kwargs: dict[str, Any]) -> Array:
+    def _steer(self, x: Array, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Array:
         tokens = x.shape[:-1]
         options: dict[str, Any] = {}
         some = "steer_where" in vars(self)

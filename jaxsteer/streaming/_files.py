@@ -11,13 +11,14 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from jaxsteer._types import PathLike
+from jaxsteer._types import PARQUET, PathLike
 
 ENCODING_HINT = (
     "say how its text is spelled, encoding='latin-1' or 'cp1252' (--encoding from the "
     "shell)."
 )
-_PARQUET, _CSV = (".parquet", ".pq"), (".csv", ".tsv")
+_CSV = (".csv", ".tsv")
+ENDINGS = PARQUET + _CSV
 
 
 def arrow(module: str) -> Any:
@@ -163,7 +164,14 @@ class RowFiles:
         if held:
             yield Batch(pa.Table.from_batches(parts), file, place)
 
-    def _records(self, file, columns, batch_rows, first, stop):
+    def _records(
+        self,
+        file: int,
+        columns: Sequence[str] | None,
+        batch_rows: int,
+        first: int,
+        stop: int | None,
+    ):
         """Record batches of the rows asked for, of whatever size they come."""
         pa = arrow("pyarrow")
         path, seen = self.paths[file], 0
@@ -320,7 +328,7 @@ def _paths(source: Any) -> list[str]:
     if isinstance(source, str | os.PathLike):
         path = pathlib.Path(source)
         if path.is_dir():
-            inside = (p for p in path.iterdir() if p.suffix in _PARQUET + _CSV)
+            inside = (p for p in path.iterdir() if p.suffix in ENDINGS)
             paths = sorted(str(p) for p in inside if not p.name.startswith((".", "_")))
         elif path.exists():
             paths = [str(path)]
@@ -336,7 +344,7 @@ def _paths(source: Any) -> list[str]:
 
 def _kind(path: str) -> str:
     ending = pathlib.Path(path).suffix
-    if ending in _PARQUET:
+    if ending in PARQUET:
         return "parquet"
     if ending in _CSV:
         return "csv"

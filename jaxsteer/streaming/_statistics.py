@@ -39,7 +39,7 @@ class ColumnStatistics:
     infinite: int = 0
     mean: float = 0.0
     squares: float = 0.0
-    values: Counter | None = dataclasses.field(default_factory=Counter)
+    values: Counter[Any] | None = dataclasses.field(default_factory=Counter)
 
     @property
     def count(self) -> int:
@@ -226,7 +226,7 @@ def _counts(column: Any) -> Iterable[Any]:
     counted = pc.value_counts(column.combine_chunks())
     # Only the few that differ are made text.
     texts = texts_of(pa.chunked_array([counted.field("values")])).to_pylist()
-    found: Counter = Counter()
+    found: Counter[Any] = Counter()
     for text, count in zip(texts, counted.field("counts").to_pylist(), strict=True):
         if text is not None:
             found[text] += count
