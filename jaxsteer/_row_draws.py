@@ -15,7 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsteer._errors import check_choice, check_same_length, is_concrete
+from jaxsteer._errors import (
+    check_choice,
+    check_key,
+    check_same_length,
+    is_concrete,
+)
 from jaxsteer._single_row import single_uniform, single_value
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 
@@ -151,9 +156,10 @@ def draw_for(key: Key[Array, ""], draw: str, rows: Any, *parts: ArrayLike) -> Dr
         parts: ``[n]`` or ``[n, d]`` arrays that the channel itself reads.
 
     Raises:
-        ValueError: On another `draw`, or `rows` without draw="row".
+        ValueError: On another `draw`, what is no key, or `rows` without draw="row".
     """
     check_choice("draw", draw, ("key", "row"))
+    check_key(key)
     if draw == "row":
         if rows is None:
             return Draw(key, _words(parts))
