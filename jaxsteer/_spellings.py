@@ -46,6 +46,29 @@ def merge_spellings(column: Any, what: str) -> Any:
     return column.map(lambda value: names.get(value, value))
 
 
+def warn_of_spellings(names: Iterable[Any], what: str) -> None:
+    """Say which values differ by blanks, case, a trailing dot or type alone.
+
+    Args:
+        names: Distinct values, which stay as different as they are.
+        what: What they are of, for the warning.
+
+    Warns:
+        UserWarning: If there are such values.
+    """
+    together: dict[str, list[Any]] = {}
+    for name in names:
+        together.setdefault(plain(name), []).append(name)
+    alike = [" and ".join(map(repr, one)) for one in together.values() if one[1:]]
+    if alike:
+        warnings.warn(
+            f"{what} has values that differ by blanks, case, a trailing dot or type "
+            f"alone and are taken for different ones: {'; '.join(alike)}. Write them "
+            "alike if they mean the same.",
+            stacklevel=4,
+        )
+
+
 def match_values(
     values: Iterable[Any], known: Sequence[Any], what: str
 ) -> dict[Any, int]:
