@@ -107,6 +107,7 @@ def steer(
         source = reading.read(file)
         frame = source.frame
         n_rows = len(frame)
+        ids = None if row_id is None else distinct_ids(source, row_id, notes)
         left_out = [*drop, row_id] if row_id is not None else drop
         known = without_unknown_groups(frame, group, strict, notes)
         table = table_from_frame(
@@ -119,7 +120,6 @@ def steer(
         )
         code = reference_code(table, reference)
         parts = chosen_parts(method, table, features, sample_weights, score, notes)
-        ids = None if row_id is None else distinct_ids(source, row_id, notes)
         tell("fitting", 1, 4)
         if parts.features or parts.score:
             notes += row_number_notes(table)
@@ -159,7 +159,8 @@ def steer(
         files = [
             (
                 "standard output" if out == STREAM else out.name,
-                f"the {n_rows:,} rows with {len(names)} new columns",
+                f"the {n_rows:,} rows with {len(names)} new "
+                f"column{'s' if len(names) > 1 else ''}",
             )
         ]
         files += fitted_files(folder, made.fitted)
