@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,7 +16,9 @@ def plain(value: Any) -> str:
     is_float = isinstance(value, float | np.floating)
     if isinstance(value, bool | np.bool_) or (is_float and float(value).is_integer()):
         value = int(value)
-    return str(value).strip().rstrip(".").rstrip().casefold()
+    # A letter and its accent may be one sign or two, and blanks of several kinds.
+    text = unicodedata.normalize("NFKC", str(value))
+    return text.strip().rstrip(".").rstrip().casefold()
 
 
 def merge_spellings(column: Any, what: str) -> Any:

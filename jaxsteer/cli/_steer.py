@@ -40,7 +40,7 @@ from jaxsteer.cli._rows import (
     STREAM,
     Reading,
     canonical_order,
-    row_ids,
+    distinct_ids,
     write_text,
 )
 from jaxsteer.cli._steer_report import name_columns, steer_report
@@ -49,7 +49,7 @@ from jaxsteer.cli._use import in_parts, significant, steer_moved
 from jaxsteer.cli._verified import verification_json, verification_note, verified
 from jaxsteer.cli._writing import check_names, write_with_columns
 from jaxsteer.compare import get_learner
-from jaxsteer.datasets import Table, TextTable, stratified_split, table_from_frame
+from jaxsteer.datasets import Table, stratified_split, table_from_frame
 from jaxsteer.estimators import TabularEncoder
 from jaxsteer.report import render_report
 
@@ -219,18 +219,6 @@ def without_unknown_groups(
         "columns, and nothing is fitted to them (--strict refuses them)."
     )
     return np.flatnonzero(present)
-
-
-def distinct_ids(source: TextTable, column: str, notes: list[str]) -> np.ndarray:
-    """Return the ids of the rows, and note how many rows share one."""
-    ids = row_ids(source, column)
-    repeats = len(ids) - len(np.unique(ids))
-    if repeats:
-        notes.append(
-            f"--id {column}: {repeats:,} rows have an id that an earlier row has; rows of "
-            "one id are one person, who gets one draw."
-        )
-    return ids
 
 
 def _in_order(table: Table, order: np.ndarray) -> Table:
