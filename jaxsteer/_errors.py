@@ -144,7 +144,8 @@ def check_range(name: str, values: Any) -> None:
         return
     array = np.asarray(values)
     limit = float(jnp.finfo(jnp.result_type(float)).max) ** 0.5 / 1e3
-    if array.dtype.kind in "iuf" and array.size and np.max(np.abs(array)) > limit:
+    # As a Python float: NumPy would cast the limit to the array's own narrow type.
+    if array.dtype.kind in "iuf" and array.size and float(abs(array).max()) > limit:
         raise ValueError(
             f"{name} has values above {limit:.0e}, the squares of which "
             f"{jnp.result_type(float)} does not hold; standardize them first."

@@ -217,5 +217,7 @@ def test_people_of_one_id_are_told_when_maps_are_applied_too(people, folder):
     asked = ("apply", folder / "steered.maps", folder / "some.csv", "--force")
     out = folder / "some_out.csv"
     found = run(*asked, "--out", out, "--id", "zip")
-    assert "33 rows have an id that an earlier row has" in " ".join(found.output.split())
+    assert "33 rows have an id that an earlier row has" in " ".join(
+        found.output.split()
+    )
     assert "an earlier row has" not in run(*asked, "--out", out).output

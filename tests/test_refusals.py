@@ -252,3 +252,16 @@ def test_a_seed_is_no_key():
             population().sample(seed, 3)
     for key in (jax.random.key(0), jax.random.PRNGKey(0)):
         assert np.isfinite(channel(SCORE, GROUP, key=key)).all()
+
+
+def test_half_precision_is_no_overflow(recwarn):
+    fit_mean_match(X.astype(np.float16), GROUP)
+    assert not recwarn.list
+
+
+def test_rows_without_columns_or_with_vanishing_ones_are_named():
+    with pytest.raises(ValueError, match="x has no columns"):
+        js.fit_population(X[:, :0], LABEL, GROUP)
+    if not jax.config.jax_enable_x64:
+        with pytest.raises(ValueError, match="differences below 1e-19, whose squares"):
+            js.fit_population(X * 1e-30, LABEL, GROUP)
