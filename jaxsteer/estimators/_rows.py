@@ -211,9 +211,8 @@ def require_filled_cells(
     np.add.at(counts, (label, group), 1)
     short = np.argwhere(counts < least).tolist()
     if short:
-        names = classes.tolist(), groups.tolist()
         listed = ", ".join(
-            f"class {names[0][i]!r} in group {names[1][a]!r} ({counts[i, a]})"
+            f"class {_shown(classes[i])} in group {_shown(groups[a])} ({counts[i, a]})"
             for i, a in short[:5]
         )
         raise ValueError(
@@ -221,6 +220,12 @@ def require_filled_cells(
             f"{', ...' if len(short) > 5 else ''}; merge classes or groups, or leave "
             "them out."
         )
+
+
+def _shown(name: Any) -> str:
+    # A name that is nothing, or ends in a blank, would not be seen.
+    text = str(name)
+    return text if text and text == text.strip() else repr(text)
 
 
 def check_lengths(**arrays: Any) -> None:

@@ -198,3 +198,9 @@ def test_a_name_that_stands_twice_is_refused():
     twice = FRAME.set_axis(["a", "b", "a"], axis=1)
     with pytest.raises(ValueError, match="X has more than one column named 'a'"):
         matched().fit(twice, sensitive_features=GROUPS)
+
+
+def test_a_group_without_a_name_is_seen_in_messages():
+    groups = np.where(GROUPS == "f", "", "m")
+    with pytest.raises(ValueError, match=r"class yes in group '' \(0\)"):
+        Reweighing().fit(X, np.where(GROUPS == "f", "no", Y), sensitive_features=groups)
