@@ -24,6 +24,7 @@ from jaxsteer._numerals import find_numerals, read_numerals
 from jaxsteer._types import PARQUET, PathLike
 from jaxsteer.datasets._lines import Lines, TextTable, read_lines, text_of
 from jaxsteer.datasets._separator import SAMPLE, find_separator
+from jaxsteer.datasets._thousands import read_thousands
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _COMPRESSIONS = {".gz": "gzip", ".xz": "xz", ".zip": "zip", ".bz2": "bz2"}
@@ -86,14 +87,7 @@ def read_table(
         >>> read_table(pandas.DataFrame({"age": [31, 47]})).shape
         (2, 1)
     """
-    options = _Options(
-        missing=missing,
-        usual_missing=usual_missing,
-        encoding=encoding,
-        separator=separator,
-        decimal=decimal,
-    )
-    check_choice("decimal", decimal, (None, ".", ","))
+    options = _options(missing, usual_missing, encoding, separator, decimal)
     return _read(source, options, keep_text=False).frame
 
 
@@ -135,15 +129,32 @@ def read_text_table(
         UserWarning: If texts that may be meant as values ("None", "NA") were read as
             missing values.
     """
-    options = _Options(
-        missing=missing,
+    options = _options(missing, usual_missing, encoding, separator, decimal)
+    return _read(path, options, keep_text=True)
+
+
+def _options(
+    missing: Sequence[str],
+    usual_missing: bool,
+    encoding: str | None,
+    separator: str | None,
+    decimal: str | None,
+) -> _Options:
+    check_choice("decimal", decimal, (None, ".", ","))
+    # A shell hands over the backslash and the letter.
+    separator = "\t" if separator == "\\t" else separator
+    if separator is not None and (len(separator) != 1 or separator in '"\r\n'):
+        raise ValueError(
+            f"separator={separator!r} must be one character, such as ';', or None to "
+            "find it."
+        )
+    return _Options(
+        missing=[missing] if isinstance(missing, str) else missing,
         usual_missing=usual_missing,
         encoding=encoding,
         separator=separator,
         decimal=decimal,
     )
-    check_choice("decimal", decimal, (None, ".", ","))
-    return _read(path, options, keep_text=True)
 
 
 def _read(source: PathLike, options: _Options, *, keep_text: bool) -> TextTable:
@@ -388,9 +399,20 @@ def _read_text(
     decimal = wanted.decimal
     if decimal is None and separator == ";":
         decimal = ","
+    commas = False
     for name in table.columns:
         if table[name].dtype == object or pd.api.types.is_string_dtype(table[name]):
             table[name] = _tidy(table[name], decimal)
+            commas |= pd.api.types.is_float_dtype(table[name])
+    if wanted.decimal is None and separator == ";":
+
+        def column(place: int) -> pd.Series:
+            if text is not None:
+                return text_of(text, place)
+            one = {**options, "usecols": [place], "dtype": str, "na_filter": False}
+            return pd.read_csv(path, **one).iloc[:, 0]
+
+        read_thousands(table, column, commas=commas)
     if text is not None:
         _keep_codes(table, text)
     return table, text, header
