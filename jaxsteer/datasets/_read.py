@@ -37,6 +37,9 @@ class _Options:
     separator: str | None
     decimal: str | None
 
+    def __post_init__(self) -> None:
+        check_choice("decimal", self.decimal, (None, ".", ","))
+
 
 def read_table(
     source: PathLike,
@@ -93,7 +96,6 @@ def read_table(
         separator=separator,
         decimal=decimal,
     )
-    check_choice("decimal", decimal, (None, ".", ","))
     return _read(source, options, keep_text=False).frame
 
 
@@ -142,7 +144,6 @@ def read_text_table(
         separator=separator,
         decimal=decimal,
     )
-    check_choice("decimal", decimal, (None, ".", ","))
     return _read(path, options, keep_text=True)
 
 
