@@ -110,6 +110,19 @@ def check_codes(name: str, codes: Any, size: int | None = None) -> int:
     return limit
 
 
+def check_cells(
+    x: Any,
+    label: Any,
+    group: Any,
+    n_classes: int | None = None,
+    n_groups: int | None = None,
+) -> tuple[int, int]:
+    """Check rows of features and the codes of their cells; return how many codes."""
+    check_same_length(x=x, label=label, group=group)
+    check_finite("x", x)
+    return check_codes("label", label, n_classes), check_codes("group", group, n_groups)
+
+
 def check_finite(name: str, values: Any) -> None:
     """Raise if concrete `values` hold NaN or infinity, naming the first place."""
     if not is_concrete(values):

@@ -35,6 +35,7 @@ from jaxsteer.cli import (
     _writing,
 )
 from jaxsteer.compare import LEARNERS
+from tests.programs import run_fresh
 
 OPTIONS = ["--label", "paid", "--group", "sex", "--method", "reweigh", "--no-check"]
 
@@ -85,9 +86,7 @@ def test_help_and_typos_load_nothing_heavy():
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
         "assert time.process_time() < 1.5, time.process_time()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
-    )
+    done = run_fresh(code)
     assert done.returncode == 0, done.stderr
 
 
@@ -440,9 +439,7 @@ def test_an_interrupt_inside_a_callback_is_told_without_a_traceback():
         "except typer.Exit as error:\n"
         "    print('code', error.exit_code)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
-    )
+    done = run_fresh(code)
     assert done.stdout == "code 130\n", done.stderr
     assert "Traceback" not in done.stderr and "interrupted" in done.stderr
 

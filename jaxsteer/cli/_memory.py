@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pathlib
 
-from jaxsteer._types import PARQUET
-
 #: What to do with a file that is too large, wherever that is noticed.
 STREAM_HINT = (
     "'jaxsteer stream steer' and 'jaxsteer stream apply' take files of any size in "
@@ -18,7 +16,8 @@ _TEXT, _PARQUET = 20, 10
 
 def is_parquet(path: pathlib.Path) -> bool:
     """Tell whether a file is Parquet, by its ending."""
-    return path.suffix in PARQUET
+    # As jaxsteer._types has it, which loads JAX: too slow to complete an option.
+    return path.suffix in (".parquet", ".pq")
 
 
 def check_memory(path: pathlib.Path) -> None:

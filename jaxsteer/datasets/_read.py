@@ -38,6 +38,9 @@ class _Options:
     separator: str | None
     decimal: str | None
 
+    def __post_init__(self) -> None:
+        check_choice("decimal", self.decimal, (None, ".", ","))
+
 
 def read_table(
     source: PathLike,

@@ -5,11 +5,10 @@ python -m jaxsteer.examples.dask_moments DATA --label y --group g --workers 2
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaxsteer.examples.multi_process import plan
+from jaxsteer.examples.multi_process import parser_of, plan
 from jaxsteer.streaming import MomentPass, PassState, run_with
 
 
@@ -49,21 +48,11 @@ def dask_moments(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the example."""
-    args = parser_of(__doc__).parse_args(arguments)
+    parser = parser_of(__doc__)
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args(arguments)
     state = dask_moments(plan(args), args.workers)
     print(f"{state.rows:,} rows in {state.pieces} pieces; left out: {state.left_out}")
-
-
-def parser_of(text: str | None) -> argparse.ArgumentParser:
-    """Return the options that such an example takes."""
-    parser = argparse.ArgumentParser(description=(text or "").split("\n")[0])
-    parser.add_argument("data", help="a Parquet file or a folder of them")
-    parser.add_argument("--label", required=True)
-    parser.add_argument("--group", required=True)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--batch-rows", type=int, default=16_384)
-    parser.add_argument("--piece-rows", type=int, default=262_144)
-    return parser
 
 
 if __name__ == "__main__":

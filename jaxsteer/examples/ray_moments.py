@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from jaxsteer.examples.dask_moments import parser_of
-from jaxsteer.examples.multi_process import plan
+from jaxsteer.examples.multi_process import parser_of, plan
 from jaxsteer.streaming import MomentPass, PassState, run_with
 
 
@@ -52,7 +51,9 @@ def ray_moments(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the example."""
-    args = parser_of(__doc__).parse_args(arguments)
+    parser = parser_of(__doc__)
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args(arguments)
     state = ray_moments(plan(args), args.workers)
     print(f"{state.rows:,} rows in {state.pieces} pieces; left out: {state.left_out}")
 

@@ -69,20 +69,32 @@ class NeuralData:
     n_classes: int | None
 
 
-def check_data(
+def neural_data(
     y: ArrayLike,
-    a: ArrayLike,
-    s: ArrayLike,
+    a: Float[ArrayLike, "n p"],
+    s: Float[ArrayLike, "n q"],
     *,
     family: str = "normal",
     n_classes: int | None = None,
-    weights: ArrayLike | None = None,
-    group: ArrayLike | None = None,
+    weights: Float[ArrayLike, " n"] | None = None,
+    group: Int[ArrayLike, " n"] | None = None,
 ) -> NeuralData:
-    """Check what a front door got.
+    """Check rows for the functions that train several networks side by side.
+
+    Args:
+        y: ``[n]`` outcomes, or class codes.
+        a: ``[n, p]`` columns that are not sensitive.
+        s: ``[n, q]`` sensitive columns.
+        family: "normal", "bernoulli" or "categorical".
+        n_classes: Number of classes; None takes the largest code plus one.
+        weights: ``[n]`` sample weights.
+        group: ``[n]`` known groups, for "group_dro".
+
+    Returns:
+        The rows.
 
     Raises:
-        ValueError: If it is unusable.
+        ValueError: If an argument is unusable.
     """
     check_choice("family", family, FAMILIES)
     if weights is not None:

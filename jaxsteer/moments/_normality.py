@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsteer._errors import check_codes, check_finite, check_same_length
+from jaxsteer._errors import check_cells
 from jaxsteer._labels import cell_codes
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, DTypeLike, Float, Int, Key
@@ -99,10 +99,7 @@ def check_normality(
     References:
         Mardia 1970; Lilliefors 1967, with the scaling of Stephens 1974.
     """
-    check_same_length(x=x, label=label, group=group)
-    check_finite("x", x)
-    n_classes = check_codes("label", label, n_classes)
-    n_groups = check_codes("group", group, n_groups)
+    n_classes, n_groups = check_cells(x, label, group, n_classes, n_groups)
     x = jnp.asarray(x)
     x = (x[:, None] if x.ndim == 1 else x).astype(jnp.promote_types(x.dtype, "float32"))
     key = jax.random.key(0) if key is None else key

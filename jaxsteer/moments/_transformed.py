@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._errors import check_codes, check_finite, check_same_length, is_concrete
+from jaxsteer._errors import check_cells, is_concrete
 from jaxsteer._labels import cell_codes
 from jaxsteer._types import Array, ArrayLike, Float, Int
 from jaxsteer.families import TransformedNormal
@@ -76,10 +76,7 @@ def fit_transformed_population(
     References:
         Box and Cox 1964, section 3, with one variance for each cell.
     """
-    check_same_length(x=x, label=label, group=group)
-    check_finite("x", x)
-    n_classes = check_codes("label", label, n_classes)
-    n_groups = check_codes("group", group, n_groups)
+    n_classes, n_groups = check_cells(x, label, group, n_classes, n_groups)
     x = jnp.asarray(x)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mass = jnp.ones(x.shape[0], x.dtype) if weights is None else jnp.asarray(weights)
