@@ -22,6 +22,7 @@ from jaxsteer._errors import check_choice
 from jaxsteer._frames import to_pandas
 from jaxsteer._numerals import find_numerals, read_numerals
 from jaxsteer._types import PathLike
+from jaxsteer.datasets._last_line import check_last_line
 from jaxsteer.datasets._lines import Lines, TextTable, read_lines, text_of
 from jaxsteer.datasets._separator import SAMPLE, find_separator
 from jaxsteer.datasets._thousands import read_thousands
@@ -375,6 +376,8 @@ def _read_text(
                 ),
                 stacklevel=5,
             )
+    if compression is None and "16" not in encoding and "32" not in encoding:
+        check_last_line(path, separator, len(header))
     options |= {"sep": separator, "skipinitialspace": True, "index_col": False}
     marks: dict[str, Any] = {}
     if wanted.decimal == ",":
