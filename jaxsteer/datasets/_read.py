@@ -10,6 +10,7 @@ import gzip
 import lzma
 import os
 import pathlib
+import re
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from jaxsteer._errors import check_choice
 from jaxsteer._frames import to_pandas
 from jaxsteer._numerals import find_numerals, read_numerals
 from jaxsteer._types import PARQUET, PathLike
+from jaxsteer.datasets._last_line import check_last_line
 from jaxsteer.datasets._lines import Lines, TextTable, read_lines, text_of
 from jaxsteer.datasets._separator import SAMPLE, find_separator
 from jaxsteer.datasets._thousands import read_thousands
@@ -219,8 +221,7 @@ def _read_path(path: pathlib.Path, options: _Options, keep_text: bool) -> TextTa
         ) from error
     except MemoryError:
         raise
-    except Exception as error:
-        # Damaged archives and Parquet files raise errors of many unrelated classes.
+    except Exception as error:  # of many unrelated classes, for damaged files
         raise ValueError(
             f"The file {path} cannot be read as {kind}: {str(error).strip()} Check "
             "that it is whole, and that every row has as many fields as the header."
@@ -377,6 +378,9 @@ def _read_text(
                 ),
                 stacklevel=5,
             )
+    # In UTF-16 and UTF-32 what parts the fields is several bytes.
+    if compression is None and not re.search("16|32", encoding or ""):
+        check_last_line(path, separator, len(header))
     options |= {"sep": separator, "skipinitialspace": True, "index_col": False}
     marks: dict[str, Any] = {}
     if wanted.decimal == ",":

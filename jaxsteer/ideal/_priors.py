@@ -52,17 +52,19 @@ def joint_priors(
     """
     n_classes = priors.shape[0]
 
+    def log_weights_of(x: Array) -> Array:
+        return x[:n_classes, None] + x[n_classes:]
+
     def step(x: Array, args: Any) -> Array:
         return step_and_total(x, args)[0]
 
     def step_and_total(x: Array, args: Any) -> tuple[Array, Array]:
         priors, inner = args
-        log_share, log_size = x[:n_classes], x[n_classes:]
-        log_weights = log_share[:, None] + log_size
+        log_weights = log_weights_of(x)
         weights = jnp.exp(log_weights)
         utility = log_or_zero(priors) - cell_costs(weights, inner)
         total = jnp.sum(weights * (log_weights - utility))
-        log_share = jax.nn.log_softmax(utility @ jnp.exp(log_size))
+        log_share = jax.nn.log_softmax(utility @ jnp.exp(x[n_classes:]))
         log_size = jax.nn.log_softmax(jnp.exp(log_share) @ utility)
         return jnp.concatenate([log_share, log_size]), total
 
@@ -90,17 +92,11 @@ def joint_priors(
     found = FixedPoint(ends[best], changes[best], counts[best])
     if differentiate == "unroll":
         found = fixed_point(
-            step,
-            found.x,
-            given,
-            max_steps=UNROLLED_STEPS,
-            tolerance=limit,
-            differentiate=differentiate,
+            step, found.x, given, max_steps=UNROLLED_STEPS, differentiate="unroll"
         )
     elif differentiate == "implicit":
         found = found._replace(x=at_fixed_point(step, found.x, given))
-    log_share, log_size = found.x[:n_classes], found.x[n_classes:]
-    return JointPriors(jnp.exp(log_share[:, None] + log_size), found)
+    return JointPriors(jnp.exp(log_weights_of(found.x)), found)
 
 
 def _starts(priors: Float[Array, "K G"]) -> Float[Array, "S m"]:
