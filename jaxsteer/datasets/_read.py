@@ -145,7 +145,6 @@ def _options(
     separator: str | None,
     decimal: str | None,
 ) -> _Options:
-    check_choice("decimal", decimal, (None, ".", ","))
     # A shell hands over the backslash and the letter.
     separator = "\t" if separator == "\\t" else separator
     if separator is not None and (len(separator) != 1 or separator in '"\r\n'):

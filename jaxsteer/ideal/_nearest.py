@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jaxsteer._types import Array, Float, Int
 from jaxsteer.families import LowRankNormal, MultivariateNormal, parameters_valid
 from jaxsteer.families._units import law_in_own_units, maps_in_own_units, standard_units
 from jaxsteer.ideal._orbit import Cells, Orbit, groups_in_front, pooled_cov
-from jaxsteer.ideal._priors import joint_priors
+from jaxsteer.ideal._priors import NewPriors, joint_priors
 from jaxsteer.ideal._programs import Options, check_problem, choose, nearest_orbit
 from jaxsteer.linalg import cholesky_inverse, identity_like, inverse_and_logdet, matmul
 from jaxsteer.linalg import solve as solve_linear
@@ -253,14 +253,6 @@ def _reference_first(n_groups: int, reference: Array) -> tuple[Array, Array]:
     return order, back
 
 
-class NewPriors(NamedTuple):
-    """New priors, and how the search for them ended."""
-
-    weights: Array
-    residual: Array
-    steps: Array
-
-
 def _weights(
     priors: Array,
     cells: Any,
@@ -277,8 +269,7 @@ def _weights(
         orbit = nearest_orbit(cells, weights, pivot, tolerance, options)
         return orbit.divergences(orbit.conditionals(), cells)
 
-    found = joint_priors(priors, cell_costs, cells, differentiate=options.differentiate)
-    return NewPriors(found.weights, found.search.change, found.search.steps)
+    return joint_priors(priors, cell_costs, cells, differentiate=options.differentiate)
 
 
 def _steering(

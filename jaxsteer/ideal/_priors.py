@@ -19,11 +19,12 @@ MOST_STEPS = 1000
 UNROLLED_STEPS = 100  # from the end of the search, so that derivatives have settled
 
 
-class JointPriors(NamedTuple):
-    """Priors that minimize the total divergence together with the features."""
+class NewPriors(NamedTuple):
+    """New priors ``[K, G]``, and how the search for them ended."""
 
     weights: Float[Array, "K G"]
-    search: FixedPoint
+    residual: Float[Array, ""]
+    steps: Array
 
 
 def joint_priors(
@@ -32,7 +33,7 @@ def joint_priors(
     args: Any,
     *,
     differentiate: Differentiate,
-) -> JointPriors:
+) -> NewPriors:
     """Minimize the divergence over class shares, group sizes and features together.
 
     Alternates ``p_i ~ exp(sum_a s_a (log q_ia - k_ia))``, the same for ``s``, and the
@@ -48,7 +49,7 @@ def joint_priors(
         differentiate: How derivatives pass through the alternation.
 
     Returns:
-        The new priors and how the alternation ended.
+        The new priors; their residual is the largest change of a log-share.
     """
     n_classes = priors.shape[0]
 
@@ -96,7 +97,7 @@ def joint_priors(
         )
     elif differentiate == "implicit":
         found = found._replace(x=at_fixed_point(step, found.x, given))
-    return JointPriors(jnp.exp(log_weights_of(found.x)), found)
+    return NewPriors(jnp.exp(log_weights_of(found.x)), found.change, found.steps)
 
 
 def _starts(priors: Float[Array, "K G"]) -> Float[Array, "S m"]:
