@@ -254,12 +254,7 @@ def _reference_first(n_groups: int, reference: Array) -> tuple[Array, Array]:
 
 
 def _weights(
-    priors: Array,
-    cells: Any,
-    pivot: Any,
-    tolerance: Any,
-    mode: str,
-    options: Options,
+    priors: Array, cells: Any, pivot: Any, tolerance: Any, mode: str, options: Options
 ) -> NewPriors:
     if mode != "joint":
         weights = fixed_priors(priors, mode, 0)
@@ -278,14 +273,13 @@ def _steering(
     target = Population(new.weights, orbit.conditionals())
     costs = orbit.divergences(target.conditionals, pop.conditionals)
     prior_kl, feature_kl = kl_parts(target, pop, costs)
-    group_maps = orbit.to_group.inverse()
     prior_limit = 200 * float(jnp.finfo(new.weights.dtype).eps)
     prior_status = final_status(new.residual, prior_limit, new.steps, 0)
     kl = prior_kl + feature_kl
     return Steering(
         source=pop,
         target=target,
-        group_maps=group_maps,
+        group_maps=orbit.to_group.inverse(),
         kl=kl,
         prior_kl=prior_kl,
         feature_kl=feature_kl,
