@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, ParamSpec, TypeVar
 
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._errors import is_concrete
+from jaxsteer._stages import Staged, numbers, staged
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,6 +27,10 @@ _CPU_OPTIONS = {
     "xla_backend_optimization_level": 1,
 }
 _KNOWN_BEFORE = (0, 12)
+# What runs once a call is translated as it stands, where it has few numbers: a kernel
+# then takes less time than compiling it well.
+_ONCE = {"xla_backend_optimization_level": 0}
+FEW_NUMBERS = 8192
 
 
 @functools.cache
@@ -39,6 +45,75 @@ def _at_top_level(args: Any) -> bool:
     """Whether a call is no part of another program, where options may be given."""
     leaves = jax.tree.leaves(args)
     return is_concrete(*leaves) and is_concrete(jnp.zeros((), jnp.float32))
+
+
+class _Tracing(threading.local):
+    """Whether this thread is tracing a program that is to be cut into stages."""
+
+    stages = False
+
+    @contextmanager
+    def for_stages(self) -> Iterator[None]:
+        before, self.stages = self.stages, True
+        try:
+            yield
+        finally:
+            self.stages = before
+
+
+_TRACING = _Tracing()
+
+
+def _setting(name: str) -> Any:
+    return getattr(jax.config, f"jax_{name}")
+
+
+def _can_be_cut(leaves: Sequence[Any]) -> bool:
+    """Whether a program may hand arrays from stage to stage.
+
+    Not where it would be found out: where JAX looks for NaN in all that programs return,
+    or arrays belong to several devices.
+    """
+    watched = map(_setting, ("debug_nans", "debug_infs", "disable_jit"))
+    if any(watched) or not jax.sharding.get_abstract_mesh().empty:
+        return False
+    return all(
+        len(leaf.sharding.device_set) == 1
+        for leaf in leaves
+        if isinstance(leaf, jax.Array)
+    )
+
+
+def _context() -> tuple[Any, ...]:
+    """What else a trace depends on."""
+    names = ("enable_x64", "numpy_dtype_promotion", "default_matmul_precision")
+    return tuple(map(_setting, names))
+
+
+class _Cut:
+    """A program in stages, which are made at its first call."""
+
+    def __init__(self, fn: Callable[..., Any], options: dict[str, Any]):
+        self._fn, self._options = fn, options
+        self._stages: Staged | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._stages is None:
+            with self._lock, _TRACING.for_stages():
+                if self._stages is None:
+                    self._stages = staged(self._fn, args, kwargs, self._compile)
+        return self._stages(*args, **kwargs)
+
+    def _compile(self, part: Callable[..., Any], loops: bool) -> Any:
+        options = self._options if loops else self._options | _ONCE
+        return jax.jit(part, compiler_options=options)
+
+    def clear_cache(self) -> None:
+        self._stages = None
+
+    def _cache_size(self) -> int:
+        return int(self._stages is not None)
 
 
 class _Programs:
@@ -145,16 +220,13 @@ def jit_for_few_calls(
     """
     plain = jax.jit(fn, static_argnames=static_argnames)
 
-    def compiled() -> Any:
+    def compiled(static: dict[str, Any], cut: bool) -> Any:
         # JAX keeps what it compiles by function: one of its own goes with its programs.
-        @functools.wraps(fn)
-        def program(*args, **kwargs):
-            return fn(*args, **kwargs)
-
+        own = functools.wraps(fn)(functools.partial(fn, **static))
         options = _quick_options() if quick else None
-        return jax.jit(
-            program, static_argnames=static_argnames, compiler_options=options
-        )
+        if cut and options is not None:
+            return _Cut(own, options)
+        return jax.jit(own, compiler_options=options)
 
     def programs() -> int:
         """How many programs have been compiled or traced, and not been dropped."""
@@ -163,12 +235,15 @@ def jit_for_few_calls(
     @functools.wraps(fn)
     def call(*args, **kwargs):
         if not _at_top_level((args, kwargs)):
-            return plain(*args, **kwargs)
-        fixed = tuple(kwargs.get(name) for name in static_argnames)
+            return (fn if _TRACING.stages else plain)(*args, **kwargs)
+        static = {k: v for k, v in kwargs.items() if k in static_argnames}
         free = {k: v for k, v in kwargs.items() if k not in static_argnames}
         leaves, tree = jax.tree.flatten((args, free))
+        cut = quick and numbers(leaves) <= FEW_NUMBERS and _can_be_cut(leaves)
+        fixed = (cut, *_context(), *sorted(static.items()))
         signature = (fn, fixed, tree, *map(_signature, leaves))
-        return _PROGRAMS.get(signature, compiled)(*args, **kwargs)
+        program = _PROGRAMS.get(signature, lambda: compiled(static, cut))
+        return program(*args, **free)
 
     call.programs = programs  # pyright: ignore[reportAttributeAccessIssue]
     return call
