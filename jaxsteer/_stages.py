@@ -57,7 +57,9 @@ class Staged(NamedTuple):
             found = stage.run(*(values[place] for place in stage.takes))
             for place, value in zip(stage.gives, found, strict=True):
                 values[place] = value
-        ends = [end.val if isinstance(end, Literal) else values[end] for end in self.ends]
+        ends = [
+            end.val if isinstance(end, Literal) else values[end] for end in self.ends
+        ]
         return jax.tree.unflatten(self.tree, ends)
 
 
@@ -88,7 +90,8 @@ def staged(
     place = {var: i for i, var in enumerate(jaxpr.invars)}
     ends = set(_variables(jaxpr.outvars))
     stages = []
-    for first, last, name in zip(cuts, cuts[1:], ("before", "loops", "after"), strict=False):
+    names = ("before", "loops", "after")
+    for first, last, name in zip(cuts, cuts[1:], names, strict=False):
         eqns = jaxpr.eqns[first:last]
         if not eqns:
             continue

@@ -19,7 +19,9 @@ einsum = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 FEW_COLUMNS = 32
 
 
-def matvec(a: Float[Array, "... m n"], x: Float[Array, "... n"]) -> Float[Array, "... m"]:
+def matvec(
+    a: Float[Array, "... m n"], x: Float[Array, "... n"]
+) -> Float[Array, "... m"]:
     """Return ``a x``; leading axes broadcast."""
     if a.shape[-1] < FEW_COLUMNS:
         return jnp.sum(a * x[..., None, :], -1)
