@@ -99,11 +99,12 @@ class _Cut:
         self._lock = threading.Lock()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._stages is None:
+        stages = self._stages
+        if stages is None:
             with self._lock, _TRACING.for_stages():
-                if self._stages is None:
-                    self._stages = staged(self._fn, args, kwargs, self._compile)
-        return self._stages(*args, **kwargs)
+                stages = self._stages or staged(self._fn, args, kwargs, self._compile)
+                self._stages = stages
+        return stages(*args, **kwargs)
 
     def _compile(self, part: Callable[..., Any], loops: bool) -> Any:
         options = self._options if loops else self._options | _ONCE

@@ -68,7 +68,7 @@ def staged(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     compile_stage: Callable[[Callable[..., Any], bool], Any],
-) -> Staged | None:
+) -> Staged:
     """Cut a function into stages, for arguments of these shapes.
 
     Args:
@@ -79,14 +79,13 @@ def staged(
             compiled one.
 
     Returns:
-        The stages; None where there is no loop, or nothing beside it.
+        The stages; without a loop there is one.
     """
     closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*args, **kwargs)
     jaxpr = closed.jaxpr
     loops = [i for i, eqn in enumerate(jaxpr.eqns) if _is_search(eqn)]
-    if not loops or closed.effects:
-        return None
-    cuts = [0, loops[0], loops[-1] + 1, len(jaxpr.eqns)]
+    n = len(jaxpr.eqns)
+    cuts = [0, loops[0], loops[-1] + 1, n] if loops else [0, n]
     place = {var: i for i, var in enumerate(jaxpr.invars)}
     ends = set(_variables(jaxpr.outvars))
     stages = []
