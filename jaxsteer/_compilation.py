@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._errors import is_concrete
-from jaxsteer._stages import Staged, numbers, staged
+from jaxsteer._stages import staged
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -69,18 +69,17 @@ def _setting(name: str) -> Any:
 
 
 def _can_be_cut(leaves: Sequence[Any]) -> bool:
-    """Whether a program may hand arrays from stage to stage.
+    """Whether a program of few numbers may hand arrays from stage to stage.
 
-    Not where it would be found out: where JAX looks for NaN in all that programs return,
-    or arrays belong to several devices.
+    Not where JAX looks for NaN in all that programs return, nor over several devices.
     """
+    arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
     watched = map(_setting, ("debug_nans", "debug_infs", "disable_jit"))
-    if any(watched) or not jax.sharding.get_abstract_mesh().empty:
-        return False
-    return all(
-        len(leaf.sharding.device_set) == 1
-        for leaf in leaves
-        if isinstance(leaf, jax.Array)
+    return not (
+        sum(leaf.size for leaf in arrays) > FEW_NUMBERS
+        or any(watched)
+        or any(leaf.sharding.num_devices > 1 for leaf in arrays)
+        or not jax.sharding.get_abstract_mesh().empty
     )
 
 
@@ -91,30 +90,37 @@ def _context() -> tuple[Any, ...]:
 
 
 class _Cut:
-    """A program in stages, which are made at its first call."""
+    """A program that is cut into stages at its first call, if that pays."""
 
     def __init__(self, fn: Callable[..., Any], options: dict[str, Any]):
-        self._fn, self._options = fn, options
-        self._stages: Staged | None = None
+        self._whole = jax.jit(fn, compiler_options=options)
+        self._options = options
+        self._ready: Callable[..., Any] | None = None
         self._lock = threading.Lock()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        stages = self._stages
-        if stages is None:
-            with self._lock, _TRACING.for_stages():
-                stages = self._stages or staged(self._fn, args, kwargs, self._compile)
-                self._stages = stages
-        return stages(*args, **kwargs)
+        ready = self._ready
+        if ready is None:
+            with self._lock:
+                ready = self._ready or self._made(args, kwargs)
+                self._ready = ready
+        return ready(*args, **kwargs)
+
+    def _made(self, args: Any, kwargs: Any) -> Callable[..., Any]:
+        with _TRACING.for_stages():
+            traced = self._whole.trace(*args, **kwargs)
+        return staged(traced, self._compile) or self._whole
 
     def _compile(self, part: Callable[..., Any], loops: bool) -> Any:
         options = self._options if loops else self._options | _ONCE
         return jax.jit(part, compiler_options=options)
 
     def clear_cache(self) -> None:
-        self._stages = None
+        self._ready = None
+        self._whole.clear_cache()  # pyright: ignore[reportFunctionMemberAccess]
 
     def _cache_size(self) -> int:
-        return int(self._stages is not None)
+        return int(self._ready is not None)
 
 
 class _Programs:
@@ -240,7 +246,7 @@ def jit_for_few_calls(
         static = {k: v for k, v in kwargs.items() if k in static_argnames}
         free = {k: v for k, v in kwargs.items() if k not in static_argnames}
         leaves, tree = jax.tree.flatten((args, free))
-        cut = quick and numbers(leaves) <= FEW_NUMBERS and _can_be_cut(leaves)
+        cut = quick and _can_be_cut(leaves)
         fixed = (cut, *_context(), *sorted(static.items()))
         signature = (fn, fixed, tree, *map(_signature, leaves))
         program = _PROGRAMS.get(signature, lambda: compiled(static, cut))

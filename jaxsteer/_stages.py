@@ -7,7 +7,6 @@ As programs of their own they are translated as they stand, in a fifth of the ti
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,9 +14,10 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
-# Equations below a loop from which on its body is worth optimizing; without a loop that
-# large, any whose number of rounds is not known beforehand is.
-LARGE_BODY = 100
+LARGE_BODY = 100  # equations from which on a loop is a search
+# Equations beside the searches from which on a program is cut: a call of three programs
+# takes some tenths of a millisecond more than one of one.
+MANY_BESIDE = 1500
 
 
 class Stage(NamedTuple):
@@ -64,28 +64,28 @@ class Staged(NamedTuple):
 
 
 def staged(
-    fn: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    compile_stage: Callable[[Callable[..., Any], bool], Any],
-) -> Staged:
-    """Cut a function into stages, for arguments of these shapes.
+    traced: Any, compile_stage: Callable[[Callable[..., Any], bool], Any]
+) -> Staged | None:
+    """Cut a program into stages.
 
     Args:
-        fn: A function of pytrees of arrays.
-        args: Its arguments.
-        kwargs: Its arguments by name.
+        traced: What ``jax.jit(fn).trace(...)`` returns.
         compile_stage: From a function of arrays, and whether it is one of loops, to the
             compiled one.
 
     Returns:
-        The stages; without a loop there is one.
+        The stages, one if there are no loops; None where cutting does not pay.
     """
-    closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*args, **kwargs)
+    closed = traced.jaxpr
     jaxpr = closed.jaxpr
-    loops = [i for i, eqn in enumerate(jaxpr.eqns) if _is_search(eqn)]
     n = len(jaxpr.eqns)
-    cuts = [0, loops[0], loops[-1] + 1, n] if loops else [0, n]
+    loops = [i for i, eqn in enumerate(jaxpr.eqns) if _is_search(eqn)]
+    cuts = [0, n]
+    if loops:
+        cuts = [0, loops[0], loops[-1] + 1, n]
+        beside = jaxpr.eqns[: cuts[1]] + jaxpr.eqns[cuts[2] :]
+        if sum(map(_equations, beside)) < MANY_BESIDE:
+            return None
     place = {var: i for i, var in enumerate(jaxpr.invars)}
     ends = set(_variables(jaxpr.outvars))
     stages = []
@@ -102,7 +102,7 @@ def staged(
             place[var] = len(place)
         run = jaxpr_as_fun(_part(closed, eqns, takes, gives))
         part = partial(run)
-        part.__name__ = f"{getattr(fn, '__name__', 'program')}_{name}"  # pyright: ignore[reportAttributeAccessIssue]
+        part.__name__ = f"{traced.fun_name}_{name}"  # pyright: ignore[reportAttributeAccessIssue]
         stages.append(
             Stage(
                 compile_stage(part, name == "loops"),
@@ -111,7 +111,7 @@ def staged(
             )
         )
     found = [v if isinstance(v, Literal) else place[v] for v in jaxpr.outvars]
-    return Staged(stages, len(place), found, jax.tree.structure(shapes))
+    return Staged(stages, len(place), found, jax.tree.structure(traced.out_info))
 
 
 def _part(closed: ClosedJaxpr, eqns: list, takes: list, gives: list) -> ClosedJaxpr:
@@ -135,18 +135,13 @@ def _inner(eqn: Any) -> Iterator[Jaxpr]:
                 yield part
 
 
-def _size(jaxpr: Jaxpr) -> int:
-    return sum(1 + sum(map(_size, _inner(eqn))) for eqn in jaxpr.eqns)
+def _equations(eqn: Any) -> int:
+    """How many equations an equation stands for."""
+    return 1 + sum(_equations(below) for jaxpr in _inner(eqn) for below in jaxpr.eqns)
 
 
 def _is_search(eqn: Any) -> bool:
     """Whether an equation is, or holds, a loop with a large body."""
-    inner = list(_inner(eqn))
-    if eqn.primitive.name in ("while", "scan") and sum(map(_size, inner)) > LARGE_BODY:
+    if eqn.primitive.name in ("while", "scan") and _equations(eqn) > LARGE_BODY:
         return True
-    return any(_is_search(below) for jaxpr in inner for below in jaxpr.eqns)
-
-
-def numbers(tree: Any) -> int:
-    """How many numbers a pytree holds."""
-    return sum(math.prod(getattr(leaf, "shape", ())) for leaf in jax.tree.leaves(tree))
+    return any(_is_search(below) for jaxpr in _inner(eqn) for below in jaxpr.eqns)
