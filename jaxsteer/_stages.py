@@ -38,29 +38,25 @@ class Staged(NamedTuple):
     """A function's stages.
 
     Attributes:
-        stages: In their order.
+        stages: In their order; the last one gives the results.
         size: Length of the list.
-        ends: Places of the results, or the values of those that are known beforehand.
         tree: Of the results.
     """
 
     stages: list[Stage]
     size: int
-    ends: list[int | Literal]
     tree: Any
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the stages."""
         given = jax.tree.leaves((args, kwargs))
         values = given + [None] * (self.size - len(given))
+        found: list[Any] = []
         for stage in self.stages:
             found = stage.run(*(values[place] for place in stage.takes))
-            for place, value in zip(stage.gives, found, strict=True):
+            for place, value in zip(stage.gives, found, strict=False):
                 values[place] = value
-        ends = [
-            end.val if isinstance(end, Literal) else values[end] for end in self.ends
-        ]
-        return jax.tree.unflatten(self.tree, ends)
+        return jax.tree.unflatten(self.tree, found)
 
 
 def staged(
@@ -78,40 +74,46 @@ def staged(
     """
     closed = traced.jaxpr
     jaxpr = closed.jaxpr
-    n = len(jaxpr.eqns)
-    loops = [i for i, eqn in enumerate(jaxpr.eqns) if _is_search(eqn)]
-    cuts = [0, n]
+    live = _live(jaxpr)
+    loops = [i for i, eqn in enumerate(live) if _is_search(eqn)]
+    pieces = {"before": live}
     if loops:
-        cuts = [0, loops[0], loops[-1] + 1, n]
-        beside = jaxpr.eqns[: cuts[1]] + jaxpr.eqns[cuts[2] :]
-        if sum(map(_equations, beside)) < MANY_BESIDE:
+        first, last = loops[0], loops[-1] + 1
+        pieces = {
+            "before": live[:first],
+            "loops": live[first:last],
+            "after": live[last:],
+        }
+        beside = sum(map(_equations, pieces["before"] + pieces["after"]))
+        if beside < MANY_BESIDE:
             return None
     place = {var: i for i, var in enumerate(jaxpr.invars)}
-    ends = set(_variables(jaxpr.outvars))
+    names = [name for name, eqns in pieces.items() if eqns]
+    later = list(_variables(jaxpr.outvars))
+    wanted = {}
+    for name in reversed(names):
+        wanted[name] = set(later)
+        later += [v for eqn in pieces[name] for v in _variables(eqn.invars)]
     stages = []
-    names = ("before", "loops", "after")
-    for first, last, name in zip(cuts, cuts[1:], names, strict=False):
-        eqns = jaxpr.eqns[first:last]
-        if not eqns:
-            continue
-        read = _variables(v for eqn in eqns for v in eqn.invars)
-        wanted = ends.union(_variables(v for e in jaxpr.eqns[last:] for v in e.invars))
-        gives = [v for eqn in eqns for v in eqn.outvars if v in wanted]
+    for name in names:
+        eqns = pieces[name]
+        gives = [v for eqn in eqns for v in eqn.outvars if v in wanted[name]]
+        ends = jaxpr.outvars if name == names[-1] else gives
+        read = [v for eqn in eqns for v in _variables(eqn.invars)]
+        read += _variables(ends)
         takes = [v for v in dict.fromkeys(read) if v in place]
-        for var in gives:
-            place[var] = len(place)
-        run = jaxpr_as_fun(_part(closed, eqns, takes, gives))
-        part = partial(run)
+        if ends is gives:
+            place |= {var: len(place) + i for i, var in enumerate(gives)}
+        part = partial(jaxpr_as_fun(_part(closed, eqns, takes, ends)))
         part.__name__ = f"{traced.fun_name}_{name}"  # pyright: ignore[reportAttributeAccessIssue]
         stages.append(
             Stage(
                 compile_stage(part, name == "loops"),
                 tuple(place[v] for v in takes),
-                tuple(place[v] for v in gives),
+                tuple(place[v] for v in gives) if ends is gives else (),
             )
         )
-    found = [v if isinstance(v, Literal) else place[v] for v in jaxpr.outvars]
-    return Staged(stages, len(place), found, jax.tree.structure(traced.out_info))
+    return Staged(stages, len(place), jax.tree.structure(traced.out_info))
 
 
 def _part(closed: ClosedJaxpr, eqns: list, takes: list, gives: list) -> ClosedJaxpr:
@@ -124,6 +126,16 @@ def _part(closed: ClosedJaxpr, eqns: list, takes: list, gives: list) -> ClosedJa
 
 def _variables(atoms: Any) -> Iterator[Any]:
     return (atom for atom in atoms if not isinstance(atom, Literal))
+
+
+def _live(jaxpr: Jaxpr) -> list[Any]:
+    """The equations that something of the results depends on."""
+    wanted, live = set(_variables(jaxpr.outvars)), []
+    for eqn in reversed(jaxpr.eqns):
+        if eqn.effects or not wanted.isdisjoint(eqn.outvars):
+            live.append(eqn)
+            wanted.update(_variables(eqn.invars))
+    return live[::-1]
 
 
 def _inner(eqn: Any) -> Iterator[Jaxpr]:
