@@ -1,4 +1,4 @@
-"""A program as three: what runs once before its loops, the loops, what runs once after.
+"""A program as several: its searches, and what runs once before, between and after.
 
 Compilers spend as long on a kernel that runs once as on one that runs a thousand times.
 Of a search most kernels are of the former kind: coordinates, starts, maps, divergences.
@@ -7,6 +7,7 @@ As programs of their own they are translated as they stand, in a fifth of the ti
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ LARGE_BODY = 100  # equations from which on a loop is a search
 # Equations beside the searches from which on a program is cut: a call of three programs
 # takes some tenths of a millisecond more than one of one.
 MANY_BESIDE = 1500
+FEW_BETWEEN = 200  # equations between two searches that are no stage of their own
 
 
 class Stage(NamedTuple):
@@ -74,46 +76,52 @@ def staged(
     """
     closed = traced.jaxpr
     jaxpr = closed.jaxpr
-    live = _live(jaxpr)
-    loops = [i for i, eqn in enumerate(live) if _is_search(eqn)]
-    pieces = {"before": live}
-    if loops:
-        first, last = loops[0], loops[-1] + 1
-        pieces = {
-            "before": live[:first],
-            "loops": live[first:last],
-            "after": live[last:],
-        }
-        beside = sum(map(_equations, pieces["before"] + pieces["after"]))
-        if beside < MANY_BESIDE:
-            return None
+    pieces = _pieces(_live(jaxpr))
+    beside = sum(_equations(eqn) for eqns, loops in pieces if not loops for eqn in eqns)
+    if beside < MANY_BESIDE and any(loops for _, loops in pieces):
+        return None
     place = {var: i for i, var in enumerate(jaxpr.invars)}
-    names = [name for name, eqns in pieces.items() if eqns]
     later = list(_variables(jaxpr.outvars))
-    wanted = {}
-    for name in reversed(names):
-        wanted[name] = set(later)
-        later += [v for eqn in pieces[name] for v in _variables(eqn.invars)]
+    wanted = []
+    for eqns, _ in reversed(pieces):
+        wanted.insert(0, set(later))
+        later += [v for eqn in eqns for v in _variables(eqn.invars)]
     stages = []
-    for name in names:
-        eqns = pieces[name]
-        gives = [v for eqn in eqns for v in eqn.outvars if v in wanted[name]]
-        ends = jaxpr.outvars if name == names[-1] else gives
+    for i, (eqns, loops) in enumerate(pieces):
+        gives = [v for eqn in eqns for v in eqn.outvars if v in wanted[i]]
+        ends = jaxpr.outvars if i == len(pieces) - 1 else gives
         read = [v for eqn in eqns for v in _variables(eqn.invars)]
         read += _variables(ends)
         takes = [v for v in dict.fromkeys(read) if v in place]
         if ends is gives:
-            place |= {var: len(place) + i for i, var in enumerate(gives)}
+            place |= {var: len(place) + j for j, var in enumerate(gives)}
         part = partial(jaxpr_as_fun(_part(closed, eqns, takes, ends)))
-        part.__name__ = f"{traced.fun_name}_{name}"  # pyright: ignore[reportAttributeAccessIssue]
+        part.__name__ = f"{traced.fun_name}_{i}"  # pyright: ignore[reportAttributeAccessIssue]
         stages.append(
             Stage(
-                compile_stage(part, name == "loops"),
+                compile_stage(part, loops),
                 tuple(place[v] for v in takes),
                 tuple(place[v] for v in gives) if ends is gives else (),
             )
         )
     return Staged(stages, len(place), jax.tree.structure(traced.out_info))
+
+
+def _pieces(eqns: list[Any]) -> list[tuple[list[Any], bool]]:
+    """Runs of equations that are searches, and that are not, in turn."""
+    flags = [_is_search(eqn) for eqn in eqns]
+    runs = [(list(run), flag) for flag, run in _runs(eqns, flags)]
+    for i in range(1, len(runs) - 1):
+        run, loops = runs[i]
+        if not loops and sum(map(_equations, run)) < FEW_BETWEEN:
+            runs[i] = run, True
+    flags = [loops for run, loops in runs for _ in run]
+    return [(list(run), flag) for flag, run in _runs(eqns, flags)]
+
+
+def _runs(values: list[Any], flags: list[bool]) -> Iterator[tuple[bool, Iterator[Any]]]:
+    marked = itertools.groupby(zip(flags, values, strict=True), lambda pair: pair[0])
+    return ((flag, (value for _, value in pairs)) for flag, pairs in marked)
 
 
 def _part(closed: ClosedJaxpr, eqns: list, takes: list, gives: list) -> ClosedJaxpr:
