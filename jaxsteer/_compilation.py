@@ -116,8 +116,10 @@ class _Cut:
         return jax.jit(part, compiler_options=options)
 
     def clear_cache(self) -> None:
+        for program in (self._whole, self._ready):
+            if program is not None:
+                program.clear_cache()  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
         self._ready = None
-        self._whole.clear_cache()  # pyright: ignore[reportFunctionMemberAccess]
 
     def _cache_size(self) -> int:
         return int(self._ready is not None)

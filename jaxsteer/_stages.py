@@ -60,6 +60,11 @@ class Staged(NamedTuple):
                 values[place] = value
         return jax.tree.unflatten(self.tree, found)
 
+    def clear_cache(self) -> None:
+        """Drop what has been compiled."""
+        for stage in self.stages:
+            stage.run.clear_cache()
+
 
 def staged(
     traced: Any, compile_stage: Callable[[Callable[..., Any], bool], Any]

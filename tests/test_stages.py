@@ -55,6 +55,7 @@ def cut(fn, *args, **kwargs):
 def test_a_cut_program_answers_as_the_whole_one():
     args, kwargs = (jnp.arange(3.0),), {"y": jnp.ones(3)}
     stages, kinds = cut(looping, *args, **kwargs)
+    assert stages is not None
     assert kinds == [False, True, False]
     found, whole = stages(*args, **kwargs), jax.jit(looping)(*args, **kwargs)
     assert jax.tree.structure(found) == jax.tree.structure(whole)
@@ -68,9 +69,30 @@ def test_a_cut_program_answers_as_the_whole_one():
 
 def test_without_a_loop_there_is_one_stage():
     stages, kinds = cut(lambda x: (busy(x), x), 2.0)
+    assert stages is not None
     assert kinds == [False]
     assert isinstance(stages(2.0)[1], jax.Array)
     assert stages(2.0)[0] == busy(2.0)
+
+
+def test_two_searches_with_much_between_are_stages_of_their_own():
+    def fn(x, several):
+        first = looping(x, y=x)["after"]
+        for _ in range(several):
+            first = busy(first)
+        return looping(first, y=x)
+
+    for several, expected in (
+        (0, [False, True, False]),
+        (2, 2 * [False, True] + [False]),
+    ):
+        stages, kinds = cut(lambda x, n=several: fn(x, n), jnp.ones(2))
+        assert kinds == expected
+        assert stages is not None
+        whole = jax.jit(fn, static_argnums=1)(jnp.ones(2), several)
+        np.testing.assert_allclose(
+            stages(jnp.ones(2))["after"], whole["after"], rtol=1e-5, atol=1e-6
+        )
 
 
 def test_small_loops_are_no_searches():

@@ -91,8 +91,7 @@ def coordinates(
     factor, inverse = cholesky_inverse(metric)
     seen = matmul(transpose(factor), first)
     _, axes = eigh(matmul(seen, matmul(moment, transpose(seen))))
-    back = matmul(transpose(axes), transpose(factor))
-    return matmul(transpose(inverse), axes), back
+    return matmul(transpose(inverse), axes), matmul(transpose(axes), transpose(factor))
 
 
 def solve_matrices(
