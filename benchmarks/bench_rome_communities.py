@@ -25,9 +25,9 @@ import time
 import numpy as np
 import pandas as pd
 from _machine import RESULTS, describe, save
+from _robust_mlps import fit_robust_mlp_many
 
 from jaxsteer.latent import (
-    fit_robust_mlp_many,
     fit_rome_em,
     fit_rome_moe_many,
     neural_data,

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._types import Array
+
 
 def map_in_chunks(fn: Callable[[Any], Any], rows: Any, width: int) -> Any:
     """Apply a function to every row, `width` rows at a time side by side.
@@ -27,12 +29,12 @@ def map_in_chunks(fn: Callable[[Any], Any], rows: Any, width: int) -> Any:
     n = jax.tree.leaves(rows)[0].shape[0]
     n_chunks = -(-n // width)
 
-    def fold(leaf):
+    def fold(leaf: Array):
         rest = jnp.broadcast_to(leaf[:1], (n_chunks * width - n, *leaf.shape[1:]))
         whole = jnp.concatenate([leaf, rest])
         return whole.reshape(n_chunks, width, *leaf.shape[1:])
 
-    def unfold(leaf):
+    def unfold(leaf: Array):
         return leaf.reshape(n_chunks * width, *leaf.shape[2:])[:n]
 
     found = jax.lax.map(jax.vmap(fn), jax.tree.map(fold, rows))
@@ -51,11 +53,11 @@ def with_one_batch_axis(fn: Callable[..., Any]) -> Callable[..., Any]:
     wrapped = jax.custom_batching.custom_vmap(fn)
 
     @wrapped.def_vmap
-    def _rule(size, batched, *args):
+    def _rule(size: int, batched: list[Any], *args: Any):
         flags, leaves = jax.tree.leaves(list(batched)), jax.tree.leaves(args)
         count = leaves[0].shape[int(flags[0])]
 
-        def join(leaf, is_batched):
+        def join(leaf: Array, is_batched: bool):
             if not is_batched:
                 leaf = jnp.broadcast_to(leaf, (size, *leaf.shape))
             return leaf.reshape(size * count, *leaf.shape[2:])

@@ -242,7 +242,7 @@ def jit_for_few_calls(
         return _PROGRAMS.count(fn) + plain._cache_size()  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
 
     @functools.wraps(fn)
-    def call(*args, **kwargs):
+    def call(*args: Any, **kwargs: Any) -> Any:
         if not _at_top_level((args, kwargs)):
             return (fn if _TRACING.stages else plain)(*args, **kwargs)
         static = {k: v for k, v in kwargs.items() if k in static_argnames}

@@ -34,15 +34,15 @@ def register_dataclass(cls: type[T]) -> type[T]:
     names = tuple(field.name for field in fields if field.name not in static)
     keys = tuple(jax.tree_util.GetAttrKey(name) for name in names)
 
-    def flatten(value: Any) -> tuple[tuple, tuple]:
+    def flatten(value: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         children = tuple(getattr(value, name) for name in names)
         return children, tuple(getattr(value, name) for name in static)
 
-    def flatten_with_keys(value: Any) -> tuple[tuple, tuple]:
+    def flatten_with_keys(value: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         children, aux = flatten(value)
         return tuple(zip(keys, children, strict=True)), aux
 
-    def unflatten(aux: tuple, children: Any) -> T:
+    def unflatten(aux: tuple[Any, ...], children: Any) -> T:
         values = dict(zip(names, children, strict=True))
         return cls(**values, **dict(zip(static, aux, strict=True)))
 

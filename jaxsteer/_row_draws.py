@@ -15,7 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsteer._errors import check_choice, check_same_length, is_concrete
+from jaxsteer._errors import (
+    check_choice,
+    check_key,
+    check_same_length,
+    is_concrete,
+)
 from jaxsteer._single_row import single_uniform, single_value
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 
@@ -64,7 +69,7 @@ class Draw(NamedTuple):
         if self.words is None:
             return jax.random.uniform(self.key, (n,))
 
-        def one(pair):
+        def one(pair: Array):
             mine = jax.random.fold_in(jax.random.fold_in(self.key, pair[0]), pair[1])
             return jax.random.uniform(mine)
 
@@ -116,7 +121,7 @@ def draw_atoms(
 
 @jax.jit
 def _drawn(steps: Array, values: Array, rows: Array, numbers: Draw) -> Array:
-    def pick(item):
+    def pick(item: tuple[Array, Array]):
         row, u = item
         atom = jnp.sum(steps[row] <= u * steps[row, -1])
         return values[jnp.minimum(atom, steps.shape[1] - 1)]
@@ -133,7 +138,7 @@ def _drawn(steps: Array, values: Array, rows: Array, numbers: Draw) -> Array:
 def _summed(table: Array) -> Array:
     """Cumulative sums of each row, in the order of NumPy's."""
 
-    def add(total, column):
+    def add(total: Array, column: Array):
         total = total + column
         return total, total
 
@@ -151,19 +156,55 @@ def draw_for(key: Key[Array, ""], draw: str, rows: Any, *parts: ArrayLike) -> Dr
         parts: ``[n]`` or ``[n, d]`` arrays that the channel itself reads.
 
     Raises:
-        ValueError: On another `draw`, or `rows` without draw="row".
+        ValueError: On another `draw`, what is no key, or `rows` without draw="row".
     """
     check_choice("draw", draw, ("key", "row"))
+    check_key(key)
     if draw == "row":
         if rows is None:
             return Draw(key, _words(parts))
         check_same_length(score=parts[0], rows=rows)
+        check_ids("rows", rows)
         return Draw(key, _words((rows,)))
     if rows is not None:
         raise ValueError(
             "rows are given, but draw='key' does not read them; pass draw='row'."
         )
     return Draw(key, None)
+
+
+def check_ids(name: str, ids: Any) -> None:
+    """Raise if some of what tells rows apart is missing: they would share one draw.
+
+    Args:
+        name: The argument's name.
+        ids: ``[n]`` or ``[n, m]`` numbers or text; nothing is asked inside ``jit``.
+
+    Raises:
+        ValueError: If entries are None, NaN or another library's NA.
+    """
+    if not is_concrete(ids):
+        return
+    array = np.asarray(ids)
+    if array.dtype.kind == "O":
+        missing = np.array([_is_missing(one) for one in array.ravel().tolist()], bool)
+    elif array.dtype.kind in "fmM":
+        missing = (array != array).ravel()
+    else:
+        return
+    if missing.any():
+        first = int(np.flatnonzero(missing)[0]) // (array.size // len(array))
+        raise ValueError(
+            f"{name} has {int(missing.sum())} missing entries, the first in row {first}; "
+            "rows without an id would share one draw: fill them in, or leave them out."
+        )
+
+
+def _is_missing(value: Any) -> bool:
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas.NA refuses to be compared
+        return True
 
 
 @jax.jit

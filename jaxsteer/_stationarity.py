@@ -87,7 +87,14 @@ def _column(law: host.HostLaw, group: int) -> host.HostLaw:
 # --- Laws of one feature, or of independent ones: by differences.
 
 
-def _scalar_slopes(source, target, back, weights, reference, stays) -> dict[str, float]:
+def _scalar_slopes(
+    source: host.HostLaw,
+    target: host.HostLaw,
+    back: host.Values,
+    weights: np.ndarray,
+    reference: int,
+    stays: bool,
+) -> dict[str, float]:
     total, slopes = weights.sum(0), [0.0]
     if back:
         for group in range(weights.shape[1]):
@@ -100,7 +107,9 @@ def _scalar_slopes(source, target, back, weights, reference, stays) -> dict[str,
     return {"gains and shifts" if back else "one law for all": max(map(abs, slopes))}
 
 
-def _gain_slopes(source, target, weight) -> list[float]:
+def _gain_slopes(
+    source: host.HostLaw, target: host.HostLaw, weight: np.ndarray
+) -> list[float]:
     gained = next(iter(target.values.values()))
     features = gained.shape[1:]
     scale = target.values.get("scale", np.ones(gained.shape))
@@ -112,7 +121,9 @@ def _gain_slopes(source, target, weight) -> list[float]:
     for feature in np.ndindex(features):
         for shift in shifts:
 
-            def value(step, feature=feature, shift=shift):
+            def value(
+                step: float, feature: tuple[int, ...] = feature, shift: bool = shift
+            ):
                 gain, constant = np.ones(features), np.zeros(features)
                 if shift:
                     length = 1.0 if target.kind == "Weibull" else unit[feature]
@@ -126,7 +137,13 @@ def _gain_slopes(source, target, weight) -> list[float]:
     return slopes
 
 
-def _template_slopes(source, target, back, weights, reference) -> list[float]:
+def _template_slopes(
+    source: host.HostLaw,
+    target: host.HostLaw,
+    back: host.Values,
+    weights: np.ndarray,
+    reference: int,
+) -> list[float]:
     """Slopes in the parameters of each class's template, which all groups follow."""
     home = {k: v[:, reference] for k, v in target.values.items()}
     if back:
@@ -137,7 +154,12 @@ def _template_slopes(source, target, back, weights, reference) -> list[float]:
     for name, value in home.items():
         for place in np.ndindex(value.shape[1:]):
 
-            def moved(step, name=name, value=value, place=place):
+            def moved(
+                step: float,
+                name: str = name,
+                value: np.ndarray = value,
+                place: tuple[int, ...] = place,
+            ):
                 changed = value.copy()
                 at = (slice(None), *place)
                 if name == "logits":
@@ -162,7 +184,14 @@ def _template_slopes(source, target, back, weights, reference) -> list[float]:
 # --- Normal vectors: in closed form.
 
 
-def _vector_slopes(source, target, back, weights, reference, stays) -> dict[str, float]:
+def _vector_slopes(
+    source: host.HostLaw,
+    target: host.HostLaw,
+    back: host.Values,
+    weights: np.ndarray,
+    reference: int,
+    stays: bool,
+) -> dict[str, float]:
     pivots = target.values["cov"][:, reference]
     shifts = excess = np.zeros(len(weights))
     if not stays:
@@ -200,8 +229,15 @@ def _vector_slopes(source, target, back, weights, reference, stays) -> dict[str,
     return result
 
 
-def _marginal_slopes(source, target, back, weights, reference, stays):
-    def marginals(law):
+def _marginal_slopes(
+    source: host.HostLaw,
+    target: host.HostLaw,
+    back: host.Values,
+    weights: np.ndarray,
+    reference: int,
+    stays: bool,
+):
+    def marginals(law: host.HostLaw):
         variance = np.einsum("...ii->...i", law.values["cov"])
         values = {"loc": law.values["mean"], "scale": np.sqrt(variance)}
         return host.HostLaw("DiagonalNormal", values)
@@ -213,7 +249,7 @@ def _marginal_slopes(source, target, back, weights, reference, stays):
     return {"diagonal, feature by feature": next(iter(found.values()))}
 
 
-def _slope(source, target, share) -> np.ndarray:
+def _slope(source: host.HostLaw, target: host.HostLaw, share: np.ndarray) -> np.ndarray:
     """``<slope, E>`` is the change of the weighted divergence, shifts being free."""
     mean, cov = target.values["mean"], target.values["cov"]
     precision = np.linalg.inv(source.values["cov"])
@@ -225,7 +261,13 @@ def _slope(source, target, share) -> np.ndarray:
     return np.einsum("kij,kjl->il", weighted, second) - np.eye(mean.shape[-1])
 
 
-def _group_slopes(source, target, weight, share, pivots) -> dict[str, float]:
+def _group_slopes(
+    source: host.HostLaw,
+    target: host.HostLaw,
+    weight: np.ndarray,
+    share: np.ndarray,
+    pivots: np.ndarray,
+) -> dict[str, float]:
     root = np.linalg.cholesky(np.einsum("k,kij->ij", share, target.values["cov"]))
     away = target.values["mean"] - source.values["mean"]
     precision = np.linalg.inv(source.values["cov"])
@@ -275,7 +317,14 @@ def _group_slopes(source, target, weight, share, pivots) -> dict[str, float]:
     return found
 
 
-def _decrement(slope, core, share, precision, cov, mean) -> float:
+def _decrement(
+    slope: np.ndarray,
+    core: np.ndarray,
+    share: np.ndarray,
+    precision: np.ndarray,
+    cov: np.ndarray,
+    mean: np.ndarray,
+) -> float:
     """What a Newton step on the definite part of a map would gain, as a slope.
 
     Where features come in unlike units some directions are steep: a slope along these
@@ -306,7 +355,9 @@ def _decrement(slope, core, share, precision, cov, mean) -> float:
     return float(np.linalg.norm(step) * np.sqrt(2 / d))
 
 
-def _template_slopes_of_vectors(source, target, back, weights):
+def _template_slopes_of_vectors(
+    source: host.HostLaw, target: host.HostLaw, back: host.Values, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Slopes in the mean and in the covariance of each class's template."""
     shifts, excess = [], []
     for mean, cov, own, other, weight in zip(

@@ -32,6 +32,8 @@ PyTree: TypeAlias = Any
 Scalar: TypeAlias = jax.Array | float
 # The name of a file or folder.
 PathLike: TypeAlias = str | os.PathLike[str]
+# What the names of Parquet files end in.
+PARQUET = (".parquet", ".pq")
 
 
 class FrameLike(Protocol):
@@ -75,6 +77,7 @@ Columns: TypeAlias = str | int | Sequence[str | int] | None
 RandomState: TypeAlias = int | np.random.RandomState | None
 
 __all__ = [
+    "PARQUET",
     "Array",
     "ArrayLike",
     "Bool",

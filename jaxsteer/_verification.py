@@ -206,8 +206,8 @@ def _singular_by_rounding(numbers: _Numbers, eps: float) -> bool:
 
 
 def _add(
-    checks: list,
-    unchecked: list,
+    checks: list[Check],
+    unchecked: list[str],
     name: str,
     found: float,
     allowed: float,
@@ -227,7 +227,9 @@ def _add(
         checks.append(Check(name, float(found), float(allowed)))
 
 
-def _priors(steering: Any, exact: _Numbers, eps: float) -> tuple[list, list]:
+def _priors(
+    steering: Any, exact: _Numbers, eps: float
+) -> tuple[list[Check], list[str]]:
     total = Check("priors sum to 1", abs(exact.new.sum() - 1), 100 * eps)
     if not steering.ideal:
         away = np.max(np.abs(exact.new - exact.old))

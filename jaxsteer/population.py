@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._errors import check_key
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 from jaxsteer.families import Family, Product, SharedBijection
@@ -70,7 +71,11 @@ class Population:
 
         Returns:
             Features ``[n]`` or ``[n, d]``, class codes ``[n]``, group codes ``[n]``.
+
+        Raises:
+            ValueError: If `key` is no key.
         """
+        check_key(key)
         return _sample(self, key, n)
 
 
@@ -84,7 +89,7 @@ def _sample(pop: Population, key: Array, n: int) -> tuple[Array, Array, Array]:
     # A cell at a time (not a matrix per row), then pick each row's own cell.
     keys = jax.random.split(x_key, pop.n_classes * pop.n_groups)
 
-    def add_cell(total, code):
+    def add_cell(total: Array, code: Array):
         i, a = code // pop.n_groups, code % pop.n_groups
         rows = _cell(pop.conditionals, i, a).sample(keys[code], (n,))
         mine = (cell == code).reshape((n,) + (1,) * (rows.ndim - 1))

@@ -230,7 +230,7 @@ def _cell(interval: Interval, chance: Any = None, *, least: int = 0) -> dict[str
 
 def _learner_tables(
     table: Comparison, least: int
-) -> list[tuple[str, list[str], list[dict]]]:
+) -> list[tuple[str, list[str], list[dict[str, Any]]]]:
     from jaxsteer.compare import COLUMNS, LEARNERS
 
     headings = [heading for heading, _ in COLUMNS.values()]

@@ -27,3 +27,10 @@ def check_ends(program: str, *args: str, timeout: float, x64: bool = False) -> N
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "ended"
+
+
+def run_fresh(code: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process of its own, with the settings of the tests."""
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+    )

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -20,6 +18,7 @@ from typer.testing import CliRunner
 from jaxsteer.cli import _steer
 from jaxsteer.cli._app import app
 from jaxsteer.datasets import load_german
+from tests.programs import run_fresh
 
 COMMON = ["--learner", "logistic", "--no-check"]
 
@@ -397,9 +396,7 @@ def test_without_typer_it_says_what_to_install():
     code = (
         "import sys; sys.modules['typer'] = None\nfrom jaxsteer.cli import main\nmain()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
-    )
+    done = run_fresh(code)
     assert done.returncode == 1
     assert "pip install 'jaxsteer[cli]'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -5,12 +5,11 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-import subprocess
-import sys
 
 import pytest
 
 import jaxsteer as js
+from tests.programs import run_fresh
 
 PACKAGES = [
     "jaxsteer",
@@ -100,9 +99,7 @@ def test_importing_computes_nothing_and_stays_light():
         "heavy = {'sklearn', 'pandas', 'matplotlib', 'narwhals', 'typer', 'skops'} "
         "& set(sys.modules); assert not heavy, heavy"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
-    )
+    done = run_fresh(code)
     assert done.returncode == 0, done.stderr
 
 
@@ -145,7 +142,5 @@ def test_importing_loads_nothing_before_a_name_is_used():
         "assert set(jaxsteer.__all__) <= set(names)\n"
         "assert 'flax' not in sys.modules\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
-    )
+    done = run_fresh(code)
     assert done.returncode == 0, done.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ from jaxsteer.linalg import cholesky_inverse, einsum
 from jaxsteer.population import Population
 
 REPLICATES = 8
+# Which cells of ``[K, G]``: numbers, or arrays of them.
+Index: TypeAlias = tuple[Any, ...]
 
 
 class Whitened:
@@ -39,13 +41,13 @@ class Whitened:
             sizes = jnp.diagonal(self.root, axis1=-2, axis2=-1)
         self.log_size = jnp.sum(jnp.log(sizes), -1)
 
-    def points(self, index: tuple, noise: Float[Array, "n d"]) -> Float[Array, "n d"]:
+    def points(self, index: Index, noise: Float[Array, "n d"]) -> Float[Array, "n d"]:
         """Points of one cell."""
         root = self.root[index]
         spread = noise * root if self.diagonal else einsum("nd,ed->ne", noise, root)
         return self.mean[index] + spread
 
-    def log_prob(self, index: tuple, x: Float[Array, "n d"]) -> Float[Array, "... n"]:
+    def log_prob(self, index: Index, x: Float[Array, "n d"]) -> Float[Array, "... n"]:
         """Log-densities of the cells at ``index``, a batch ``[...]``."""
         root, z = self.inverse[index], x - self.mean[index][..., None, :]
         if self.diagonal:
@@ -60,7 +62,7 @@ def qmc_rates(
     cells: Any,
     decider: Population | None,
     cost: Float[Array, "K K"],
-    rule: str | Callable,
+    rule: str | Callable[..., Array],
     to_rows: Callable[[Array], Array],
     key: Key[Array, ""],
     *,
@@ -88,7 +90,7 @@ def qmc_rates(
     digits = _sobol_digits(n_points // REPLICATES, d)
     shifts = jax.random.bits(key, (REPLICATES, k, g, d), jnp.uint32)
 
-    def decide(x, a):
+    def decide(x: Array, a: Array):
         if log_prior is None:
             assert callable(rule)
             return rule(to_rows(x), a)
@@ -98,7 +100,7 @@ def qmc_rates(
             log_joint = pooled(roots.log_prob((1,), x) + log_prior[..., None])
         return jnp.argmin(expected_costs(log_joint, cost), 0)
 
-    def one(item):
+    def one(item: tuple[Array, Array, Array]):
         i, a, shift = item
         noise = _normal_points(jnp.asarray(digits), shift, cells.mean.dtype)
         decision = decide(roots.points((0, i, a), noise), a)
@@ -141,7 +143,7 @@ def mc_rates(
     pop: Population,
     decider: Population | None,
     cost: Float[Array, "K K"],
-    rule: str | Callable,
+    rule: str | Callable[..., Array],
     to_rows: Callable[[Array], Array],
     key: Key[Array, ""],
     *,
@@ -164,10 +166,10 @@ def mc_rates(
     """
     k, g = pop.priors.shape
 
-    def log_joint(decider: Population, i, a, x):
+    def log_joint(decider: Population, i: Array, a: Array, x: Array):
         return decider.cell(i, a).log_prob(x) + log_priors(decider.priors)[i, a]
 
-    def decide(x, a):
+    def decide(x: Array, a: Array):
         if decider is None:
             assert callable(rule)
             return rule(to_rows(x), a)
@@ -179,7 +181,7 @@ def mc_rates(
             logs = pooled(jax.vmap(in_group, (None, 0), 1)(classes, groups))
         return jnp.argmin(expected_costs(logs, cost), 0)
 
-    def one(item):
+    def one(item: tuple[Array, Array, Array]):
         i, a, own_key = item
         decision = decide(pop.cell(i, a).sample(own_key, (n_points,)), a)
         hit = decision == jnp.arange(k)[:, None]

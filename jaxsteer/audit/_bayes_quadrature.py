@@ -64,14 +64,14 @@ def _with_doubtful_points(scores: Scores, points: Array) -> Array:
     """Add, around each point, the one where its decision leads by least."""
     own = _decide(scores, points)[None, :, 1:-1]
 
-    def lead(x):
+    def lead(x: Array):
         cost = scores(x)
         mine = jnp.arange(len(cost))[:, None, None] == own
         others = jnp.min(jnp.where(mine, jnp.inf, cost), 0)
         return others - jnp.sum(jnp.where(mine, cost, 0.0), 0)
 
     # The golden section, both inner points anew at each step: simple, and cheap here.
-    def shrink(_, ends):
+    def shrink(_, ends: tuple[Array, Array]):
         low, high = ends
         width = GOLDEN * (high - low)
         left, right = high - width, low + width
@@ -87,7 +87,7 @@ def _masses(scores: Scores, cells: Any, points: Array) -> Float[Array, "J C B"]:
     """Cut every panel where the decision changes and add up the pieces."""
     cdf = getattr(type(cells), "cdf", None)
 
-    def code(x):
+    def code(x: Array):
         if cdf is not None:
             return _decide(scores, x)
         # Where a density ends there is a cut too: the nodes need smooth pieces.
@@ -101,7 +101,7 @@ def _masses(scores: Scores, cells: Any, points: Array) -> Float[Array, "J C B"]:
 
     # From the left for the end of the first decision, from the right for the start of
     # the last; both in one call.
-    def halve(_, ends):
+    def halve(_, ends: tuple[Array, Array]):
         low, high = ends
         middle = (low + high) / 2
         up = (code(middle) == own) == from_left

@@ -106,10 +106,12 @@ def price_of_fairness(
 
 
 @partial(jax.jit, static_argnames=("method", "n_points"))
-def _rules(pop, target, matrices, **settings):
+def _rules(
+    pop: Population, target: Population, matrices: Array, **settings: Any
+) -> tuple[BayesRates, BayesRates, BayesRates]:
     """Rates of the source's rules, the target's, and the target's on the source."""
 
-    def rules(cost):
+    def rules(cost: Array):
         return (
             bayes_rates(pop, cost, **settings),
             bayes_rates(target, cost, **settings),

@@ -78,7 +78,7 @@ def bayes_rates(
     pop: Population,
     cost: Float[Array, "K K"] | None = None,
     *,
-    rule: str | Population | Callable = "group_aware",
+    rule: str | Population | Callable[..., Array] = "group_aware",
     method: str = "auto",
     n_points: int = 2**14,
     key: Key[Array, ""] | None = None,
@@ -215,7 +215,7 @@ def _rates(
             windows = [_shared(law) for law in windows]
         nodes = n_points // POINTS_A_NODE
 
-        def on_grid(shift):
+        def on_grid(shift: Array):
             return region_masses(scores, cells.law, windows, nodes=nodes, shift=shift)
 
         first, second = jax.vmap(on_grid)(jnp.asarray([0.0, 0.5]))
@@ -242,16 +242,16 @@ def _rates(
 def line_scores(
     decider: Population | None,
     cost: Array,
-    rule: str | Callable,
-    to_rows: Callable,
+    rule: str | Callable[..., Array],
+    to_rows: Callable[[Array], Array],
     n_groups: int,
-) -> Callable:
+) -> Callable[[Array], Array]:
     """Expected cost ``[K, G, n]`` of each prediction at points ``[G, n]``."""
     if decider is None:
         assert callable(rule)
         codes, classes = jnp.arange(n_groups), jnp.arange(len(cost))
 
-        def given(x):
+        def given(x: Array):
             decision = jax.vmap(lambda row, a: rule(to_rows(row), a))(x, codes)
             return jnp.where(decision == classes[:, None, None], 0.0, 1.0)
 
@@ -261,7 +261,7 @@ def line_scores(
     log_prior = log_priors(decider.priors)
     wide = jax.tree.map(lambda leaf: leaf[:, :, None, None], decider.conditionals)
 
-    def blind(x):
+    def blind(x: Array):
         log_joint = wide.log_prob(x) + log_prior[:, :, None, None]
         return expected_costs(pooled(log_joint), cost)
 
@@ -271,7 +271,7 @@ def line_scores(
 def _shared(law: Any) -> Any:
     """All cells as the windows of every group, batch ``[K G, G]``."""
 
-    def spread(leaf):
+    def spread(leaf: Array):
         flat = leaf.reshape((-1, 1, *leaf.shape[2:]))
         return jnp.broadcast_to(flat, (len(flat), leaf.shape[1], *leaf.shape[2:]))
 

@@ -122,20 +122,28 @@ def sample_size_curve(
 def largest_gap(pop: Population, costs: Array, n_points: int) -> Float[Array, ""]:
     """The largest difference of a Bayes rule's rates between groups, over the costs."""
 
-    def one(cost):
+    def one(cost: Array):
         return jnp.max(bayes_rates(pop, cost, n_points=n_points).rate_gaps)
 
     return jnp.max(jax.lax.map(one, costs))
 
 
 @partial(jax.jit, static_argnums=(4, 5))
-def _simulate(pop, costs, keys, sizes, n_points, options):
+def _simulate(
+    pop: Population,
+    costs: Array,
+    keys: Array,
+    sizes: Array,
+    n_points: int,
+    options: tuple[tuple[str, Any], ...],
+) -> tuple[Array, ...]:
     """Gaps and failures ``[S, R]`` for keys ``[S, R]`` and sizes ``[S]``."""
 
-    def one(key, n):
+    def one(key: Array, n: Array):
         fitted = Population(pop.priors, draw_fit(key, pop.conditionals, n))
         found = nearest_ideal(fitted, **dict(options))
-        moved = pop.conditionals.pushforward(found.cell_maps)
+        cells: Any = pop.conditionals
+        moved = cells.pushforward(found.cell_maps)
         gap = largest_gap(Population(found.target.priors, moved), costs, n_points)
         return jnp.where(found.status == 0, gap, jnp.nan), found.status != 0
 

@@ -147,13 +147,23 @@ def _by_seed(name: str, values: ArrayLike, group: Array) -> Array:
 
 
 @partial(jax.jit, static_argnames=("n_boot", "size"))
-def _intervals(values, group, counts, key, level, reference, *, n_boot, size):
+def _intervals(
+    values: dict[str, Array],
+    group: Array,
+    counts: Array,
+    key: Array,
+    level: Array,
+    reference: Array,
+    *,
+    n_boot: int,
+    size: int,
+):
     hot = jax.nn.one_hot(group.astype(jnp.int32), size)
     n_seeds, n = values["effect"].shape
 
     tables = jnp.stack(list(values.values()))
 
-    def figures(seed_weight, prompt_weight):
+    def figures(seed_weight: Array, prompt_weight: Array):
         weights = prompt_weight[:, None] * hot
         mass = jnp.sum(weights, 0)
         shares = seed_weight / jnp.sum(seed_weight)
@@ -164,7 +174,7 @@ def _intervals(values, group, counts, key, level, reference, *, n_boot, size):
         differences = means - means[:, reference, None]
         return jnp.concatenate([means, differences, gaps[:, None]], axis=1)
 
-    def resample(key):
+    def resample(key: Array):
         seed_key, prompt_key = jax.random.split(key)
         return figures(
             row_multiplicities(seed_key, n_seeds), row_multiplicities(prompt_key, n)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsteer._errors import check_choice, check_codes, check_finite, check_same_length
+from jaxsteer._errors import check_cells, check_choice
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key, PyTree
 from jaxsteer.ideal import nearest_ideal
@@ -113,22 +113,19 @@ def steering_uncertainty(
         raise ValueError(f"level={level!r} must lie between 0 and 1.")
     if not (isinstance(n_resamples, int) and n_resamples > 1):
         raise ValueError(f"n_resamples={n_resamples!r} must be a whole number above 1.")
-    check_same_length(x=x, label=label, group=group)
-    check_finite("x", x)
-    sizes = {
-        "n_classes": check_codes("label", label, None),
-        "n_groups": check_codes("group", group, None),
-    }
+    n_classes, n_groups = check_cells(x, label, group)
     # One reference for all resamples: the largest group of each would not be the same.
-    sizes_of_groups = np.bincount(np.asarray(group), minlength=sizes["n_groups"])
+    sizes_of_groups = np.bincount(np.asarray(group), minlength=n_groups)
     options.setdefault("reference", int(np.argmax(sizes_of_groups)))
     x = jnp.asarray(x)
     x = x.astype(jnp.promote_types(x.dtype, "float32"))
     label, group = jnp.asarray(label), jnp.asarray(group)
 
+    fit = {"family": family, "shrinkage": shrinkage}
+    fit |= {"n_classes": n_classes, "n_groups": n_groups}
     how = _How(
         statistic=statistic,
-        fit=tuple(sorted({"family": family, "shrinkage": shrinkage, **sizes}.items())),
+        fit=tuple(sorted(fit.items())),
         options=tuple(sorted(options.items())),
     )
     if method == "delta":
@@ -151,14 +148,16 @@ class _How:
 
 
 @partial(jax.jit, static_argnames=("how", "level"))
-def _delta(x, label, group, how: _How, level: float) -> Uncertainty:
-    def solve(weights):
+def _delta(
+    x: Array, label: Array, group: Array, how: _How, level: float
+) -> Uncertainty:
+    def solve(weights: Array):
         return how(weights, x, label, group)
 
     ones = jnp.ones(len(x), x.dtype)
     estimate, slopes = solve(ones), jax.jacrev(solve)(ones)
 
-    def error(slope):
+    def error(slope: Array):
         # Weights that all grow alike must not count as a change.
         centered = slope - jnp.mean(slope, -1, keepdims=True)
         return jnp.sqrt(jnp.sum(centered * centered, -1))
@@ -174,8 +173,10 @@ def _delta(x, label, group, how: _How, level: float) -> Uncertainty:
 
 
 @partial(jax.jit, static_argnames=("how", "level"))
-def _bootstrap(x, label, group, how: _How, level: float, keys: Array) -> Uncertainty:
-    def resample(key):
+def _bootstrap(
+    x: Array, label: Array, group: Array, how: _How, level: float, keys: Array
+) -> Uncertainty:
+    def resample(key: Array):
         weights = jax.random.exponential(key, (len(x),), x.dtype)
         return how(weights / jnp.mean(weights), x, label, group)
 

@@ -122,7 +122,7 @@ def count_rows(
     columns = {f"groups[{name!r}]": codes for name, codes, _ in groups}
     columns |= {"label": label, "prediction": prediction}
     columns |= {"score": score, "weights": weights}
-    n = check_same_length(**{k: c for k, c in columns.items() if c is not None})
+    n = check_same_length(**columns)
     label_names = _names_of(label_names, label, prediction)
     codes = np.stack([np.asarray(c, np.int64) for _, c, _ in groups], axis=1)
     levels = [tuple(map(str, names)) for _, _, names in groups]
@@ -184,7 +184,9 @@ def count_rows(
     )
 
 
-def cut_numbers(values: np.ndarray, edges: Sequence[float]) -> tuple[np.ndarray, list]:
+def cut_numbers(
+    values: np.ndarray, edges: Sequence[float]
+) -> tuple[np.ndarray, list[str]]:
     """Cut numbers into ranges with names, as for a sensitive column such as an age.
 
     Args:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -122,8 +123,8 @@ def measures_of(
     everything = np.ones(len(coarse), bool)
     found = {}
     has_label, has_said = (label >= 0).all(), (said >= 0).all()
+    accepted = said == cells.favorable  # nowhere, where no label is favorable
     if has_said and cells.favorable is not None:
-        accepted = said == cells.favorable
         found["selection_rate"] = accepted, everything
     if (above >= 0).all():
         found["scoring_rate"] = above == 1, everything
@@ -164,7 +165,15 @@ def _sets(
 
 
 def _measure(
-    sets, hit, base, weight, square, n, drawn, stream, leave_out_small
+    sets: Sequence[tuple[tuple[str, ...], list[str], np.ndarray]],
+    hit: np.ndarray,
+    base: np.ndarray,
+    weight: np.ndarray,
+    square: np.ndarray,
+    n: np.ndarray,
+    drawn: np.ndarray,
+    stream: Stream,
+    leave_out_small: bool,
 ) -> dict[str, Any]:
     stats: list[Any] = []
     worst = np.zeros(len(drawn))
@@ -207,7 +216,16 @@ def _measure(
 
 
 def _compare(
-    names, rate, size, rows, some, hits, share, critical, normal, leave_out_small
+    names: list[str],
+    rate: np.ndarray,
+    size: np.ndarray,
+    rows: np.ndarray,
+    some: np.ndarray,
+    hits: np.ndarray,
+    share: np.ndarray,
+    critical: float,
+    normal: np.ndarray,
+    leave_out_small: bool,
 ) -> dict[str, Any]:
     small = share < SMALL_SHARE
     eligible = some & ~(small & leave_out_small)
@@ -265,7 +283,16 @@ def wilson(rate: float, size: float, c: float) -> tuple[float, float]:
     return min(rate, max(0.0, middle - half)), max(rate, min(1.0, middle + half))
 
 
-def compare_two(p, n, ends, q, m, top_ends, c, same) -> dict[str, Any]:
+def compare_two(
+    p: float,
+    n: float,
+    ends: tuple[float, float],
+    q: float,
+    m: float,
+    top_ends: tuple[float, float],
+    c: float,
+    same: bool,
+) -> dict[str, Any]:
     """Compare a group (rate p, size n) with the highest one (q, m)."""
     if same:
         return {"difference": 0.0, "ratio": 1.0 if q else None, "is_highest": True}

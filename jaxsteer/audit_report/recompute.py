@@ -1,6 +1,7 @@
 """Recompute an audit from its counts: python recompute.py audit.json counts.csv"""  # noqa: D415
 # With Python's standard library alone; the formulas are those that the page names.
 # ruff: noqa: B905, D103
+# pyright: basic
 
 import csv
 import json

@@ -50,18 +50,18 @@ def bures_barycenter(
     d = covs.shape[-1]
     zero = jnp.zeros(d, covs.dtype)
 
-    def mean_map(cov):
+    def mean_map(cov: Array):
         maps = gaussian_transport(zero, jnp.broadcast_to(cov, covs.shape), zero, covs)
         mean = symmetrize(einsum("k,kij->ij", share, maps.weight))
         gap = mean - jnp.eye(d, dtype=covs.dtype)
         return mean, jnp.sqrt(jnp.sum(gap**2) / d)
 
-    def body(state):
+    def body(state: tuple[Array, Array, Array, Array]):
         cov, mean, _, steps = state
         cov = symmetrize(matmul(mean, matmul(cov, mean)))
         return cov, *mean_map(cov), steps + 1
 
-    def unfinished(state):
+    def unfinished(state: tuple[Array, Array, Array, Array]):
         return (state[2] > tolerance) & (state[3] < max_steps)
 
     start = covs[jnp.argmax(share)]

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,15 +69,15 @@ class ConceptSubspace:
             raise ValueError(f"sigma={sigma!r} must be a whole number, at least 1.")
         shape = self.mean.shape
 
-        def draw(state):
+        def draw(state: tuple[Array, Any]):
             key, _ = state
             key, now = jax.random.split(key)
             return key, jax.random.uniform(now, shape, self.mean.dtype, -sigma, sigma)
 
-        def inside(state):
+        def inside(state: tuple[Array, Array]):
             return jnp.max(jnp.abs(state[1])) < sigma - 1
 
-        def one(key):
+        def one(key: Array):
             return jax.lax.while_loop(inside, draw, draw((key, None)))[1]
 
         steps = jax.vmap(one)(jax.random.split(key, n))
@@ -192,11 +193,13 @@ def concept_subspace(
 
 
 @partial(jax.jit, static_argnums=5)
-def _vectors(rows, without, having, keys, l2, n_rows):
+def _vectors(
+    rows: Array, without: Array, having: Array, keys: Array, l2: Array, n_rows: int
+):
     hot = jax.nn.one_hot(jnp.repeat(jnp.arange(2), n_rows), 2, dtype=rows.dtype)
     share = jnp.full(2 * n_rows, 1 / (2 * n_rows), rows.dtype)
 
-    def probe(key):
+    def probe(key: Array):
         low, high = jax.random.split(key)
         chosen = [
             jax.random.choice(k, kind, (n_rows,), replace=False)

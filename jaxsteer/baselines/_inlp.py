@@ -90,7 +90,14 @@ def fit_inlp(
 
 
 @partial(jax.jit, static_argnums=5)
-def _projection(rows, codes, mass, l2, min_gain, options) -> AffineMap:
+def _projection(
+    rows: Array,
+    codes: Array,
+    mass: Array,
+    l2: Array,
+    min_gain: Array,
+    options: tuple[int, int, bool],
+) -> AffineMap:
     size, n_steps, standardize = options
     d = rows.shape[1]
     share = mass / jnp.sum(mass)
@@ -104,7 +111,7 @@ def _projection(rows, codes, mass, l2, min_gain, options) -> AffineMap:
     hot = jax.nn.one_hot(codes.astype(jnp.int32), size, dtype=rows.dtype)
     chance = jnp.max(matmul(share, hot))
 
-    def step(state, _):
+    def step(state: tuple[Array, Array], _):
         kept, going = state
         left = matmul(centered, kept)
         coef = fit_probe(Rows(left, hot, share, l2), intercept=True)

@@ -29,7 +29,7 @@ from jaxsteer._errors import (
     check_weights,
     is_concrete,
 )
-from jaxsteer._types import ArrayLike, Float, Int
+from jaxsteer._types import Array, ArrayLike, Float, Int
 from jaxsteer.baselines._leace_moments import (
     ConceptMoments,
     erased_factors,
@@ -93,14 +93,13 @@ def fit_leace(
         Belrose et al. 2023, "LEACE: Perfect linear concept erasure in closed form",
         arXiv 2306.03819, theorem 4.3; Chen et al. 2010 for ``"oas"``.
     """
-    given = {} if weights is None else {"weights": weights}
     if np.ndim(x) != 2:
         raise ValueError(f"x must have shape [n, d], got {np.shape(x)}.")
     if not isinstance(x, jax.Array) and np.asarray(x).dtype.kind in "USO":
         raise ValueError(f"x must hold numbers, got dtype {np.asarray(x).dtype}.")
-    check_same_length(x=x, z=z, **given)
+    check_same_length(x=x, z=z, weights=weights)
     codes, size = check_concepts(z, n_concepts)
-    if on_host(x, z, *given.values()):
+    if on_host(x, z, weights):
         if weights is not None:
             check_weights(weights)
         concepts = z if codes else np.asarray(z).reshape(len(z), -1)
@@ -191,7 +190,7 @@ def _eraser(moments: ConceptMoments, shrinkage: Any, rank_tol: Any) -> LowRankMa
         rank_tol = 10 * max(d, k) * float(jnp.finfo(moments.corr.dtype).eps)
     elif not rank_tol >= 0:
         raise ValueError(f"rank_tol={rank_tol!r} must be at least 0.")
-    corr = _shrink(moments.corr, shrinkage, moments.rows)
+    corr = shrink(moments.corr, shrinkage, moments.rows)
     u, v = erased_factors(corr, moments.cross, float(rank_tol))
     # A constant feature is left alone exactly, not up to rounding.
     varies, scale = moments.varies[:, None], moments.scale[:, None]
@@ -225,7 +224,8 @@ def check_concepts(z: Any, n_concepts: int | None) -> tuple[bool, int]:
     return True, check_codes("z", z, n_concepts)
 
 
-def _shrink(corr, shrinkage, rows):
+def shrink(corr: Array, shrinkage: float | str | None, rows: Array) -> Array:
+    """The correlations, shrunk towards the identity."""
     d = corr.shape[-1]
     if shrinkage is None:
         return corr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -41,8 +42,8 @@ def keeps_all_directions(
     d = a.shape[-1]
     start = jax.random.normal(jax.random.key(0), (d, 1), a.dtype)
 
-    def power(operator):
-        def step(_, pair):
+    def power(operator: Callable[[Array], Array]) -> Array:
+        def step(_: Any, pair: tuple[Array, Array]) -> tuple[Array, Array]:
             vector, _ = pair
             vector = vector / jnp.linalg.norm(vector)
             image = operator(vector)
@@ -195,7 +196,7 @@ def standardized(
     """
     eps = float(np.finfo(dtype).eps)
 
-    def deviation(variance, level):
+    def deviation(variance: np.ndarray, level: np.ndarray):
         varies = variance > (4 * eps * level) ** 2
         return varies, np.where(varies, np.sqrt(np.where(varies, variance, 1)), 1)
 
@@ -221,7 +222,7 @@ def one_hot(codes: Any, size: int, share: Float[Array, " n"]) -> Float[Array, "n
     return jnp.where(jnp.arange(size) == largest, 0, hot)
 
 
-def _standardize(rows, share):
+def _standardize(rows: Array, share: Array) -> tuple[Array, Array, Array, Array]:
     """Mean, deviation (1 for constant columns), standardized rows, what varies."""
     rough = jnp.mean(rows, 0)
     mean = rough + matmul(share, rows - rough)
@@ -280,14 +281,16 @@ def range_basis(m: Float[Array, "d k"], tol: float) -> Float[Array, "d r"]:
     return _basis_and_inverse(m, tol)[0]
 
 
-def _basis_and_inverse(m, tol):
+def _basis_and_inverse(m: Array, tol: float):
     u, s, vt = svd(m)
     keep = s > tol
     return jnp.where(keep, u, 0), jnp.where(keep, vt.T / jnp.where(keep, s, 1), 0)
 
 
 @range_basis.defjvp
-def _range_basis_jvp(tol, primals, tangents):
+def _range_basis_jvp(
+    tol: float, primals: tuple[Array, ...], tangents: tuple[Array, ...]
+):
     # Differentiating the singular vectors would divide by differences of singular values.
     (m,), (dm,) = primals, tangents
     basis, inverse = _basis_and_inverse(m, tol)

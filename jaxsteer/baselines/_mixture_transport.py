@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -161,11 +162,11 @@ def fit_mixture_transport(
     )
 
 
-def _transport(mean, cov, goal_mean, goal_cov) -> AffineMap:
+def _transport(mean: Array, cov: Array, goal_mean: Array, goal_cov: Array) -> AffineMap:
     return gaussian_transport(mean, cov, goal_mean, goal_cov)
 
 
-def _clusters(rows, count, key, shrinkage):
+def _clusters(rows: Array, count: int, key: Array, shrinkage: float):
     """Weights, means and covariances of k-means clusters, begun with k-means++."""
     scale = jnp.std(rows, axis=0)
     points = rows / jnp.where(scale > 0, scale, 1)
@@ -183,11 +184,11 @@ def _clusters(rows, count, key, shrinkage):
 
 
 @partial(jax.jit, static_argnums=2)
-def _k_means(points, key, count):
-    def distances(centres):
+def _k_means(points: Array, key: Array, count: int):
+    def distances(centres: Array):
         return jnp.sum((points[:, None] - centres) ** 2, -1)
 
-    def add(carry, inputs):
+    def add(carry: tuple[Array, Array], inputs: tuple[Array, Array]):
         key, place = inputs
         nearest, centres = carry
         new = points[jax.random.categorical(key, jnp.log(nearest))]
@@ -202,7 +203,7 @@ def _k_means(points, key, count):
     start = (nearest, centres.at[0].set(first))
     (_, centres), _ = jax.lax.scan(add, start, (keys[1:], jnp.arange(1, count)))
 
-    def sweep(_, centres):
+    def sweep(_, centres: Array):
         hot = jax.nn.one_hot(
             jnp.argmin(distances(centres), 1), count, dtype=points.dtype
         )
@@ -216,7 +217,12 @@ def _k_means(points, key, count):
 
 
 @jax.jit
-def _coupling(source, goal, maps, entropy):
+def _coupling(
+    source: tuple[Array, Array, Array],
+    goal: tuple[Array, Array, Array],
+    maps: AffineMap,
+    entropy: Array,
+) -> Array:
     """The least-cost coupling of the weights, by Sinkhorn's iterations on logarithms."""
     gap = jnp.sum((source[1][:, None] - goal[1]) ** 2, -1)
     change = maps.weight - jnp.eye(source[1].shape[1], dtype=maps.weight.dtype)
@@ -226,18 +232,19 @@ def _coupling(source, goal, maps, entropy):
     cost = cost / (jnp.mean(cost) + jnp.finfo(cost.dtype).tiny)
     rows, columns = jnp.log(source[0]), jnp.log(goal[0])
 
-    def dual(price, temperature):
+    def dual(price: Array, temperature: Array):
         """Prices of the source's components, given those of the target's."""
         return rows - jax.nn.logsumexp((price - cost) / temperature, axis=1)
 
-    def sweep(price, temperature):
+    def sweep(price: Array, temperature: Array):
         first = dual(price, temperature)[:, None] - cost / temperature
         return temperature * (columns - jax.nn.logsumexp(first, axis=0))
 
-    def cool(price, temperature):
-        return jax.lax.fori_loop(
-            0, _SWEEPS, lambda _, p: sweep(p, temperature), price
-        ), None
+    def cool(price: Array, temperature: Array) -> tuple[Array, None]:
+        def once(_: Any, p: Array) -> Array:
+            return sweep(p, temperature)
+
+        return jax.lax.fori_loop(0, _SWEEPS, once, price), None
 
     # Cooled in steps: at a low temperature alone the prices would hardly move.
     start = jnp.maximum(1.0, entropy)

@@ -58,8 +58,7 @@ def check_groups(
 ) -> tuple[Float[Array, "n d"], Int[Array, " n"], Float[Array, " n"], int]:
     """Validate the arguments that the per-group methods share."""
     rows = as_rows("x", x)
-    given = {} if weights is None else {"weights": weights}
-    check_same_length(**{"x": x, name: group, **given})
+    check_same_length(**{"x": x, name: group}, weights=weights)
     size = check_codes(name, group, n_groups)
     check_choice("reference", reference, range(size))
     mass = as_weights(weights, rows)
@@ -99,7 +98,7 @@ def group_covariances(
     """Weighted covariance of each group about its mean, O(G n d^2)."""
     centered = x - means[group]
 
-    def covariance(code):
+    def covariance(code: Array):
         own = jnp.where(group == code, weights, 0)
         return matmul((own[:, None] * centered).T, centered) / jnp.sum(own)
 
@@ -117,7 +116,13 @@ def group_covariances_on_host(
     for code, mean in enumerate(means):
         rows = np.flatnonzero(group == code)
 
-        def chunk(start: int, stop: int, buffer: np.ndarray, rows=rows, mean=mean):
+        def chunk(
+            start: int,
+            stop: int,
+            buffer: np.ndarray,
+            rows: np.ndarray = rows,
+            mean: np.ndarray = mean,
+        ):
             chosen = rows[start:stop]
             np.subtract(x[chosen], mean, out=buffer, casting="unsafe")
             buffer *= root[chosen, None]

@@ -106,8 +106,7 @@ def fit_oracle_leace(
         Belrose et al. 2023, arXiv 2306.03819.
     """
     rows = as_rows("x", x)
-    given = {} if weights is None else {"weights": weights}
-    check_same_length(x=x, z=z, **given)
+    check_same_length(x=x, z=z, weights=weights)
     codes, size = check_concepts(z, n_concepts)
     mass = as_weights(weights, rows)
     # Truth values are codes, too; as indices they would choose rows.

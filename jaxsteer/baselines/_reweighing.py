@@ -61,8 +61,7 @@ def reweighing(
     References:
         Kamiran and Calders 2012, Knowledge and Information Systems 33, section 4.3.
     """
-    given = {} if weights is None else {"weights": weights}
-    check_same_length(label=label, group=group, **given)
+    check_same_length(label=label, group=group, weights=weights)
     classes = check_codes("label", label, n_classes)
     groups = check_codes("group", group, n_groups)
     if weights is None:

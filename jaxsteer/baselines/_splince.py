@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxsteer._errors import check_same_length, is_concrete
 from jaxsteer._types import Array, ArrayLike, Float, Int
-from jaxsteer.baselines._leace import _shrink, check_concepts
+from jaxsteer.baselines._leace import check_concepts, shrink
 from jaxsteer.baselines._leace_moments import moments_of_rows, one_hot, range_basis
 from jaxsteer.baselines._moments import as_rows, as_weights
 from jaxsteer.linalg import matmul, roots_psd, solve
@@ -81,10 +81,9 @@ def fit_splince(
         Holstege, Ravfogel and Wouters 2025, "Preserving task-relevant information under
         linear concept removal", arXiv 2506.10703, theorem 1.
     """
-    given = {} if weights is None else {"weights": weights}
     if np.ndim(x) != 2:
         raise ValueError(f"x must have shape [n, d], got {np.shape(x)}.")
-    check_same_length(x=x, z=z, label=label, **given)
+    check_same_length(x=x, z=z, label=label, weights=weights)
     rows = as_rows("x", x)
     mass = as_weights(weights, rows)
     erased = _columns(z, n_concepts, mass)
@@ -95,7 +94,7 @@ def fit_splince(
         rank_tol = 10 * size * float(jnp.finfo(moments.corr.dtype).eps)
     elif not rank_tol >= 0:
         raise ValueError(f"rank_tol={rank_tol!r} must be at least 0.")
-    root, whitener = roots_psd(_shrink(moments.corr, shrinkage, moments.rows))
+    root, whitener = roots_psd(shrink(moments.corr, shrinkage, moments.rows))
     cross = matmul(whitener, moments.cross)
     u, v = _oblique(
         range_basis(cross[:, : erased.shape[1]], float(rank_tol)),
@@ -130,7 +129,7 @@ def _oblique(
     return solve(inner, erased.T).T, own
 
 
-def _columns(concepts, count, mass) -> Array:
+def _columns(concepts: ArrayLike, count: int | None, mass: Array) -> Array:
     codes, size = check_concepts(concepts, count)
     if codes:
         return one_hot(concepts, size, mass / jnp.sum(mass))

@@ -226,7 +226,7 @@ class BlindChannel:
 
     __call__ = transport
 
-    def _cells(self, values: list) -> Array | np.ndarray:
+    def _cells(self, values: list[Any]) -> Array | np.ndarray:
         """Cell of each row; -1 where a value is not finite."""
         if is_concrete(*values, *self.edges):
             names = ["score"] + ["group_probability"] * (len(values) - 1)
@@ -254,7 +254,7 @@ def _find_cells(xp: Any, edges: Any, values: Any) -> Any:
     return cell
 
 
-def _columns(group_probability: Any) -> list:
+def _columns(group_probability: Any) -> list[Any]:
     """The columns that tell of the group: all but the first, which the others give."""
     shape = np.shape(group_probability)
     if len(shape) == 1:
@@ -312,7 +312,10 @@ def _aware_area(rows: ChannelRows, mass: np.ndarray) -> float:
 
 
 def _soft_masses(
-    rows: ChannelRows, probes: list[np.ndarray], cell: np.ndarray, shape: tuple
+    rows: ChannelRows,
+    probes: list[np.ndarray],
+    cell: np.ndarray,
+    shape: tuple[int, ...],
 ) -> np.ndarray:
     """Mass ``[G, 2, B]`` of the cells, the labels of each group smoothed."""
     soft = np.zeros(shape)

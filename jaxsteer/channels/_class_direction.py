@@ -146,7 +146,7 @@ def _curve(plane: _Plane) -> _Curve:
     # The multiplier keeps I + multiplier * bend positive definite, by a margin.
     largest = eps**-0.5
 
-    def end(extreme):
+    def end(extreme: Array):
         bent = extreme > 100 * eps
         return jnp.where(bent, (1 - eps**0.5) / jnp.where(bent, extreme, 1.0), largest)
 
@@ -166,7 +166,7 @@ def _reached(curve: _Curve, multiplier: Array) -> tuple[Array, Array]:
 def _bisect(low: Array, high: Array, right: Callable[[Array], Array]) -> Array:
     """Bisect elementwise; `right` tells where the answer lies above the middle."""
 
-    def halve(_, ends):
+    def halve(_, ends: tuple[Array, Array]):
         low, high = ends
         middle = 0.5 * (low + high)
         up = right(middle)
@@ -185,7 +185,7 @@ def _multipliers(curve: _Curve, common: Array) -> Array:
     """
     squeezed = curve.ends / (1 + jnp.abs(curve.ends))
 
-    def right(s):
+    def right(s: Array):
         _, difference = _reached(curve, s / (1 - jnp.abs(s)))
         return difference > common
 
@@ -217,7 +217,7 @@ def _common(curve: _Curve) -> Array:
     middle = 0.5 * (low + high)
     low, high = jnp.where(crossed, middle, low), jnp.where(crossed, middle, high)
 
-    def right(common):
+    def right(common: Array):
         multiplier = _multipliers(curve, common)
         worst = jnp.argmax(_values(curve, multiplier, common))
         return multiplier[worst] > 0

@@ -146,7 +146,9 @@ def _eigh(a: Array) -> tuple[Array, Array]:
 
 
 @_eigh.defjvp
-def _eigh_jvp(primals, tangents):
+def _eigh_jvp(
+    primals: tuple[Array, ...], tangents: tuple[Array, ...]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     values, vectors = eigh(primals[0])
     inner = matmul(matmul(transpose(vectors), symmetrize(tangents[0])), vectors)
     gap = values[None, :] - values[:, None]
@@ -269,7 +271,7 @@ def _spectral_remainder(kept: Array) -> tuple[Array, tuple[Array, Array]]:
 
 
 @_remainder.defjvp
-def _remainder_jvp(primals, tangents):
+def _remainder_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]):
     root, (roots, vectors) = _spectral_remainder(primals[0])
     sums = roots[:, None] + roots
     inner = matmul(matmul(transpose(vectors), symmetrize(tangents[0])), vectors)

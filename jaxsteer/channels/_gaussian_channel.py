@@ -58,7 +58,7 @@ def _whole_space(
     d = factors.shape[-1]
     identity = jnp.eye(d, dtype=factors.dtype)
 
-    def extend(group):
+    def extend(group: tuple[Array, Array, Array, Array]) -> tuple[Array, Array]:
         unit, shrink, noise, factor = group
         pull = matmul(transpose(factors[reference]), factor)
         match = jnp.where(shared, unit, 0.0)

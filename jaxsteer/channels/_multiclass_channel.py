@@ -207,7 +207,7 @@ class MulticlassChannel:
 
     __call__ = transport
 
-    def _rows_on_host(self, score, group) -> np.ndarray:
+    def _rows_on_host(self, score: ArrayLike, group: ArrayLike) -> np.ndarray:
         """Row of the flattened kernels that each sample uses."""
         held, codes = held_scores("score", score), np.asarray(group, int)
         thresholds = in_precision_of(score, self.thresholds)
@@ -227,7 +227,7 @@ class MulticlassChannel:
         """The same inside ``jit``; -1 for unknown codes and scores not finite."""
         n_groups, n_bins = self.kernels.shape[:2]
 
-        def visit(rows, item):
+        def visit(rows: Array, item: tuple[Array, ScoreTree]):
             code, tree = item
             found = code * n_bins + find_bins(tree, score)
             return jnp.where(group == code, found, rows), None

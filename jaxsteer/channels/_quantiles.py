@@ -312,7 +312,7 @@ def _check_rows(
     n_groups: int | None,
 ) -> int:  # fmt: skip
     """Check what can be checked now, and return the number of groups."""
-    check_same_length(score=score, label=label, group=group)
+    check_same_length(score=score, label=label, group=group, weights=weights)
     if np.ndim(score) != 1:
         raise ValueError(
             f"score has shape {np.shape(score)}, expected [rows]: one score of class 1; "
@@ -332,7 +332,6 @@ def _check_rows(
     if is_concrete(score):
         held_scores("score", score)
     if weights is not None:
-        check_same_length(score=score, weights=weights)
         check_weights(weights)
     if is_concrete(label, group, weights):
         counts = _counts(label, group, weights, n_groups)

@@ -198,7 +198,7 @@ def meet_atoms(
     """
     grid = jnp.linspace(0.0, 1.0, atoms + 1, dtype=laws.dtype)
 
-    def hull(law):
+    def hull(law: Array):
         share, height = roc_path(law, mix)
         return jnp.interp(grid, share / share[-1], concave_majorant(share, height))
 
@@ -217,7 +217,7 @@ def excess_information(
     sees (it does not know the order of the scores).
     """
 
-    def hull(law):
+    def hull(law: Array):
         mass = einsum("y,yb->b", mix, law)
         rate = law[1] / jnp.where(mass > 0, mass, 1.0)
         return roc_path(law[:, jnp.argsort(rate)], mix)
@@ -251,7 +251,7 @@ def degrading_kernel(
     """
     from scipy import sparse
 
-    def middle_rank(law):
+    def middle_rank(law: np.ndarray):
         mass = mix @ law
         return np.cumsum(mass) - mass / 2
 

@@ -12,6 +12,7 @@ the curves on nothing is random: the balanced quantiles are within it.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -184,7 +185,7 @@ class RocChannel:
         table = (self.kernels @ self.atom_scores).reshape(-1)
         return jnp.where(rows >= 0, table[rows], jnp.nan)
 
-    def _rows(self, score, group) -> np.ndarray | Array:
+    def _rows(self, score: ArrayLike, group: ArrayLike) -> np.ndarray | Array:
         """Row of the flattened kernels that each sample uses; -1 for unknown codes."""
         alone = _single_row(score, group, self.edges)
         if alone is not None:
@@ -198,7 +199,7 @@ class RocChannel:
         score, group = jnp.asarray(score, dtype), jnp.asarray(group)
         n_groups, n_bins = self.kernels.shape[:2]
 
-        def visit(rows, item):
+        def visit(rows: Array, item: tuple[Array, Array]):
             code, edges = item
             found = jnp.searchsorted(edges, score, side="right").astype(jnp.int32)
             return jnp.where(group == code, code * n_bins + found, rows), None
@@ -209,7 +210,7 @@ class RocChannel:
         return jnp.where(jnp.isfinite(score), rows, -1)
 
 
-def _single_row(score, group, edges) -> np.ndarray | None:
+def _single_row(score: Any, group: Any, edges: Any) -> np.ndarray | None:
     """What :func:`_rows_on_host` finds for one plain row, without its general checks.
 
     None for whatever is not plain, or not right: the checks then say what is wrong.
@@ -227,7 +228,7 @@ def _single_row(score, group, edges) -> np.ndarray | None:
     return np.array([code * (edges.shape[1] + 1) + found], np.int32)
 
 
-def _rows_on_host(score, group, edges) -> np.ndarray:
+def _rows_on_host(score: ArrayLike, group: ArrayLike, edges: ArrayLike) -> np.ndarray:
     held, codes = held_scores("score", score), np.asarray(group, int)
     edges = in_precision_of(score, edges)
     rows = np.empty(held.shape, np.int32)

@@ -179,7 +179,7 @@ def channel_rows(
             f"{channel} is fitted on the host (its bins and curves depend on the data): "
             f"call it outside jit; its transport works inside."
         )
-    check_same_length(score=score, label=label, group=group)
+    check_same_length(score=score, label=label, group=group, weights=weights)
     held = held_scores("score", score)
     check_codes("label", label, n_classes)
     n_groups = check_codes("group", group, n_groups)
@@ -191,7 +191,6 @@ def channel_rows(
     if weights is None:
         weights = np.ones(len(label))
     else:
-        check_same_length(score=score, weights=weights)
         check_weights(weights)
     weights = np.asarray(weights, float)
     counts = np.zeros((n_classes, n_groups), int)
@@ -255,7 +254,7 @@ def soft_labels(
     wanted = np.eye(n_classes)[label]
     total = weights.sum()
 
-    def loss(flat):
+    def loss(flat: np.ndarray):
         table = flat.reshape(design.shape[1], n_classes)
         log = log_softmax(design @ table, -1)
         slope = design.T @ (weights[:, None] * (np.exp(log) - wanted))
@@ -364,7 +363,7 @@ def chance_distances(
         for v in held
     ]
 
-    def laws(mass: Any) -> list:
+    def laws(mass: Any) -> list[Any]:
         found = []
         for place, (first, after) in zip(order, ends, strict=True):
             below = xp.concatenate([xp.zeros(1, mass.dtype), xp.cumsum(mass[place])])

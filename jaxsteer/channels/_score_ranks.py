@@ -248,10 +248,10 @@ def fit_score_tree(score: np.ndarray, bins: int) -> tuple[ScoreTree, np.ndarray]
 def find_bins(tree: ScoreTree, score: Float[Array, "n K"]) -> Int[Array, " n"]:
     """Bin of each row, int32; as many gathers a row as the tree is deep."""
 
-    def unfinished(node):
+    def unfinished(node: Array):
         return jnp.any(tree.children[node] >= 0)
 
-    def descend(node):
+    def descend(node: Array):
         column, child = tree.columns[node], tree.children[node]
         value = jnp.take_along_axis(score, column[:, None], 1)[:, 0]
         above = (value >= tree.thresholds[node]).astype(jnp.int32)

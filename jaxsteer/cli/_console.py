@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -35,7 +35,7 @@ class _Speech:
 
 
 @contextlib.contextmanager
-def speaking(*, quiet: bool, as_json: bool, rows_out: bool) -> Iterator[None]:
+def speaking(*, quiet: bool, as_json: bool, rows_out: bool) -> Generator[None]:
     """Leave standard output to rows or JSON, and all of it to errors with --quiet."""
     if as_json and rows_out:
         raise UsageError(
@@ -99,7 +99,7 @@ def say(*things: Any, **options: Any) -> None:
 
 
 @contextlib.contextmanager
-def collected_warnings() -> Iterator[list[str]]:
+def collected_warnings() -> Generator[list[str]]:
     """Collect the library's warnings as sentences, each once."""
     messages: list[str] = []
 
@@ -132,7 +132,7 @@ def print_warnings(messages: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def progress_of(title: str) -> Iterator[Callable[[str, int, int], None]]:
+def progress_of(title: str) -> Generator[Callable[[str, int, int], None]]:
     """Yield ``report(text, done, total)``: a bar on a terminal, else plain lines.
 
     On standard error, where it does not mix with results. Each report is also a place

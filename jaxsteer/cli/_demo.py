@@ -27,6 +27,7 @@ from jaxsteer.compare import (
     LEARNERS,
     Comparison,
     Row,
+    Split,
     compare,
     format_interval,
     split_table,
@@ -154,7 +155,7 @@ def print_comparison(found: Comparison) -> None:
 def _page(
     table: Table,
     encoder: TabularEncoder,
-    split,
+    split: Split,
     found: Comparison,
     notes: list[str],
     files: list[tuple[str, str]],

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import typer
@@ -47,7 +47,7 @@ class OutputError(OSError):
 
 
 @contextlib.contextmanager
-def as_usage() -> Iterator[None]:
+def as_usage() -> Generator[None]:
     """Say of a refused option that the command line is wrong, not a file."""
     try:
         yield

@@ -24,40 +24,82 @@ Fit = Callable[..., Any]
 MANY_ROWS = 100_000
 
 
-def _affirmative(x, label, group, reference, n_groups, weights):
+def _affirmative(
+    x: np.ndarray,
+    label: np.ndarray,
+    group: np.ndarray,
+    reference: int,
+    n_groups: int,
+    weights: np.ndarray | None,
+):
     population = fit_population(x, label, group, weights=weights)
     return nearest_ideal(
         population, maps="shared_covariance", reference=reference
     ).require()
 
 
-def _all_groups(x, label, group, reference, n_groups, weights):
+def _all_groups(
+    x: np.ndarray,
+    label: np.ndarray,
+    group: np.ndarray,
+    reference: int,
+    n_groups: int,
+    weights: np.ndarray | None,
+):
     population = fit_population(x, label, group, weights=weights)
     return nearest_ideal(
         population, intervention="all_groups", maps="diagonal", reference=reference
     ).require()
 
 
-def _channel(x, label, group, reference, n_groups, weights):
+def _channel(
+    x: np.ndarray,
+    label: np.ndarray,
+    group: np.ndarray,
+    reference: int,
+    n_groups: int,
+    weights: np.ndarray | None,
+):
     population = fit_population(x, label, group, weights=weights)
     return gaussian_channel(
         population, subspace="discriminant", reference=reference
     ).require()
 
 
-def _mean_match(x, label, group, reference, n_groups, weights):
+def _mean_match(
+    x: np.ndarray,
+    label: np.ndarray,
+    group: np.ndarray,
+    reference: int,
+    n_groups: int,
+    weights: np.ndarray | None,
+):
     return baselines.fit_mean_match(
         x, group, reference=reference, n_groups=n_groups, weights=weights
     )
 
 
-def _mimic(x, label, group, reference, n_groups, weights):
+def _mimic(
+    x: np.ndarray,
+    label: np.ndarray,
+    group: np.ndarray,
+    reference: int,
+    n_groups: int,
+    weights: np.ndarray | None,
+):
     return baselines.fit_mimic(
         x, group, reference=reference, n_groups=n_groups, weights=weights
     )
 
 
-def _leace(x, label, group, reference, n_groups, weights):
+def _leace(
+    x: np.ndarray,
+    label: np.ndarray,
+    group: np.ndarray,
+    reference: int,
+    n_groups: int,
+    weights: np.ndarray | None,
+):
     return baselines.fit_leace(x, group, weights=weights)
 
 

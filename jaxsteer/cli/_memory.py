@@ -16,6 +16,7 @@ _TEXT, _PARQUET = 20, 10
 
 def is_parquet(path: pathlib.Path) -> bool:
     """Tell whether a file is Parquet, by its ending."""
+    # As jaxsteer._types has it, which loads JAX: too slow to complete an option.
     return path.suffix in (".parquet", ".pq")
 
 

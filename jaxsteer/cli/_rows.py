@@ -8,7 +8,7 @@ import io
 import pathlib
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -67,7 +67,7 @@ class Reading:
 
 
 @contextlib.contextmanager
-def output(path: pathlib.Path) -> Iterator[BinaryIO]:
+def output(path: pathlib.Path) -> Generator[BinaryIO]:
     """Open an output, which takes its name when it is whole and nobody objected."""
     check_interrupted()
     if path == STREAM:
@@ -141,6 +141,18 @@ def row_ids(source: TextTable, column: str, option: str = "--id") -> np.ndarray:
             f"{first}, counted from 0; fill them in or name another column."
         )
     return values.astype(str).str.strip().to_numpy(str)
+
+
+def distinct_ids(source: TextTable, column: str, notes: list[str]) -> np.ndarray:
+    """Return the ids of the rows, and note how many rows share one."""
+    ids = row_ids(source, column)
+    repeats = len(ids) - len(np.unique(ids))
+    if repeats:
+        notes.append(
+            f"--id {column}: {repeats:,} rows have an id that an earlier row has; rows of "
+            "one id are one person, who gets one draw."
+        )
+    return ids
 
 
 def group_codes(

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 _received: list[int] = []
@@ -15,7 +15,7 @@ _loading: list[bool] = []
 
 
 @contextlib.contextmanager
-def loading() -> Iterator[None]:
+def loading() -> Generator[None]:
     """End at once on a signal in here, while packages are loaded and no file is open.
 
     Extension modules turn an exception in their first lines into errors of their own,

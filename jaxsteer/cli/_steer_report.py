@@ -206,7 +206,7 @@ def _discrete_warning(fitted: Fitted) -> list[str]:
 def name_columns(notes: list[str], names: Sequence[str]) -> None:
     """Put the names of encoded columns for their numbers, and drop repeats."""
 
-    def put(match: re.Match) -> str:
+    def put(match: re.Match[str]) -> str:
         places = [int(place) for place in match[1].split(",")]
         if max(places) >= len(names):
             return match[0]

@@ -4,6 +4,8 @@ Nothing here depends on the other rows of a call or on their order: maps are app
 float64, and what is random is drawn from a hash of what tells a row from others.
 """
 
+# Fair scores are kept in parts, and put together again: private ones, too.
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import os

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import jax
 import numpy as np
@@ -21,6 +21,8 @@ from jaxsteer.compare._split import Split, check_split, split_table
 if TYPE_CHECKING:
     from jaxsteer.datasets import Table
 
+# What a learner gives, and the seconds it took.
+Timed: TypeAlias = Future[tuple[Outcome, float]]
 #: Title and function of every row, in the table's order.
 METHODS: dict[str, tuple[str, Method]] = {
     "raw": ("raw", _baselines.raw),
@@ -188,7 +190,7 @@ def _run(
         outcome = downstream(learner)
         return outcome, time.perf_counter() - start
 
-    def collect(future: Future, name: str, learner: Learner, shared: float) -> None:
+    def collect(future: Timed, name: str, learner: Learner, shared: float) -> None:
         outcome, seconds = future.result()
         title = METHODS[name][0]
         rows[name, learner.name] = Row(
@@ -207,7 +209,7 @@ def _run(
             progress(f"{title} ({learner.title})", len(rows), total)
 
     with ThreadPoolExecutor(worker_count()) as pool:
-        waiting: dict[Future, tuple[str, Learner, float]] = {}
+        waiting: dict[Timed, tuple[str, Learner, float]] = {}
         try:
             for name in names:
                 start = time.perf_counter()

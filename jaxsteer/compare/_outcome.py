@@ -56,7 +56,7 @@ def train_and_score(
     return downstream
 
 
-def apply_group_maps(maps, x: np.ndarray, group: np.ndarray) -> np.ndarray:
+def apply_group_maps(maps: Any, x: np.ndarray, group: np.ndarray) -> np.ndarray:
     """Apply to each row of ``x [n, d]`` the map of its group (leading axis `G`)."""
     out = np.empty_like(x)
     for a in np.unique(group):
@@ -65,5 +65,5 @@ def apply_group_maps(maps, x: np.ndarray, group: np.ndarray) -> np.ndarray:
     return out
 
 
-def _take(maps, a: int):
+def _take(maps: Any, a: int):
     return jax.tree.map(lambda leaf: leaf[a], maps)

@@ -65,7 +65,12 @@ def synthetic_populations(
     separation, scale, positive = settings.T
     one = np.ones_like(scale)
 
-    def cells(negative_0, positive_0, negative_1, positive_1):
+    def cells(
+        negative_0: np.ndarray,
+        positive_0: np.ndarray,
+        negative_1: np.ndarray,
+        positive_1: np.ndarray,
+    ):
         rows = [[negative_0, negative_1], [positive_0, positive_1]]
         return jnp.asarray(np.moveaxis(np.array(rows), -1, 0))
 
@@ -133,7 +138,7 @@ def study(pops: Population, intervention: str) -> dict[str, Float[Array, " P"]]:
         divergence of the result from the original, in nats. No samples are drawn.
     """
 
-    def one(pop):
+    def one(pop: Population):
         result = intervene(pop, intervention)
         ratios = jnp.asarray(COST_RATIOS, pop.priors.dtype)
         zero, unit = jnp.zeros_like(ratios), jnp.ones_like(ratios)

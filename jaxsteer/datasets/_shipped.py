@@ -102,6 +102,6 @@ def _read(name: str, missing: str | None = None) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(lzma.decompress(packed)), na_values=missing)
 
 
-def _codes(column: Any, names: tuple) -> np.ndarray:
+def _codes(column: Any, names: tuple[str | int, ...]) -> np.ndarray:
     index = {name: code for code, name in enumerate(names)}
     return column.map(index).to_numpy(np.int32)

@@ -11,18 +11,18 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import (
-    _check_feature_names_in,
+    _check_feature_names_in,  # pyright: ignore[reportPrivateUsage]
     check_is_fitted,
     validate_data,
 )
 
+from jaxsteer._errors import check_same_length
 from jaxsteer._frames import missing_column_message
 from jaxsteer._repr import one_line, text_table
 from jaxsteer._types import ColumnLike, Columns, PathLike, TableLike
 from jaxsteer.estimators._alignment import align
 from jaxsteer.estimators._rows import (
     as_rows,
-    check_lengths,
     check_sample_weight,
     finite_matrix,
     fit_groups,
@@ -178,7 +178,7 @@ class GroupAware(BaseEstimator):
         else:
             group, self.groups_ = fit_groups(sensitive)
         weight = check_sample_weight(sample_weight)
-        check_lengths(X=X, y=label, sensitive_features=group, sample_weight=weight)
+        check_same_length(X=X, y=label, sensitive_features=group, sample_weight=weight)
         if label is not None and self._target == "classes" and not self._latent:
             require_filled_cells(
                 label, group, self.classes_, self.groups_, least=self._least_rows()
@@ -202,7 +202,7 @@ class GroupAware(BaseEstimator):
         group = None
         if needs_group:
             group = self._group(self._sensitive(X, sensitive_features))
-        check_lengths(X=X, sensitive_features=group)
+        check_same_length(X=X, sensitive_features=group)
         return Rows(features, group=group)
 
     def _group(self, sensitive: Any) -> Any:
@@ -300,7 +300,8 @@ class GroupTransformer(TransformerMixin, GroupAware):
         rows = self._new_rows(X, sensitive_features, needs_group=needs)
         return self._transform(rows.X, rows.group)
 
-    def fit_transform(
+    # Without scikit-learn's further options: those of `fit` are named.
+    def fit_transform(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         X: TableLike,
         y: ColumnLike | None = None,
@@ -339,7 +340,7 @@ class GroupTransformer(TransformerMixin, GroupAware):
                 f"{width}; sensitive columns are not among them."
             )
         group = self._group(require_sensitive(sensitive_features))
-        check_lengths(X=matrix, sensitive_features=group)
+        check_same_length(X=matrix, sensitive_features=group)
         return matrix, group
 
     def _transform(self, X: np.ndarray, group: Any) -> np.ndarray:

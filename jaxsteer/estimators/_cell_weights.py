@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from jaxsteer._errors import check_same_length
 from jaxsteer._types import ColumnLike, TableLike
 from jaxsteer.estimators._alignment import align
 from jaxsteer.estimators._base import GroupAware, Rows
-from jaxsteer.estimators._rows import check_lengths, label_codes
+from jaxsteer.estimators._rows import label_codes
 
 
 class CellWeights(GroupAware):
@@ -33,7 +34,7 @@ class CellWeights(GroupAware):
         y, sensitive_features = align(y=y, sensitive_features=sensitive_features)
         label = label_codes(y, self.classes_)
         group = self._group(sensitive_features)
-        check_lengths(y=label, sensitive_features=group)
+        check_same_length(y=label, sensitive_features=group)
         return self._cell_weights()[label, group]
 
     def _weigh(self, rows: Rows) -> None:

@@ -174,9 +174,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         n, tables = len(frame), self._tables(texts)
         (_, steps, scaled), (_, _, flags) = self.transformer_.transformers_[:2]
         flagged = {name: place for place, name in enumerate(flags)}
-        if len(scaled):
-            medians = steps[0].statistics_
-            means, scales = steps[1].mean_, steps[1].scale_
+        medians = steps[0].statistics_ if len(scaled) else ()
+        means, scales = (steps[1].mean_, steps[1].scale_) if len(scaled) else ((), ())
 
         def encoded(some: slice) -> np.ndarray:
             out = np.empty((len(range(*some.indices(n))), len(self._names)), np.float32)

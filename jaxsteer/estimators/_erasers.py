@@ -73,7 +73,7 @@ class LEACE(AffineGroupSteering):
         self.sensitive_columns = sensitive_columns
 
     @available_if(_has_inverse)
-    def inverse_transform(
+    def inverse_transform(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, X: TableLike, *, sensitive_features: TableLike | None = None
     ) -> np.ndarray:
         """Carry erased rows back, for "oracle" and "quadratic".

@@ -9,14 +9,14 @@ from sklearn.base import clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from jaxsteer._errors import check_choice
+from jaxsteer._errors import check_choice, check_same_length
+from jaxsteer._row_draws import check_ids
 from jaxsteer._types import Classifier, ColumnLike, Columns, RandomState, TableLike
 from jaxsteer.channels import balanced_quantiles, blind_channel, roc_channel
 from jaxsteer.estimators._base import Rows
 from jaxsteer.estimators._fold_models import log_odds, row_values
 from jaxsteer.estimators._fold_scorer import FoldScorer
 from jaxsteer.estimators._group_maps import on_host
-from jaxsteer.estimators._rows import check_lengths
 
 METHODS = ("roc", "quantiles", "blind")
 
@@ -153,7 +153,8 @@ class FairScore(FoldScorer):
                 class has fewer rows in a group than there are folds.
         """
         if row_ids is not None:
-            check_lengths(X=X, row_ids=row_ids)
+            check_same_length(X=X, row_ids=row_ids)
+            check_ids("row_ids", row_ids)
         self._ids = None if row_ids is None else np.asarray(row_ids)
         return super().fit(
             X, y, sensitive_features=sensitive_features, sample_weight=sample_weight
@@ -179,7 +180,8 @@ class FairScore(FoldScorer):
         """
         check_is_fitted(self)
         if row_ids is not None:
-            check_lengths(X=X, row_ids=row_ids)
+            check_same_length(X=X, row_ids=row_ids)
+            check_ids("row_ids", row_ids)
         needs = not self._is_blind()
         rows = self._new_rows(X, sensitive_features, needs_group=needs)
         return self._probabilities(rows, row_ids)

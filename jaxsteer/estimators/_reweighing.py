@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.base import ClassifierMixin
 
+from jaxsteer._errors import check_same_length
 from jaxsteer._types import Classifier, ColumnLike, Columns, TableLike
 from jaxsteer.baselines import reweighing
 from jaxsteer.estimators._alignment import align
 from jaxsteer.estimators._base import GroupAware, Rows
 from jaxsteer.estimators._inner import InnerClassifier
 from jaxsteer.estimators._rows import (
-    check_lengths,
     check_sample_weight,
     fit_groups,
     fit_labels,
@@ -111,7 +111,7 @@ def fair_weights(
     label, classes = fit_labels(y)
     group, groups = fit_groups(sensitive_features)
     weight = check_sample_weight(sample_weight)
-    check_lengths(y=label, sensitive_features=group, sample_weight=weight)
+    check_same_length(y=label, sensitive_features=group, sample_weight=weight)
     require_filled_cells(label, group, classes, groups)
     return _independent(label, group, weight)
 

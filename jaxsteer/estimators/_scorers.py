@@ -17,7 +17,7 @@ from jaxsteer.estimators._base import GroupAware
 from jaxsteer.estimators._rows import as_rows, fit_groups, label_codes, positions_of
 
 #: Metrics of decisions (False) and of scores (True), by name.
-METRICS: dict[str, tuple[Callable, bool]] = {
+METRICS: dict[str, tuple[Callable[..., Any], bool]] = {
     "sup_gap": (metrics.sup_gap, True),
     "auc": (metrics.auc, True),
     "accuracy": (metrics.accuracy, False),

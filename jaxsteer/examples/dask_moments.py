@@ -5,10 +5,10 @@ python -m jaxsteer.examples.dask_moments DATA --label y --group g --workers 2
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from jaxsteer.examples.multi_process import plan
+from jaxsteer.examples.multi_process import parser_of, plan
 from jaxsteer.streaming import MomentPass, PassState, run_with
 
 
@@ -37,7 +37,7 @@ def dask_moments(
         ) from error
     with Client(n_workers=workers, threads_per_worker=1, dashboard_address=None) as to:
 
-        def submit(run, pieces):
+        def submit(run: Callable[..., PassState], pieces: Sequence[Any]) -> Any:
             futures = to.map(run, pieces, pure=False)
             if deterministic:
                 return to.gather(futures)
@@ -48,20 +48,11 @@ def dask_moments(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the example."""
-    args = _parser(__doc__).parse_args(arguments)
+    parser = parser_of(__doc__)
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args(arguments)
     state = dask_moments(plan(args), args.workers)
     print(f"{state.rows:,} rows in {state.pieces} pieces; left out: {state.left_out}")
-
-
-def _parser(text: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=(text or "").split("\n")[0])
-    parser.add_argument("data", help="a Parquet file or a folder of them")
-    parser.add_argument("--label", required=True)
-    parser.add_argument("--group", required=True)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--batch-rows", type=int, default=16_384)
-    parser.add_argument("--piece-rows", type=int, default=262_144)
-    return parser
 
 
 if __name__ == "__main__":

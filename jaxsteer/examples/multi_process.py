@@ -151,7 +151,7 @@ def supervise(args: argparse.Namespace, command: Sequence[str]) -> None:
     raise SystemExit(f"given up after {MOST_RESTARTS} restarts")
 
 
-def _all_ended(workers: Sequence[subprocess.Popen]) -> bool:
+def _all_ended(workers: Sequence[subprocess.Popen[bytes]]) -> bool:
     """Wait until all have ended well, or one has not."""
     while True:
         codes = [worker.poll() for worker in workers]
@@ -168,17 +168,23 @@ def _free_port() -> int:
         return free.getsockname()[1]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the example."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # pyright: ignore[reportOptionalMemberAccess]
+def parser_of(text: str | None) -> argparse.ArgumentParser:
+    """Return the options that such examples share."""
+    parser = argparse.ArgumentParser(description=(text or "").split("\n")[0])
     parser.add_argument("data", help="a Parquet file or a folder of them")
     parser.add_argument("--label", required=True)
     parser.add_argument("--group", required=True)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("moments"))
     parser.add_argument("--batch-rows", type=int, default=16_384)
     parser.add_argument("--piece-rows", type=int, default=262_144)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the example."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    parser = parser_of(__doc__)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("moments"))
     parser.add_argument("--process-id", type=int, help="of a process that is started")
     parser.add_argument("--address", help="host:port of the first process")
     args = parser.parse_args(arguments)

@@ -5,10 +5,10 @@ python -m jaxsteer.examples.ray_moments DATA --label y --group g --workers 2
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-from jaxsteer.examples.dask_moments import _parser
-from jaxsteer.examples.multi_process import plan
+from jaxsteer.examples.multi_process import parser_of, plan
 from jaxsteer.streaming import MomentPass, PassState, run_with
 
 
@@ -33,13 +33,13 @@ def ray_moments(
     ray.init(num_cpus=workers, include_dashboard=False)
     try:
 
-        def submit(run, pieces):
+        def submit(run: Callable[..., PassState], pieces: Sequence[Any]) -> Any:
             # Ray takes functions, and `run` is a method.
             task = ray.remote(lambda piece: run(piece))
             tasks = [task.remote(piece) for piece in pieces]
             return ray.get(tasks) if deterministic else as_they_come(tasks)
 
-        def as_they_come(tasks: list) -> Iterator[PassState]:
+        def as_they_come(tasks: list[Any]) -> Iterator[PassState]:
             while tasks:
                 done, tasks = ray.wait(tasks)
                 yield from ray.get(done)
@@ -51,7 +51,9 @@ def ray_moments(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the example."""
-    args = _parser(__doc__).parse_args(arguments)
+    parser = parser_of(__doc__)
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args(arguments)
     state = ray_moments(plan(args), args.workers)
     print(f"{state.rows:,} rows in {state.pieces} pieces; left out: {state.left_out}")
 

@@ -20,7 +20,7 @@ from jaxsteer.families._support import (
 from jaxsteer.linalg import entropy_remainder
 
 
-def _normalized(law):
+def _normalized(law: Categorical):
     # Looked up when called: the class is declared below.
     return Categorical(jax.nn.log_softmax(law.logits, -1))
 

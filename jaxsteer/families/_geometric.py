@@ -13,11 +13,11 @@ from jaxsteer.families._family import Natural, family
 from jaxsteer.families._support import as_floating, draws, on_support, weighted_samples
 
 
-def _log_failure(law):
+def _log_failure(law: Geometric):
     return -jax.nn.softplus(law.logits)
 
 
-def _from_log_failure(log_failure):
+def _from_log_failure(log_failure: Array):
     # p = 1 - exp(log_failure); its logit is log(p) - log_failure.
     return Geometric(jnp.log(-jnp.expm1(log_failure)) - log_failure)
 

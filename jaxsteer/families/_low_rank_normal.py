@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -102,7 +103,7 @@ class LowRankNormal:
         """
         _check_rank(rank, cov.shape[-1], cov.shape[-1] - 1)
         factor = _of_each(cov, rank, principal_factor_of_cov)
-        return cls._complete(mean, factor, jnp.diagonal(cov, axis1=-2, axis2=-1))
+        return cls.complete(mean, factor, jnp.diagonal(cov, axis1=-2, axis2=-1))
 
     @classmethod
     def from_root(
@@ -124,10 +125,11 @@ class LowRankNormal:
         m, d = root.shape[-2:]
         _check_rank(rank, d, min(m, d - 1))
         factor = _of_each(root, rank, principal_factor_of_root)
-        return cls._complete(mean, factor, jnp.sum(root * root, -2))
+        return cls.complete(mean, factor, jnp.sum(root * root, -2))
 
     @classmethod
-    def _complete(cls, mean: Array, factor: Array, variances: Array) -> LowRankNormal:
+    def complete(cls, mean: Array, factor: Array, variances: Array) -> LowRankNormal:
+        """The member whose diagonal is what the factor leaves of the variances."""
         left = variances - jnp.sum(factor * factor, -1)
         floor = FLOOR * jnp.mean(variances, -1, keepdims=True)
         return cls(mean, factor, jnp.maximum(left, floor))
@@ -229,7 +231,7 @@ def _check_rank(rank: int, d: int, largest: int) -> None:
         )
 
 
-def _of_each(a: Array, rank: int, factor_of) -> Array:
+def _of_each(a: Array, rank: int, factor_of: Callable[..., Array]) -> Array:
     """A function of one matrix, of each of a batch."""
     if a.ndim == 2:
         return factor_of(a, rank)

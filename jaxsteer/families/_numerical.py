@@ -87,12 +87,12 @@ def _integral(p: Any, q: Any, n_panels: int) -> Float[Array, "..."]:
 def _cut_at_supports(p: Any, q: Any, edges: Array) -> Float[Array, "m ..."]:
     """Panels cut in two where a density ends within: pieces must be smooth."""
 
-    def where(x):
+    def where(x: Array):
         return jnp.isfinite(p.log_prob(x)) + 2 * jnp.isfinite(q.log_prob(x))
 
     own = where(edges[:-1])
 
-    def halve(_, ends):
+    def halve(_, ends: tuple[Array, Array]):
         low, high = ends
         middle = (low + high) / 2
         same = where(middle) == own

@@ -13,11 +13,11 @@ from jaxsteer.families._support import as_floating, draws, on_support, weighted_
 from jaxsteer.linalg import HALF_LOG_2PI, entropy_remainder, stirling_remainder
 
 
-def _log_rate(law):
+def _log_rate(law: Poisson):
     return jnp.log(law.rate)
 
 
-def _from_log_rate(log_rate):
+def _from_log_rate(log_rate: Array):
     return Poisson(jnp.exp(log_rate))
 
 

@@ -18,12 +18,12 @@ from jaxsteer._types import Array, Float
 from jaxsteer.linalg import eigh, matmul, symmetrize, transpose
 
 
-def _directions_of_cov(cov):
+def _directions_of_cov(cov: Array):
     values, vectors = eigh(cov)
     return jnp.maximum(values[::-1], 0.0), _signed(vectors[:, ::-1])
 
 
-def _directions_of_root(root):
+def _directions_of_root(root: Array):
     m, d = root.shape
     if m >= d:
         return _directions_of_cov(matmul(transpose(root), root))
@@ -37,19 +37,19 @@ def _directions_of_root(root):
     return values, _signed(matmul(transpose(root), turns) * scale)
 
 
-def _signed(vectors):
+def _signed(vectors: Array):
     """Turn each column so that its largest entry is positive: no sign by chance."""
     largest = jnp.argmax(jnp.abs(vectors), 0)
     entries = jnp.take_along_axis(vectors, largest[None], 0)
     return vectors * jnp.where(entries < 0, -1.0, 1.0).astype(vectors.dtype)
 
 
-def _lengths(values, d, rank):
+def _lengths(values: Array, d: int, rank: int):
     noise = jnp.sum(values[rank:]) / (d - rank)
     return jnp.sqrt(jnp.maximum(values[:rank] - noise, 0.0))
 
 
-def _moved(values, vectors, rank, applied, dtrace):
+def _moved(values: Array, vectors: Array, rank: int, applied: Array, dtrace: Array):
     """Derivative of the factor, from ``dS V`` (`applied`) and the trace of ``dS``."""
     d = vectors.shape[0]
     lead, rest = vectors[:, :rank], vectors[:, rank:]
@@ -66,7 +66,7 @@ def _moved(values, vectors, rank, applied, dtrace):
     return matmul(lead, within) + matmul(rest, cross) + outside
 
 
-def _divided(a, b):
+def _divided(a: Array, b: Array):
     return jnp.where(b > 0, a / jnp.where(b > 0, b, 1.0), 0.0)
 
 
@@ -84,7 +84,7 @@ def principal_factor_of_cov(cov: Float[Array, "d d"], rank: int) -> Float[Array,
 
 
 @principal_factor_of_cov.defjvp
-def _of_cov_jvp(rank, primals, tangents):
+def _of_cov_jvp(rank: int, primals: tuple[Array, ...], tangents: tuple[Array, ...]):
     (cov,), (dcov,) = primals, tangents
     dcov = symmetrize(dcov)
     values, vectors = _directions_of_cov(cov)
@@ -106,7 +106,7 @@ def principal_factor_of_root(
 
 
 @principal_factor_of_root.defjvp
-def _of_root_jvp(rank, primals, tangents):
+def _of_root_jvp(rank: int, primals: tuple[Array, ...], tangents: tuple[Array, ...]):
     (root,), (droot,) = primals, tangents
     values, vectors = _directions_of_root(root)
     lead = vectors[:, :rank]

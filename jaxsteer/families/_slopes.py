@@ -44,7 +44,9 @@ def _polygamma(order: int, x: Array) -> Array:
 
 
 @_polygamma.defjvp
-def _polygamma_jvp(order, primals, tangents):
+def _polygamma_jvp(
+    order: int, primals: tuple[Array, ...], tangents: tuple[Array, ...]
+) -> tuple[Array, Array]:
     (x,), (dx,) = primals, tangents
     return _polygamma(order, x), _polygamma(order + 1, x) * dx
 
@@ -56,7 +58,9 @@ def _lgamma_above(x: Array) -> Array:
 
 
 @_lgamma_above.defjvp
-def _lgamma_above_jvp(primals, tangents):
+def _lgamma_above_jvp(
+    primals: tuple[Array, ...], tangents: tuple[Array, ...]
+) -> tuple[Array, Array]:
     (x,), (dx,) = primals, tangents
     return _lgamma_above(x), (_polygamma(0, x) + 1 / x) * dx
 
@@ -68,7 +72,9 @@ def _remainder(x: Array) -> Array:
 
 
 @_remainder.defjvp
-def _remainder_jvp(primals, tangents):
+def _remainder_jvp(
+    primals: tuple[Array, ...], tangents: tuple[Array, ...]
+) -> tuple[Array, Array]:
     (x,), (dx,) = primals, tangents
     return _remainder(x), (_polygamma(0, x) - jnp.log(x) + 0.5 / x) * dx
 

@@ -139,16 +139,16 @@ class LogNormal(SharedBijection):
     scale: Float[Array, "..."]
 
     @property
-    def base(self) -> Normal:
+    def base(self) -> Normal:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The law of ``log x``."""
         return Normal(self.loc, self.scale)
 
     @property
-    def bijection(self) -> Exp:
+    def bijection(self) -> Exp:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The exponential."""
         return Exp()
 
-    def with_base(self, base: Normal) -> LogNormal:
+    def with_base(self, base: Normal) -> LogNormal:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the member with another law of ``log x``."""
         return LogNormal(base.loc, base.scale)
 
@@ -173,15 +173,15 @@ class MultivariateLogNormal(SharedBijection):
     cov: Float[Array, "... d d"]
 
     @property
-    def base(self) -> MultivariateNormal:
+    def base(self) -> MultivariateNormal:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The law of ``log x``."""
         return MultivariateNormal(self.mean, self.cov)
 
     @property
-    def bijection(self) -> Exp:
+    def bijection(self) -> Exp:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The exponential, feature by feature."""
         return Exp()
 
-    def with_base(self, base: MultivariateNormal) -> MultivariateLogNormal:
+    def with_base(self, base: MultivariateNormal) -> MultivariateLogNormal:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the member with another law of ``log x``."""
         return MultivariateLogNormal(base.mean, base.cov)

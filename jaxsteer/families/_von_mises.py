@@ -28,12 +28,12 @@ NARROW = 40.0
 MAX_TRIALS = 100
 
 
-def _on_plane(law):
+def _on_plane(law: VonMises):
     across, along = jnp.sin(law.loc), jnp.cos(law.loc)
     return law.concentration * across, law.concentration * along
 
 
-def _from_plane(point):
+def _from_plane(point: tuple[Array, Array]):
     across, along = point
     return VonMises(jnp.arctan2(across, along), jnp.hypot(across, along))
 

@@ -26,15 +26,15 @@ from jaxsteer.maps import ConjugatedMap, DiagonalMap, Exp
 
 
 # ``-log x`` of a Weibull law has a Gumbel law, on which gains and shifts act.
-def _to_gumbel(law):
+def _to_gumbel(law: Weibull):
     return Gumbel(-jnp.log(law.scale), 1 / law.concentration)
 
 
-def _from_gumbel(law):
+def _from_gumbel(law: Gumbel):
     return Weibull(1 / law.scale, jnp.exp(-law.loc))
 
 
-def _maps_of_logs(maps):
+def _maps_of_logs(maps: Any):
     return ConjugatedMap(DiagonalMap(maps.scale, -maps.shift), Exp())
 
 

@@ -191,7 +191,7 @@ class AllGroupsObjective:
     ) -> Expansion:
         """Gradient, second derivative, and the curvature with the template held."""
 
-        def gradient(e):
+        def gradient(e: Array):
             x = matmul(left, matmul(e, right))
             found = self.template(x)
             slope = self._slope(x, found)

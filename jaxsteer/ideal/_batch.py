@@ -129,7 +129,7 @@ def _spread(
     n = pops.priors.shape[0]
     missing = -n % mesh.size
 
-    def fill(leaf):
+    def fill(leaf: Array):
         if not missing:  # nor may a sharded axis be sliced
             return leaf
         rest = jnp.broadcast_to(leaf[:1], (missing, *leaf.shape[1:]))
@@ -170,7 +170,7 @@ def _chunked(
     options: Options,
     batch_size: int,
 ) -> Steering:
-    def one(pop):
+    def one(pop: Population):
         if options.differentiate == "none":
             pop = jax.lax.stop_gradient(pop)
         return solve(pop, reference, pivot, tolerance, priors=priors, options=options)

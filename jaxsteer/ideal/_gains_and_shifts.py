@@ -140,7 +140,7 @@ class _Program:
     ) -> tuple[LocalMinimum, Array]:
         """The lowest minimum and the signs ``[G]`` of the gains, all 1 unless `turn`."""
 
-        def minimum(start, sign):
+        def minimum(start: Array, sign: Array):
             return minimize_newton(
                 self.objective,
                 start,
@@ -158,13 +158,13 @@ class _Program:
             return found, upright
         groups = jnp.arange(weights.shape[1])
 
-        def from_group(group):
+        def from_group(group: Array):
             order = (groups + group) % len(groups)
             rolled = at(cells, slice(None), order)
             signs = self._better_signs(rolled, weights[:, order])
             return signs[(groups - group) % len(groups)]
 
-        def visit(best, patterns):
+        def visit(best: tuple[LocalMinimum, Array], patterns: Array):
             found, sign = best
             template, maps = self.unpack(found.x, cells, sign)
             # First the groups' comparisons, then one sign at a time.
@@ -173,7 +173,7 @@ class _Program:
             patterns = patterns * patterns[:, :1]
             size = jnp.abs(maps.scale)
 
-            def starts(group, signs):
+            def starts(group: Array, signs: Array):
                 # The template found, the group's shape, the mean of all, the narrow one.
                 gain = signs * size
                 shift = _mean(cells.loc - gain * template.loc[:, None], weights)
@@ -195,7 +195,7 @@ class _Program:
         """Each group's better sign where the first group's law is the template."""
         program = dataclasses.replace(self, all_groups=False)
 
-        def costs(sign):
+        def costs(sign: Array):
             args = (cells, weights, sign)
             x = minimize_newton(
                 program.objective,
@@ -292,7 +292,7 @@ def _start_maps(
     size = traits.size(cells)
     log_ratio = jnp.log(size / size[:, :1])
 
-    def maps(log_gain, mass):
+    def maps(log_gain: Array, mass: Array):
         gain = sign * jnp.exp(log_gain)
         shift = jnp.zeros_like(gain)
         if traits.maps == "location_scale":

@@ -171,7 +171,7 @@ def _two_groups(
     """Search over the ratio of two groups' gains, of either sign if they may `turn`."""
     low, high = _box(cells)
 
-    def search(sign):
+    def search(sign: Array):
         return search_lattice(
             _pair_cost,
             (cells, weights, sign),

@@ -7,16 +7,11 @@ from jaxsteer.latent._aggregate import (
 )
 from jaxsteer.latent._design import Scaling
 from jaxsteer.latent._fit import fit_rome_em, released_choices
-from jaxsteer.latent._fit_neural import NeuralData
-from jaxsteer.latent._moe import PlainMLP, RomeMoE
+from jaxsteer.latent._fit_neural import NeuralData, neural_data
+from jaxsteer.latent._moe import RomeMoE
 from jaxsteer.latent._neural_fit import NeuralFit, load_network
 from jaxsteer.latent._outcomes import ClassOutcome, NormalOutcome, Params
 from jaxsteer.latent._result import RomeErrors, RomeFit
-from jaxsteer.latent._robust_baselines import (
-    fit_robust_mlp,
-    fit_robust_mlp_many,
-    neural_data,
-)
 from jaxsteer.latent._rome_moe import fit_rome_moe, fit_rome_moe_many
 from jaxsteer.latent._select import RomeSelection, select_rome_em
 from jaxsteer.latent._simulate import RomeSample, match_groups, simulate_rome

@@ -102,11 +102,13 @@ def maximin_weights(
 
 
 @partial(jax.jit, static_argnames="solver")
-def _solve(gram, center, radius, *, solver) -> Solution:
+def _solve(
+    gram: Array, center: Array, radius: Array | None, *, solver: ProjectedGradient
+) -> Solution:
     level = jnp.trace(gram) / gram.shape[0]
     gram = gram / jnp.where(level > 0, level, 1.0)
 
-    def project(x):
+    def project(x: Array):
         if radius is None:
             return project_simplex(x)
         return project_simplex_ball(x, center, radius)
@@ -254,7 +256,7 @@ def robust_aggregate(
 
 
 @partial(jax.jit, static_argnames="correct_bias")
-def _moments(f, target, theta, *, correct_bias: bool):
+def _moments(f: Array, target: Array, theta: Array, *, correct_bias: bool):
     """Second moments of predictions ``[n, G, C]``, plain and corrected."""
     plain = einsum("nkc,nlc->kl", f, f) / f.shape[0]
     gram = plain
@@ -270,7 +272,9 @@ def _moments(f, target, theta, *, correct_bias: bool):
     return plain, lifted
 
 
-def _seen_by(fit: RomeFit, y, x, s_membership) -> tuple[Array, Array, Array]:
+def _seen_by(
+    fit: RomeFit, y: ArrayLike, x: ArrayLike, s_membership: ArrayLike
+) -> tuple[Array, Array, Array]:
     """Predictions, responsibilities and membership probabilities of all rows."""
     return (
         fit.predict_groups(x),
@@ -279,7 +283,14 @@ def _seen_by(fit: RomeFit, y, x, s_membership) -> tuple[Array, Array, Array]:
     )
 
 
-def _refit(fit: RomeFit, y, x, s_membership, keep, max_steps: int) -> RomeFit:
+def _refit(
+    fit: RomeFit,
+    y: ArrayLike,
+    x: ArrayLike,
+    s_membership: ArrayLike,
+    keep: Array,
+    max_steps: int,
+) -> RomeFit:
     options: dict[str, Any] = {}
     if isinstance(fit.outcome, NormalOutcome):
         kind = fit.outcome.variance

@@ -44,7 +44,7 @@ def draw_starts(
     """
     n = rows.shape[0]
 
-    def one(key):
+    def one(key: Array):
         if kind == "labels":
             labels = jax.random.randint(key, (n,), 0, n_groups)
         else:
@@ -166,7 +166,7 @@ def log_likelihood(
     return jnp.sum(problem.weights * jax.nn.logsumexp(joint, 0))
 
 
-def _e_step(params, problem, model):
+def _e_step(params: Params, problem: Problem, model: Model):
     joint = log_joint(params, problem, model.outcome)
     total = jax.nn.logsumexp(joint, 0)
     penalty = 0.5 * problem.ridge * jnp.sum(params.membership**2)
@@ -175,10 +175,17 @@ def _e_step(params, problem, model):
     return jnp.exp(joint - total), likelihood, likelihood - penalty
 
 
-def _m_step(params, problem, theta, model, damping, steps):
+def _m_step(
+    params: Params,
+    problem: Problem,
+    theta: Array,
+    model: Model,
+    damping: Array,
+    steps: Array,
+):
     if params.membership.shape[0] > 1:
 
-        def improve(_, coef):
+        def improve(_, coef: Array):
             if model.one_vs_rest:
                 return one_vs_rest_step(
                     coef, problem.s, theta, problem.weights, problem.ridge
@@ -209,11 +216,11 @@ def run_one(
     )
     mass = jnp.sum(problem.weights)
 
-    def unfinished(state):
+    def unfinished(state: tuple[Params, Array, Array, Array, Array, Array, Array]):
         _, _, _, _, gain, step, _ = state
         return (jnp.abs(gain) > schedule.tolerance) & (step <= schedule.max_steps)
 
-    def body(state):
+    def body(state: tuple[Params, Array, Array, Array, Array, Array, Array]):
         params, theta, _, objective, _, step, trace = state
         # The start is an M-step too: from zero a damped one leads nowhere near it.
         start = step == 0
@@ -254,7 +261,7 @@ def run_many(
 ) -> Ended:
     """:func:`run_one` from every start, `batch_size` of them side by side."""
 
-    def run(theta):
+    def run(theta: Array):
         return run_one(problem, theta, schedule, model, capacity)
 
     if batch_size is None or batch_size >= len(thetas):

@@ -226,7 +226,15 @@ class _How:
 
 
 @partial(jax.jit, static_argnames="how")
-def _fit(rows: _Rows, start, schedule: Schedule, ridge, variance, *, how) -> RomeFit:
+def _fit(
+    rows: _Rows,
+    start: Array | None,
+    schedule: Schedule,
+    ridge: Array,
+    variance: Array | None,
+    *,
+    how: _How,
+) -> RomeFit:
     """The fit to checked rows, in one program; `start` is a key, or responsibilities."""
     x, s, outcome = rows.x, rows.s, how.model.outcome
     mass = jnp.ones(len(x), x.dtype) if rows.weights is None else rows.weights
@@ -302,7 +310,14 @@ def _fit(rows: _Rows, start, schedule: Schedule, ridge, variance, *, how) -> Rom
     )
 
 
-def check_options(n_groups, restarts, damping, ridge, newton_steps, max_steps) -> None:
+def check_options(
+    n_groups: int,
+    restarts: int,
+    damping: float,
+    ridge: Any,
+    newton_steps: int,
+    max_steps: int,
+) -> None:
     """Raise unless the numbers that steer EM are usable."""
     counts = {
         "n_groups": n_groups,
@@ -331,7 +346,9 @@ def _matrix(name: str, rows: Any) -> Array:
     return rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
 
 
-def _outcome(y, family, n_classes, variance, min_variance) -> Outcome:
+def _outcome(
+    y: ArrayLike, family: str, n_classes: int | None, variance: Any, min_variance: float
+) -> Outcome:
     """The outcome's law, with what decides it checked."""
     if family != "normal":
         if variance != "common":

@@ -21,7 +21,7 @@ from jaxsteer._errors import (
     check_same_length,
     check_weights,
 )
-from jaxsteer._types import PathLike
+from jaxsteer._types import ArrayLike, PathLike
 from jaxsteer.latent._neural_fit import (
     NeuralFit,
     Scales,
@@ -35,6 +35,7 @@ from jaxsteer.latent._train import (
     Progress,
     Rows,
     TrainOptions,
+    TrainState,
     build_optimizer,
     start_run,
     train,
@@ -68,24 +69,39 @@ class NeuralData:
     n_classes: int | None
 
 
-def check_data(
-    y, a, s, *, family="normal", n_classes=None, weights=None, group=None
+def neural_data(
+    y: ArrayLike,
+    a: Float[ArrayLike, "n p"],
+    s: Float[ArrayLike, "n q"],
+    *,
+    family: str = "normal",
+    n_classes: int | None = None,
+    weights: Float[ArrayLike, " n"] | None = None,
+    group: Int[ArrayLike, " n"] | None = None,
 ) -> NeuralData:
-    """Check what a front door got.
+    """Check rows for the functions that train several networks side by side.
+
+    Args:
+        y: ``[n]`` outcomes, or class codes.
+        a: ``[n, p]`` columns that are not sensitive.
+        s: ``[n, q]`` sensitive columns.
+        family: "normal", "bernoulli" or "categorical".
+        n_classes: Number of classes; None takes the largest code plus one.
+        weights: ``[n]`` sample weights.
+        group: ``[n]`` known groups, for "group_dro".
+
+    Returns:
+        The rows.
 
     Raises:
-        ValueError: If it is unusable.
+        ValueError: If an argument is unusable.
     """
     check_choice("family", family, FAMILIES)
-    given = {"y": y, "a": a, "s": s}
     if weights is not None:
         check_weights(weights)
-        given["weights"] = weights
-    if group is not None:
-        given["group"] = group
-    n = check_same_length(**given)
-    for name in ("y", "a", "s"):
-        check_finite(name, given[name])
+    n = check_same_length(y=y, a=a, s=s, weights=weights, group=group)
+    for name, rows in (("y", y), ("a", a), ("s", s)):
+        check_finite(name, rows)
     if np.ndim(y) != 1:
         raise ValueError(f"y must have shape [n], got {list(np.shape(y))}.")
     size = None
@@ -180,7 +196,7 @@ def fit_networks(
         "seeds": [int(seed) for seed in seeds],
     }
 
-    def after_epoch(state):
+    def after_epoch(state: TrainState):
         if checkpoint is not None:
             write_tree(checkpoint, state, about)
 
@@ -230,7 +246,7 @@ def _prepare(data: NeuralData, seed: int, validation: float):
         y = _scale(data.y[kept][:, None])[:, 0]
     scales = Scales(a=a, s=s, y=y)
 
-    def rows(index):
+    def rows(index: np.ndarray):
         outcome = data.y[index]
         if data.n_classes is None:
             outcome = jnp.asarray((outcome - y[0]) / y[1], jnp.float32)
@@ -250,7 +266,7 @@ def _scale(rows: np.ndarray) -> np.ndarray:
     return np.stack([rows.mean(0), np.where(spread > 1e-12, spread, 1.0)])
 
 
-def _resume(path, fresh, about):
+def _resume(path: PathLike, fresh: Any, about: dict[str, Any]):
     found = read_about(path)
     changed = sorted(k for k in about if found.get(k) != about[k])
     if changed:

@@ -90,7 +90,7 @@ def one_vs_rest_step(
     code of ROME does.
     """
 
-    def value_of(coef):
+    def value_of(coef: Array):
         logits = matmul(coef, transpose(design.rows))
         fit = targets * logits - mass * jax.nn.softplus(logits)
         return jnp.sum(fit, 1) - 0.5 * ridge * jnp.sum(coef**2, 1), logits

@@ -121,7 +121,7 @@ class RomeMoE(nnx.Module):
         seen = both if self.variant == "standard" else a
         guide = both if self.variant == "fair_as" else s
         log_gates = jax.nn.log_softmax(self.gate(guide)[:, 0], -1)
-        return log_gates, _outputs(self.experts(seen), self.n_classes)
+        return log_gates, outputs(self.experts(seen), self.n_classes)
 
     def __call__(
         self, a: Float[Array, "n p"], s: Float[Array, "n q"]
@@ -130,50 +130,8 @@ class RomeMoE(nnx.Module):
         return mixed(*self.parts(a, s))
 
 
-class PlainMLP(nnx.Module):
-    """One network of one hidden layer, in the interface of :class:`RomeMoE`.
-
-    Args:
-        n_features: Columns ``a`` that are not sensitive.
-        n_sensitive: Sensitive columns ``s``.
-        n_classes: Classes, or None for a real outcome.
-        hidden: Hidden units.
-        sees_sensitive: Whether it sees ``s`` beside ``a``.
-        rngs: Where the weights are drawn from.
-    """
-
-    def __init__(
-        self,
-        n_features: int,
-        n_sensitive: int,
-        n_classes: int | None = None,
-        *,
-        hidden: int = 128,
-        sees_sensitive: bool = True,
-        rngs: nnx.Rngs,
-    ):
-        self.n_classes = n_classes
-        self.sees_sensitive = sees_sensitive
-        outputs = 1 if n_classes is None else n_classes
-        width = n_features + n_sensitive * sees_sensitive
-        self.network = Mlps(width, hidden, outputs, 1, rngs=rngs)
-
-    def parts(
-        self, a: Float[Array, "n p"], s: Float[Array, "n q"]
-    ) -> tuple[Float[Array, "n 1"], Float[Array, "n 1 ..."]]:
-        """A gate that is always open, and the network's outputs."""
-        seen = jnp.concatenate([a, s], -1) if self.sees_sensitive else a
-        found = _outputs(self.network(seen), self.n_classes)
-        return jnp.zeros((a.shape[0], 1), found.dtype), found
-
-    def __call__(
-        self, a: Float[Array, "n p"], s: Float[Array, "n q"]
-    ) -> Float[Array, "n ..."]:
-        """``[n]`` means, or ``[n, C]`` log-probabilities."""
-        return mixed(*self.parts(a, s))
-
-
-def _outputs(found: Array, n_classes: int | None) -> Array:
+def outputs(found: Array, n_classes: int | None) -> Array:
+    """Means, or the log-probabilities of classes."""
     return found[..., 0] if n_classes is None else jax.nn.log_softmax(found, -1)
 
 

@@ -15,7 +15,7 @@ from flax import nnx
 
 from jaxsteer._errors import check_same_length
 from jaxsteer._types import Array, ArrayLike, Float, PathLike
-from jaxsteer.latent._moe import PlainMLP, RomeMoE
+from jaxsteer.latent._moe import RomeMoE
 from jaxsteer.storage import load, save
 
 _KIND = "latent"
@@ -94,7 +94,7 @@ def _read_archive(path: PathLike) -> tuple[dict[str, Any], list[np.ndarray]]:
         return content["about"], [file[name] for name in file.files if name != "about"]
 
 
-MODELS = {"RomeMoE": RomeMoE, "PlainMLP": PlainMLP}
+MODELS = {"RomeMoE": RomeMoE}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ class NeuralFit:
     """A trained network.
 
     Attributes:
-        model: :class:`RomeMoE` or :class:`PlainMLP`, on standardized columns.
+        model: :class:`RomeMoE`, or a module with its methods, on standardized columns.
         scales: How columns are standardized.
         family: "normal", "bernoulli" or "categorical".
         settings: What the model was built with.
@@ -212,12 +212,12 @@ def load_network(path: PathLike) -> NeuralFit:
 
 
 @nnx.jit
-def _call(model, a, s):
+def _call(model: RomeMoE, a: Array, s: Array):
     return model(a, s)
 
 
 @nnx.jit
-def _parts(model, a, s):
+def _parts(model: RomeMoE, a: Array, s: Array):
     return model.parts(a, s)
 
 

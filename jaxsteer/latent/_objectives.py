@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float, Int
-from jaxsteer.linalg import matmul
 
 
 class RowLosses(NamedTuple):
@@ -101,68 +100,6 @@ class WorstExpert(Average):
         worst = jnp.max(jnp.where(filled, parts, -jnp.inf))
         worst = jnp.where(jnp.any(filled), worst, 0.0)
         return (1 - self.alpha) * mean_loss(rows) + self.alpha * worst
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GroupDRO(Average):
-    """``sum_g q_g loss_g`` with ``q_g`` raised by ``exp(eta loss_g)`` at each batch.
-
-    Attributes:
-        step: ``eta``.
-        n_groups: Known groups.
-    """
-
-    step: float = 0.01
-    n_groups: int = 2
-
-    def start(self, key: Any, n_inputs: int, n_groups: int) -> tuple[Any, Any]:
-        """Equal weights of the groups."""
-        del key, n_inputs, n_groups
-        return (), jnp.zeros(self.n_groups)
-
-    def _parts(self, rows: RowLosses):
-        hot = jax.nn.one_hot(rows.group, self.n_groups, dtype=rows.losses.dtype)
-        return part_losses(rows, hot)
-
-    def loss(self, rows: RowLosses, learned: Any, memory: Any) -> tuple[Array, Any]:
-        """The weighted loss; groups that a batch lacks keep their weight."""
-        del learned
-        parts, filled = self._parts(rows)
-        seen = jax.lax.stop_gradient(jnp.where(filled, parts, 0.0))
-        memory = memory + self.step * seen
-        q = jnp.where(filled, jax.nn.softmax(memory), 0.0)
-        total = jnp.sum(q)
-        return jnp.sum(q * parts) / jnp.where(total > 0, total, 1.0), memory
-
-    def score(self, rows: RowLosses) -> Array:
-        """Loss of the worst known group."""
-        parts, filled = self._parts(rows)
-        return jnp.max(jnp.where(filled, parts, -jnp.inf))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Adversary(Average):
-    """Adversarially reweighted learning: a linear adversary picks the weights.
-
-    ``lambda_i = 1 + m sigmoid(w' z_i) / sum_j sigmoid(w' z_j)`` for a batch of `m` rows
-    and ``z`` the columns and the outcome; the model lowers and the adversary raises
-    ``mean lambda_i loss_i``.
-    """
-
-    def start(self, key: Any, n_inputs: int, n_groups: int) -> tuple[Any, Any]:
-        """An adversary that is nearly even."""
-        del n_groups
-        return 0.01 * jax.random.normal(key, (n_inputs + 1,)), ()
-
-    def loss(self, rows: RowLosses, learned: Any, memory: Any) -> tuple[Array, Any]:
-        """The reweighted loss; the trainer turns the adversary's gradient around."""
-        logits = matmul(rows.inputs, learned[1:]) + learned[0]
-        pull = rows.weights * jax.nn.sigmoid(logits)
-        mass, total = jnp.sum(rows.weights), jnp.sum(pull)
-        pull = pull * mass / jnp.where(total > 0, total, 1.0)
-        weights = rows.weights + pull
-        total = jnp.where(mass > 0, mass, 1.0)
-        return jnp.sum(weights * rows.losses) / total, memory
 
 
 Objective = Average

@@ -135,8 +135,8 @@ class ClassOutcome:
     ) -> Params:
         """Newton steps of a multinomial logistic regression in every group."""
 
-        def improve(_, coef):
-            def one(own, share):
+        def improve(_, coef: Array):
+            def one(own: Array, share: Array):
                 return softmax_step(own, design, share * y, ridge)
 
             return jax.vmap(one)(coef, theta)

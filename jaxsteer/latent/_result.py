@@ -249,7 +249,9 @@ class RomeFit:
         )
 
 
-def coef_to_original(coef, scaling: Scaling, y_mean, y_scale, family: str) -> Array:
+def coef_to_original(
+    coef: Array, scaling: Scaling, y_mean: Array, y_scale: Array, family: str
+) -> Array:
     """Outcome coefficients in the units of the data."""
     found = scaling.to_original(coef)
     if family == "bernoulli":

@@ -9,7 +9,7 @@ import optax
 
 from jaxsteer._errors import check_choice
 from jaxsteer._types import ArrayLike, Float, PathLike
-from jaxsteer.latent._fit_neural import NeuralData, check_data, fit_networks
+from jaxsteer.latent._fit_neural import NeuralData, fit_networks, neural_data
 from jaxsteer.latent._moe import RomeMoE
 from jaxsteer.latent._neural_fit import NeuralFit
 from jaxsteer.latent._objectives import WorstExpert
@@ -99,7 +99,7 @@ def fit_rome_moe(
     References:
         arXiv 2509.17411, algorithm 1 ("soft") and its released code ("hard").
     """
-    data = check_data(y, a, s, family=family, n_classes=n_classes, weights=weights)
+    data = neural_data(y, a, s, family=family, n_classes=n_classes, weights=weights)
     return fit_rome_moe_many(
         [data],
         [seed],

@@ -76,7 +76,9 @@ def fit_soft_population(
             f"x and responsibilities must have shapes [n, d] and [n, G], got "
             f"{list(np.shape(x))} and {list(np.shape(responsibilities))}."
         )
-    check_same_length(x=x, label=label, responsibilities=responsibilities)
+    check_same_length(
+        x=x, label=label, responsibilities=responsibilities, weights=weights
+    )
     check_finite("x", x)
     check_finite("responsibilities", responsibilities)
     if is_concrete(responsibilities) and (np.asarray(responsibilities) < 0).any():
@@ -86,7 +88,6 @@ def fit_soft_population(
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     theta = jnp.asarray(responsibilities, x.dtype)
     if weights is not None:
-        check_same_length(x=x, weights=weights)
         check_weights(weights)
         theta = theta * jnp.asarray(weights, x.dtype)[:, None]
     n_groups = theta.shape[1]
@@ -114,12 +115,14 @@ def fit_soft_population(
 
 
 @partial(jax.jit, static_argnames=("n_classes", "tied"))
-def _soft_moments(x, label, theta, *, n_classes: int, tied: bool) -> CellMoments:
+def _soft_moments(
+    x: Array, label: Array, theta: Array, *, n_classes: int, tied: bool
+) -> CellMoments:
     """Moments of all cells, one after another; tied ones repeat by class."""
     n_groups, d = theta.shape[1], x.shape[1]
     x = x - (origin := jnp.mean(x, 0))
 
-    def one(code):
+    def one(code: Array):
         own = theta[:, code % n_groups]
         share = jnp.where(label == code // n_groups, own, 0.0)
         mass = jnp.sum(share)
@@ -128,7 +131,7 @@ def _soft_moments(x, label, theta, *, n_classes: int, tied: bool) -> CellMoments
     codes = jnp.arange(n_classes * n_groups)
     mass, mean = jax.lax.map(one, codes)
 
-    def spread(code):
+    def spread(code: Array):
         """Moments around the means of one cell, or of all cells of one group."""
         share = theta[:, code % n_groups]
         if tied:
@@ -157,7 +160,13 @@ def _soft_moments(x, label, theta, *, n_classes: int, tied: bool) -> CellMoments
     )
 
 
-def _check_mass(mass, n_groups: int, d: int, shrinkage, covariance: str) -> None:
+def _check_mass(
+    mass: np.ndarray,
+    n_groups: int,
+    d: int,
+    shrinkage: str | float | None,
+    covariance: str,
+) -> None:
     least = 1.0
     if shrinkage is None and covariance != "diagonal":
         least = d + 1.0

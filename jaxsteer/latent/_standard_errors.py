@@ -82,7 +82,7 @@ def rome_standard_errors(
 def _errors(fit: RomeFit, problem: Problem) -> RomeErrors:
     free, unfold = _coordinates(fit)
 
-    def loss(free, problem):
+    def loss(free: Array, problem: Problem):
         params = unfold(free)
         penalty = 0.5 * problem.ridge * jnp.sum(params.membership**2)
         penalty = penalty + fit.outcome.penalty(params, problem.ridge)
@@ -90,7 +90,7 @@ def _errors(fit: RomeFit, problem: Problem) -> RomeErrors:
 
     slope = partial(jax.grad(loss), problem=problem)
 
-    def column(e):
+    def column(e: Array):
         return jax.jvp(slope, (free,), (e,))[1]
 
     size = free.shape[0]
@@ -101,7 +101,7 @@ def _errors(fit: RomeFit, problem: Problem) -> RomeErrors:
     level = jnp.where(level > 0, level, 1.0)
     _, inverse = cholesky_inverse(information / level / level[:, None])
 
-    def outputs(free):
+    def outputs(free: Array):
         params = unfold(free)
         coef = coef_to_original(
             params.coef, fit.x_scaling, fit.y_mean, fit.y_scale, fit.family

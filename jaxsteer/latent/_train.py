@@ -112,7 +112,14 @@ def row_losses(graph: Any, state: Any, rows: Rows) -> RowLosses:
     return RowLosses(losses, jnp.exp(log_gates), rows.weights, rows.group, inputs)
 
 
-def start_run(graph, state, objective, optimizer, key, rows: Rows) -> TrainState:
+def start_run(
+    graph: nnx.GraphDef[Any],
+    state: Any,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    key: Array,
+    rows: Rows,
+) -> TrainState:
     """The state before the first epoch."""
     start_key, key = jax.random.split(key)
     width = jax.eval_shape(partial(row_losses, graph), state, rows).inputs.shape[1]
@@ -130,7 +137,16 @@ def start_run(graph, state, objective, optimizer, key, rows: Rows) -> TrainState
     )
 
 
-def _epoch(graph, objective, optimizer, batch_size, run, rows, valid, patience):
+def _epoch(
+    graph: nnx.GraphDef[Any],
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    run: TrainState,
+    rows: Rows,
+    valid: Rows,
+    patience: Array,
+) -> tuple[TrainState, dict[str, Array]]:
     """One pass over the rows, then the validation score."""
     n = rows.a.shape[0]
     n_batches = -(-n // batch_size)
@@ -139,13 +155,13 @@ def _epoch(graph, objective, optimizer, batch_size, run, rows, valid, patience):
     order = jax.random.permutation(order_key, n)
     order = jnp.concatenate([order, jnp.full(n_batches * batch_size - n, -1)])
 
-    def step(carry, index):
+    def step(carry: tuple[Any, Any, Array], index: Array):
         params, inner, memory = carry
         batch = jax.tree.map(lambda leaf: leaf[index], rows)
         # What fills the last batch up has no weight.
         batch = batch._replace(weights=jnp.where(index >= 0, batch.weights, 0.0))
 
-        def loss(params):
+        def loss(params: Any):
             found = row_losses(graph, params[0], batch)
             total, later = objective.loss(found, params[1], memory)
             return total, (later, mean_loss(found))
@@ -153,8 +169,8 @@ def _epoch(graph, objective, optimizer, batch_size, run, rows, valid, patience):
         (_, (memory, mean)), slope = jax.value_and_grad(loss, has_aux=True)(params)
         slope = (slope[0], jax.tree.map(jnp.negative, slope[1]))
         updates, inner = optimizer.update(slope, inner, params)
-        params = optax.apply_updates(params, updates)
-        return (params, inner, memory), (mean, jnp.sum(batch.weights))
+        moved: Any = optax.apply_updates(params, updates)
+        return (moved, inner, memory), (mean, jnp.sum(batch.weights))
 
     (params, inner, memory), (means, mass) = jax.lax.scan(
         step,
@@ -182,7 +198,16 @@ def _epoch(graph, objective, optimizer, batch_size, run, rows, valid, patience):
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _epochs(graph, objective, optimizer, batch_size, runs, rows, valid, patience):
+def _epochs(
+    graph: nnx.GraphDef[Any],
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    runs: TrainState,
+    rows: Rows,
+    valid: Rows,
+    patience: Array,
+) -> tuple[TrainState, dict[str, Array]]:
     one = partial(_epoch, graph, objective, optimizer, batch_size)
     return jax.vmap(one, in_axes=(0, 0, 0, None))(runs, rows, valid, patience)
 
@@ -216,7 +241,7 @@ def train(
         The last states, and the figures ``[epochs, runs]``.
     """
     patience = options.epochs if options.patience is None else options.patience
-    history: dict[str, list] = {"train": [], "validation": [], "score": []}
+    history: dict[str, list[np.ndarray]] = {"train": [], "validation": [], "score": []}
     batch_size = min(options.batch_size, rows.a.shape[1])
     done = int(np.min(np.asarray(runs.epoch)))
     for epoch in range(done, options.epochs):

@@ -64,11 +64,11 @@ def cholesky_psd(
     scale = jax.lax.stop_gradient(jnp.trace(a) / d)
     fixed = jax.lax.stop_gradient(symmetrize(a))
 
-    def failed(index):
+    def failed(index: int | Array):
         factor = cholesky(fixed + ladder[index] * scale * identity)
         return ~jnp.isfinite(factor).all()
 
-    def body(state):
+    def body(state: tuple[Array, Array]):
         index, _ = state
         return index + 1, failed(index + 1)
 

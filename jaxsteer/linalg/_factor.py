@@ -52,7 +52,7 @@ def cholesky_inverse(
 
 
 @cholesky_inverse.defjvp
-def _cholesky_inverse_jvp(primals, tangents):
+def _cholesky_inverse_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]):
     (a,), (da,) = primals, tangents
     factor, inverse = cholesky_inverse(a)
     inner = matmul(inverse, matmul(symmetrize(da), transpose(inverse)))
@@ -70,7 +70,7 @@ def cholesky(a: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
 
 
 @cholesky.defjvp
-def _cholesky_jvp(primals, tangents):
+def _cholesky_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]):
     (a,), (da,) = primals, tangents
     (factor, _), (dfactor, _) = jax.jvp(cholesky_inverse, (a,), (da,))
     return factor, dfactor
@@ -114,7 +114,9 @@ def eigh(
 
 
 @eigh.defjvp
-def _eigh_jvp(primals, tangents):
+def _eigh_jvp(
+    primals: tuple[Array, ...], tangents: tuple[Array, ...]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     (a,), (da,) = primals, tangents
     values, vectors = eigh(a)
     inner = matmul(transpose(vectors), matmul(symmetrize(da), vectors))
@@ -170,7 +172,7 @@ def inverse_and_logdet(
 
 
 @inverse_and_logdet.defjvp
-def _inverse_jvp(primals, tangents):
+def _inverse_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]):
     (a,), (da,) = primals, tangents
     inverse, sign, size = inverse_and_logdet(a)
     relative = matmul(inverse, da)
@@ -188,7 +190,7 @@ def slogdet(
 
 
 @slogdet.defjvp
-def _slogdet_jvp(primals, tangents):
+def _slogdet_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]):
     (a,), (da,) = primals, tangents
     inverse, sign, size = inverse_and_logdet(a)
     growth = jnp.einsum("...ij,...ji->...", inverse, da)
@@ -202,7 +204,7 @@ def log_abs_det(a: Float[Array, "... d d"]) -> Float[Array, "..."]:
 
 
 @log_abs_det.defjvp
-def _log_abs_det_jvp(primals, tangents):
+def _log_abs_det_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]):
     (a,), (da,) = primals, tangents
     inverse, _, size = inverse_and_logdet(a)
     return size, jnp.einsum("...ij,...ji->...", inverse, da)
@@ -220,7 +222,7 @@ def qr(
 
 
 @qr.defjvp
-def _qr_jvp(primals, tangents):
+def _qr_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]):
     (a,), (da,) = primals, tangents
     q, r = qr(a)
     # With fewer rows than columns the first square part tells how q turns.
@@ -248,7 +250,9 @@ def svd(
 
 
 @svd.defjvp
-def _svd_jvp(primals, tangents):
+def _svd_jvp(
+    primals: tuple[Array, ...], tangents: tuple[Array, ...]
+) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]:
     (a,), (da,) = primals, tangents
     u, s, vt = svd(a)
     v = transpose(vt)
@@ -289,7 +293,7 @@ def inverse_and_logdet_psd(
 
 
 @inverse_and_logdet_psd.defjvp
-def _inverse_psd_jvp(primals, tangents):
+def _inverse_psd_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]):
     (a,), (da,) = primals, tangents
     inverse, size = inverse_and_logdet_psd(a)
     da = symmetrize(da)
@@ -298,7 +302,7 @@ def _inverse_psd_jvp(primals, tangents):
 
 
 @jax.custom_jvp
-def _solve_definite(a, b):
+def _solve_definite(a: Array, b: Array):
     _, half = cholesky_inverse_kernel(symmetrize(a))
     return matmul(transpose(half), matmul(half, b)), half
 
@@ -306,7 +310,7 @@ def _solve_definite(a, b):
 # The factor only serves to solve with: as the solution does not depend on how it is
 # found, the factor's own derivative counts as zero, and no derivative factorizes again.
 @_solve_definite.defjvp
-def _solve_definite_jvp(primals, tangents):
+def _solve_definite_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]):
     (a, b), (da, db) = primals, tangents
     found, half = _solve_definite(a, b)
     rhs = db - matmul(symmetrize(da), found)

@@ -45,7 +45,7 @@ def _floor(
         CPU.
     """
 
-    def one_by_one(*stacks):
+    def one_by_one(*stacks: Any) -> Any:
         n, m = stacks[0].shape[:2]
         if small is not None and m <= SMALL and n >= MANY:
             return small(*stacks)
@@ -56,10 +56,10 @@ def _floor(
 
     @with_one_batch_axis
     @jax.jit
-    def of_stack(*stacks):
+    def of_stack(*stacks: Any) -> Any:
         return jax.lax.platform_dependent(*stacks, cpu=one_by_one, default=kernel)
 
-    def of_one(*arrays):
+    def of_one(*arrays: Any):
         """Any leading axes count as a batch, as ``vmap``'s do."""
         batch, dtype = arrays[0].shape[:-2], arrays[0].dtype
         wide = storage_dtype(dtype)
@@ -68,7 +68,7 @@ def _floor(
         )
         found = of_stack(*(_widened(a, wide) for a in flat))
 
-        def unfold(leaf):
+        def unfold(leaf: Array):
             leaf = leaf.reshape(*batch, *leaf.shape[1:])
             return leaf.astype(dtype) if leaf.dtype == wide else leaf
 
@@ -96,12 +96,12 @@ def same_batch(*arrays: Array) -> list[Array]:
 
 
 @partial(_floor, small=lambda a: eliminate(a, False)[0])
-def cholesky_kernel(a):
+def cholesky_kernel(a: Array):
     return jax.lax.linalg.cholesky(a, symmetrize_input=False)
 
 
 @partial(_floor, small=lambda a: eliminate(a, True))
-def cholesky_inverse_kernel(a):
+def cholesky_inverse_kernel(a: Array):
     factor = jax.lax.linalg.cholesky(a, symmetrize_input=False)
     identity = identity_like(a)
     inverse = jax.lax.linalg.triangular_solve(
@@ -110,7 +110,7 @@ def cholesky_inverse_kernel(a):
     return factor, inverse
 
 
-def _solve_triangular(factor, b, transposed):
+def _solve_triangular(factor: Array, b: Array, transposed: bool):
     return jax.lax.linalg.triangular_solve(
         factor, b, left_side=True, lower=True, transpose_a=transposed
     )
@@ -121,7 +121,7 @@ solve_lower_transposed_kernel = _floor(partial(_solve_triangular, transposed=Tru
 
 
 @_floor
-def eigh_kernel(a):
+def eigh_kernel(a: Array):
     vectors, values = jax.lax.linalg.eigh(a, symmetrize_input=False)
     return values, vectors
 
@@ -131,14 +131,14 @@ def _permuted(order: Array, b: Array) -> Array:
 
 
 @_floor
-def lu_kernel(a):
+def lu_kernel(a: Array):
     """Both triangles in one matrix, and the order of the rows as a column."""
     lu, _, order = jax.lax.linalg.lu(a)
     return lu, order[..., None]
 
 
 @_floor
-def solve_lu_kernel(lu, order, b):
+def solve_lu_kernel(lu: Array, order: Array, b: Array):
     lower = jax.lax.linalg.triangular_solve(
         lu, _permuted(order, b), left_side=True, lower=True, unit_diagonal=True
     )
@@ -146,7 +146,7 @@ def solve_lu_kernel(lu, order, b):
 
 
 @_floor
-def solve_lu_transposed_kernel(lu, order, b):
+def solve_lu_transposed_kernel(lu: Array, order: Array, b: Array):
     upper = jax.lax.linalg.triangular_solve(
         lu, b, left_side=True, lower=False, transpose_a=True
     )
@@ -163,7 +163,7 @@ def _parity(swaps: Array) -> Array:
 
 
 @_floor
-def inverse_and_determinant_kernel(a):
+def inverse_and_determinant_kernel(a: Array):
     lu, swaps, order = jax.lax.linalg.lu(a)
     identity = identity_like(a)
     lower = jax.lax.linalg.triangular_solve(
@@ -180,7 +180,7 @@ def inverse_and_determinant_kernel(a):
 
 
 @_floor
-def determinant_kernel(a):
+def determinant_kernel(a: Array):
     lu, swaps, _ = jax.lax.linalg.lu(a)
     diagonal = jnp.diagonal(lu, axis1=-2, axis2=-1)
     sign = jnp.prod(jnp.sign(diagonal), -1) * _parity(swaps).astype(a.dtype)
@@ -188,18 +188,18 @@ def determinant_kernel(a):
 
 
 @_floor
-def log_size_of_determinant_kernel(a):
+def log_size_of_determinant_kernel(a: Array):
     lu, _, _ = jax.lax.linalg.lu(a)
     return jnp.sum(jnp.log(jnp.abs(jnp.diagonal(lu, axis1=-2, axis2=-1))), -1)
 
 
 @_floor
-def qr_kernel(a):
+def qr_kernel(a: Array):
     return jax.lax.linalg.qr(a, full_matrices=False)
 
 
 @_floor
-def svd_kernel(a):
+def svd_kernel(a: Array):
     return jax.lax.linalg.svd(a, full_matrices=False, compute_uv=True)
 
 
@@ -217,7 +217,7 @@ def eliminate(
     if inverse:
         a = jnp.concatenate([a, identity_like(a)], -1)
 
-    def step(j, rows):
+    def step(j: Array, rows: Array):
         row = jax.lax.dynamic_index_in_dim(rows, j, 1, keepdims=False)
         column = jax.lax.dynamic_index_in_dim(rows, j, 2, keepdims=False)
         pivot = jax.lax.dynamic_index_in_dim(row, j, 1)

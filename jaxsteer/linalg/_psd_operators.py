@@ -80,7 +80,7 @@ class LowRankStack:
     def matrices(self) -> Float[Array, "K d d"]:
         """The matrices in full."""
         identity = jnp.eye(self.diagonal.shape[-1], dtype=self.diagonal.dtype)
-        across = einsum("kir,kjr->kij", self._gained(), self.factor)
+        across = einsum("kir,kjr->kij", self.gained(), self.factor)
         return across + self.diagonal[..., None] * identity
 
     def scaled(self, weight: Float[Array, " K"]) -> LowRankStack:
@@ -92,11 +92,11 @@ class LowRankStack:
     def times(self, x: Float[Array, "K d"]) -> Float[Array, "K d"]:
         """``S_k x_k``."""
         inner = einsum("kir,ki->kr", self.factor, x)
-        return self.diagonal * x + einsum("kir,kr->ki", self._gained(), inner)
+        return self.diagonal * x + einsum("kir,kr->ki", self.gained(), inner)
 
     def total(self) -> Float[Array, "d d"]:
         """``sum_k S_k``, in O(K d^2 r)."""
-        across = einsum("kir,kjr->ij", self._gained(), self.factor)
+        across = einsum("kir,kjr->ij", self.gained(), self.factor)
         return across + jnp.diag(jnp.sum(self.diagonal, 0))
 
     def mixture(self, weight: Float[Array, " K"]) -> Float[Array, "d d"]:
@@ -107,7 +107,7 @@ class LowRankStack:
         """``x S_k x'``."""
         return TurnedStack(self, x)
 
-    def _gained(self) -> Array:
+    def gained(self) -> Array:
         return self.gain[:, None, None] * self.factor
 
 
@@ -155,9 +155,9 @@ def sum_between(left: Any, x: Float[Array, "d d"], right: Any) -> Float[Array, "
     moved = einsum("ij,kjr->kir", x, right.factor)
     inner = einsum("kis,kir->ksr", left.factor, moved)
     moved = left.diagonal[..., None] * moved
-    moved = moved + einsum("kis,ksr->kir", left._gained(), inner)
+    moved = moved + einsum("kis,ksr->kir", left.gained(), inner)
     across = einsum("kir,kjr->ij", right.gain[:, None, None] * moved, right.factor)
     # ... and L_k X (R_k's diagonal).
     pulled = einsum("kis,ij->ksj", left.factor, x) * right.diagonal[:, None, :]
-    across = across + einsum("kis,ksj->ij", left._gained(), pulled)
+    across = across + einsum("kis,ksj->ij", left.gained(), pulled)
     return across + einsum("ki,kj->ij", left.diagonal, right.diagonal) * x

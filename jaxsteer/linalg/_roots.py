@@ -30,13 +30,13 @@ def solve_lyapunov(
     return _solve_in_frame(y, c, eigh(jax.lax.stop_gradient(y)))
 
 
-def _solve_in_frame(y, c, frame):
+def _solve_in_frame(y: Array, c: Array, frame: tuple[Array, Array]):
     """:func:`solve_lyapunov`, given the eigenvalues and eigenvectors of `y`."""
 
-    def operator(x):
+    def operator(x: Array):
         return matmul(y, x) + matmul(x, y)
 
-    def solve(_, rhs):
+    def solve(_, rhs: Array):
         values, vectors = frame
         sums = values[:, None] + values[None, :]
         floor = y.shape[-1] * float(jnp.finfo(y.dtype).eps) * jnp.max(jnp.abs(values))
@@ -72,14 +72,14 @@ def sqrtm_psd(a: Float[Array, "d d"]) -> Float[Array, "d d"]:
 # solution does not depend on how it is found, its own derivative counts as zero. With
 # it the derivative of a root needs no second eigendecomposition.
 @jax.custom_jvp
-def _root_and_frame(a):
+def _root_and_frame(a: Array):
     values, vectors = eigh(a)
     values = jnp.sqrt(jnp.maximum(values, 0))
     return matmul(vectors * values[None], transpose(vectors)), (values, vectors)
 
 
 @_root_and_frame.defjvp
-def _root_jvp(primals, tangents):
+def _root_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]):
     (a,), (da,) = primals, tangents
     root, frame = _root_and_frame(a)
     droot = _solve_in_frame(root, symmetrize(da), frame)
@@ -122,7 +122,7 @@ def roots_psd(
 
 
 @jax.custom_jvp
-def _roots_and_frame(a):
+def _roots_and_frame(a: Array):
     values, vectors = eigh(a)
     keep = values > a.shape[-1] * float(jnp.finfo(a.dtype).eps) * jnp.max(
         jnp.abs(values)
@@ -135,7 +135,7 @@ def _roots_and_frame(a):
 
 
 @_roots_and_frame.defjvp
-def _roots_jvp(primals, tangents):
+def _roots_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]):
     (a,), (da,) = primals, tangents
     da = symmetrize(da)
     (root, inverse), frame = _roots_and_frame(a)
@@ -179,7 +179,7 @@ def project_psd(a: Float[Array, "d d"]) -> Float[Array, "d d"]:
 
 
 @project_psd.defjvp
-def _project_psd_jvp(primals, tangents):
+def _project_psd_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]):
     (a,), (da,) = primals, tangents
     values, vectors = eigh(a)
     kept = jnp.maximum(values, 0)
@@ -196,7 +196,7 @@ def _project_psd_jvp(primals, tangents):
     return value, matmul(vectors, matmul(slope * inner, transpose(vectors)))
 
 
-def _svd(a, proper):
+def _svd(a: Array, proper: bool):
     u, s, vt = svd(a)
     if proper:
         # Turning the direction with the smallest singular value costs least.
@@ -237,7 +237,7 @@ def polar_orthogonal(
 
 
 @polar_orthogonal.defjvp
-def _polar_jvp(proper, primals, tangents):
+def _polar_jvp(proper: bool, primals: tuple[Array, ...], tangents: tuple[Array, ...]):
     (a,), (da,) = primals, tangents
     u, s, vt = _svd(a, proper)
     sums = s[:, None] + s[None, :]

@@ -253,6 +253,6 @@ def expm1_minus(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 @expm1_minus.defjvp
-def _expm1_minus_jvp(primals, tangents):
+def _expm1_minus_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]):
     (x,), (dx,) = primals, tangents
     return expm1_minus(x), jnp.expm1(x) * dx

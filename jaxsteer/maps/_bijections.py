@@ -168,7 +168,7 @@ class ConjugatedMap:
     ) -> ConjugatedMap:
         """Maps with leading axes `batch` that share one bijection's parameters."""
 
-        def repeat(leaf):
+        def repeat(leaf: Array):
             return jnp.broadcast_to(leaf, batch + jnp.shape(leaf))
 
         return cls(base, *jax.tree.map(repeat, (bijection, limits)))

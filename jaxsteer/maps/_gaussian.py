@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -65,7 +67,7 @@ def gaussian_transport(
 
 
 @jax.jit
-def _weights(source, target):
+def _weights(source: Array, target: Array) -> Array:
     # One problem at a time: a mapped condition would compute both sides of each.
     # Compiled here because a mapped closure would be compiled anew at every eager call.
     if len(source) == 1:  # a loop of one takes a tenth longer
@@ -73,7 +75,7 @@ def _weights(source, target):
     return jax.lax.map(_weight_of, (source, target))
 
 
-def _weight_of(pair):
+def _weight_of(pair: tuple[Array, Array]) -> Array:
     source, target = (symmetrize(cov) for cov in pair)
     # Their products leave the range of float32 in units of 1e12; the map has none.
     unit = _unit(source, target)
@@ -89,7 +91,7 @@ def _weight_of(pair):
     )
 
 
-def _unit(source, target):
+def _unit(source: Array, target: Array):
     """A power of 2 near the largest variance, and 1 where there is none."""
     largest = jnp.max(jnp.stack([jnp.diagonal(source), jnp.diagonal(target)]))
     usable = jnp.isfinite(largest) & (largest > 0)
@@ -97,7 +99,7 @@ def _unit(source, target):
     return jnp.ldexp(jnp.ones((), source.dtype), power)
 
 
-def _factor(source):
+def _factor(source: Array):
     """A Cholesky factor (the identity for a singular matrix), and if it is one."""
     factor = cholesky(source)
     pivots = jnp.diagonal(factor)
@@ -108,7 +110,7 @@ def _factor(source):
     return jnp.where(regular, factor, jnp.eye(len(source), dtype=source.dtype)), regular
 
 
-def _weight_by_roots(source, target):
+def _weight_by_roots(source: Array, target: Array):
     """The map of a singular source, on its range."""
     root, inverse = roots_psd(source)
     middle = sqrtm_psd(matmul(root, matmul(target, root)))
@@ -120,7 +122,7 @@ def _weight_by_roots(source, target):
 # the map diagonal, ``W = U diag(r) U'``, solving for them is a division. The frame only
 # serves to solve with, so its own derivative counts as zero.
 @jax.custom_jvp
-def _weight_and_frame(source, target, factor):
+def _weight_and_frame(source: Array, target: Array, factor: Array):
     del source  # its factor says all
     inner = matmul(transpose(factor), matmul(target, factor))
     values, vectors = eigh(inner)
@@ -132,7 +134,7 @@ def _weight_and_frame(source, target, factor):
 
 
 @_weight_and_frame.defjvp
-def _weight_jvp(primals, tangents):
+def _weight_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]):
     source, target, factor = primals
     dsource, dtarget, _ = tangents
     weight, (ratios, frame, dual) = _weight_and_frame(source, target, factor)
@@ -140,12 +142,12 @@ def _weight_jvp(primals, tangents):
     floor = len(ratios) * float(jnp.finfo(ratios.dtype).eps) * jnp.max(ratios)
     inverse = jnp.where(sums > floor, 1 / jnp.where(sums > floor, sums, 1.0), 0.0)
 
-    def operator(x):
+    def operator(x: Array):
         pulled = matmul(source, weight)
         return matmul(x, pulled) + matmul(transpose(pulled), x)
 
-    def solve_between(inner, outer):
-        def solve(_, c):
+    def solve_between(inner: Array, outer: Array):
+        def solve(_: Any, c: Array):
             turned = matmul(transpose(inner), matmul(c, inner))
             return matmul(outer, matmul(inverse * turned, transpose(outer)))
 

@@ -125,7 +125,7 @@ class RationalQuadraticSpline:
         count = jnp.sum(value[..., None] >= knots, -1)
         left = jnp.clip(count - 1, 0, n - 2)
 
-        def pick(leaf, place):
+        def pick(leaf: Array, place: Array):
             leaf = jnp.broadcast_to(leaf, (*value.shape, n))
             return jnp.take_along_axis(leaf, place[..., None], -1)[..., 0]
 
@@ -140,7 +140,7 @@ class RationalQuadraticSpline:
         )
 
     @staticmethod
-    def _ends(value, inner, knots, images, slopes):
+    def _ends(value: Array, inner: Array, knots: Array, images: Array, slopes: Array):
         below = images[..., 0] + (value - knots[..., 0]) * slopes[..., 0]
         above = images[..., -1] + (value - knots[..., -1]) * slopes[..., -1]
         inner = jnp.where(value < knots[..., 0], below, inner)

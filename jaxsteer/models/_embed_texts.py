@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxsteer._types import Array
 from jaxsteer.models._encoder import Encoder
 from jaxsteer.models._tokenizer import Tokenizer, pad_tokens
 
@@ -85,5 +86,5 @@ def embed_texts(
 
 
 @nnx.jit
-def _embed(model, tokens, mask):
+def _embed(model: Encoder, tokens: Array, mask: Array):
     return model.embed(tokens, mask)

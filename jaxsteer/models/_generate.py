@@ -100,7 +100,17 @@ def generate(
 
 
 @partial(nnx.jit, static_argnames=("steps", "draw"))
-def _generate(model, tokens, lengths, key, temperature, stop, *, steps, draw):
+def _generate(
+    model: Decoder,
+    tokens: Array,
+    lengths: Array,
+    key: Array,
+    temperature: Array,
+    stop: Array,
+    *,
+    steps: int,
+    draw: bool,
+):
     batch, length = tokens.shape
     cache = KVCache.empty(model.config, batch, length + steps, model.dtype)
     hidden, cache = model.extend(tokens, cache)
@@ -108,7 +118,7 @@ def _generate(model, tokens, lengths, key, temperature, stop, *, steps, draw):
     # The rows of the padding stay in memory until tokens of these positions come.
     cache = dataclasses.replace(cache, length=lengths)
 
-    def choose(hidden, key):
+    def choose(hidden: Array, key: Array):
         logits = model.logits(hidden).astype(jnp.float32)
         if draw:
             chosen = jax.random.categorical(key, logits / temperature)
@@ -116,7 +126,7 @@ def _generate(model, tokens, lengths, key, temperature, stop, *, steps, draw):
             chosen = jnp.argmax(logits, -1)
         return chosen.astype(tokens.dtype)
 
-    def step(carry, key):
+    def step(carry: tuple[Array, Array, KVCache], key: Array):
         token, done, cache = carry
         hidden, cache = model.extend(token[:, None], cache)
         token = jnp.where(done, stop, choose(hidden[:, 0], key))

@@ -118,7 +118,7 @@ def cell_moments(
     norms = norms / jnp.where(level > 0, level, 1.0)[cell]
     fourth = jnp.zeros(n_cells, x.dtype).at[cell].add(weights * norms * norms) / safe
 
-    def add_block(total, block):
+    def add_block(total: Array, block: Blocks):
         owner, row, held = block
         part = jnp.where(held[:, None], centered[row], 0.0)
         # Not the roots of the weights: their gradient at weight 0 would be NaN.

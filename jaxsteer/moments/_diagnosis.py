@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,7 +58,13 @@ class _Units(NamedTuple):
     why: str
 
 
-def _units(columns, n_groups, covariance, groups, rank):
+def _units(
+    columns: CellColumns,
+    n_groups: int,
+    covariance: str,
+    groups: Any,
+    rank: int,
+) -> _Units:
     # The spread of a constant column is rounding, relative to its level.
     level = np.square(np.asarray(columns.mean, np.float64))
     d = level.shape[-1]
@@ -88,7 +94,7 @@ def diagnose(
     n_groups: int,
     *,
     covariance: str,
-    shrinkage: object,
+    shrinkage: float | str | None,
     moments: CellMoments | None = None,
     rank: int = 0,
     judge_size: bool = True,
@@ -147,12 +153,18 @@ def diagnose(
             )
     if not shrinkable:
         return
+    if not flat.shape[-1]:
+        raise ValueError("x has no columns; at least one feature is needed.")
     lifeless = flat.all(-1)
     if lifeless.any():
         tied = "" if covariance == "tied" else ", or pass covariance='tied'"
+        dtype = columns.mean.dtype
+        least = float(np.finfo(dtype).tiny) ** 0.5
         raise ValueError(
-            f"{units.names(lifeless)} have no spread at all (a single row, or identical "
-            f"rows); merge that group with another, leave out that class{tied}."
+            f"{units.names(lifeless)} have no spread at all (a single row, identical "
+            f"rows, or differences below {least:.0e}, whose squares {dtype} does not "
+            f"hold: standardize these); merge that group with another, leave out that "
+            f"class{tied}."
         )
     if constant.any():
         warnings.warn(
@@ -165,7 +177,7 @@ def diagnose(
         _judge_columns(moments, constant, shrinkage, remedy)
 
 
-def _judge_size(units, covariance, shrinkage):
+def _judge_size(units: _Units, covariance: str, shrinkage: float | str | None):
     # Kish's count of equal weights may be a rounding below the number of rows.
     small = units.rows * (1 + 1e-5) < units.needed
     if not small.any():
@@ -194,7 +206,12 @@ def _judge_size(units, covariance, shrinkage):
     )
 
 
-def _judge_columns(moments, constant, shrinkage, remedy):
+def _judge_columns(
+    moments: CellMoments,
+    constant: np.ndarray,
+    shrinkage: float | str | None,
+    remedy: str,
+):
     mass = np.asarray(moments.mass)
     cov = np.asarray(moments.cov, np.float64)
     pooled = np.einsum("c,cij->ij", mass / mass.sum(), cov)

@@ -146,7 +146,7 @@ def marginal_covariances(state: MomentState, by: str) -> Float[Array, "m d d"]:
     shift = jnp.where(state.mass[:, None] > 0, state.mean - mean[owner], 0.0)
     share = state.mass / safe[owner]
 
-    def between(code):
+    def between(code: Array):
         mine = jnp.where(owner == code, share, 0.0)
         return matmul((mine[:, None] * shift).T, shift)
 

@@ -50,7 +50,7 @@ NORMAL = ("normal", "diagonal_normal", "lognormal")
 COVARIANCES = ("full", "tied", "diagonal", "low_rank")
 
 
-def _cell_codes(label, group, n_classes, n_groups):
+def _cell_codes(label: ArrayLike, group: ArrayLike, n_classes: int, n_groups: int):
     """Codes ``class * G + group``, -1 where one is out of range; NumPy's if they can."""
     concrete = is_concrete(label, group)
     np_or_jnp = np if concrete else jnp
@@ -277,7 +277,9 @@ def _fewest_rows(cell: Any, weights: Any) -> float | None:
     return float(np.min(mass**2 / np.where(squares > 0, squares, 1.0)))
 
 
-def _check_covariance(covariance, rank, family, shape):
+def _check_covariance(
+    covariance: str, rank: int | None, family: str, shape: tuple[int, ...]
+):
     """Return what is fitted ("diagonal" where only variances are), or raise."""
     if family not in NORMAL and (len(shape) != 1 or rank is not None):
         raise ValueError(
@@ -302,7 +304,7 @@ def _check_covariance(covariance, rank, family, shape):
         if isinstance(rank, bool) or not isinstance(rank, (int, np.integer)):
             raise ValueError(f"rank={rank!r} must be a whole number, or None.")
     if covariance == "low_rank":
-        d = shape[1]
+        d = shape[-1]
         if d < 2:
             raise ValueError(
                 f"covariance='low_rank' needs two columns at least, x has {d}; use "

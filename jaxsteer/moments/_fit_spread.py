@@ -7,14 +7,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxsteer._labels import cell_codes
+from jaxsteer._types import Array
 from jaxsteer.families import DiagonalNormal
 from jaxsteer.moments._columns import CellColumns
 from jaxsteer.moments._diagnosis import diagnose
 from jaxsteer.moments._finish import finish
-from jaxsteer.moments._sharded import Axes, _names, sharded_moments, spread
+from jaxsteer.moments._sharded import Axes, names_of, sharded_moments, spread
 
 _SCATTER = {"full": "cell", "tied": "group"}
 
@@ -93,7 +94,17 @@ def _everywhere(tree: Any) -> Any:
     )
 
 
-def _columns(x, label, group, weights, mesh, rows, features, *, sizes):
+def _columns(
+    x: Array,
+    label: Array,
+    group: Array,
+    weights: Array,
+    mesh: Mesh,
+    rows: Axes,
+    features: Axes,
+    *,
+    sizes: tuple[int, int],
+) -> CellColumns:
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     like, columns = PartitionSpec(), PartitionSpec(None, features)
     along = PartitionSpec(rows)
@@ -121,7 +132,7 @@ def _column_moments(
     def by_cell(values: Any) -> Any:
         empty = jnp.zeros((sizes[0] * sizes[1], *values.shape[1:]), x.dtype)
         sums = empty.at[cell].add(values)
-        return jax.lax.psum(sums, _names(rows)) if rows else sums
+        return jax.lax.psum(sums, names_of(rows)) if rows else sums
 
     mass, squares = by_cell(weights), by_cell(weights * weights)
     safe = jnp.where(mass > 0, mass, 1.0)[:, None]

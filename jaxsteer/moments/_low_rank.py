@@ -103,7 +103,9 @@ def diagonal_intensity(
     return jnp.where(uneven, sampling / jnp.where(uneven, spread, 1.0), 1.0)
 
 
-def _by_rows(x, cell, weights, columns, rank):
+def _by_rows(
+    x: Array, cell: np.ndarray, weights: Array, columns: CellColumns, rank: int
+):
     """Fit cells of like sizes together, each one's rows padded to a power of two."""
     n, n_cells = len(cell), len(columns.mass)
     order = np.argsort(cell, kind="stable")
@@ -135,7 +137,7 @@ def _fit_alike(
 ) -> LowRankNormal:
     n, d = x.shape
 
-    def fit(one):
+    def fit(one: tuple[Array, Array]):
         code, rows = one
         mean, mass = columns.mean[code], columns.mass[code]
         present = rows < n

@@ -7,7 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxsteer._types import Array
 from jaxsteer.linalg import matmul
 from jaxsteer.moments._state import MomentState, owners
 
@@ -48,7 +50,7 @@ def merge(first: MomentState, *others: MomentState) -> MomentState:
 
 
 @jax.jit
-def _merge(states):
+def _merge(states: list[MomentState]):
     return merged(states)
 
 
@@ -65,7 +67,7 @@ def merge_over(state: MomentState, axis_name: str) -> MomentState:
     return _joined([state], lambda value: jax.lax.psum(sum(value), axis_name))
 
 
-def merged(states):
+def merged(states: list[MomentState]):
     return _joined(states, sum)
 
 
@@ -91,10 +93,10 @@ def _joined(states: list[MomentState], add: Any) -> MomentState:
     owner = owners(states[0])
     kept = states[0].cov.shape[0]
 
-    def pool(values):
+    def pool(values: Array):
         return jnp.zeros((kept, *values.shape[1:]), values.dtype).at[owner].add(values)
 
-    def moved(state, b):
+    def moved(state: MomentState, b: Array):
         own = pool(state.mass)[:, None, None] * state.cov
         return own + outer_products(owner, kept, state.mass, b)
 
@@ -114,7 +116,7 @@ def _joined(states: list[MomentState], add: Any) -> MomentState:
     )
 
 
-def outer_products(owner, kept, mass, b):
+def outer_products(owner: np.ndarray, kept: int, mass: Array, b: Array):
     """Sums of ``mass b b'`` over the cells of each covariance, ``[kept, d, d]``."""
     if kept == 1:
         return matmul((mass[:, None] * b).T, b)[None]
@@ -122,7 +124,7 @@ def outer_products(owner, kept, mass, b):
     return jnp.zeros((kept, *each.shape[1:]), b.dtype).at[owner].add(each)
 
 
-def _shifted(state, b, far, unit):
+def _shifted(state: MomentState, b: Array, far: Array, unit: Array):
     """Third and fourth moments about a mean further off by `b`, in new units."""
     # |y + b|^2 (y + b) and |y + b|^4, with y of mean zero.
     ratio = state.level / unit

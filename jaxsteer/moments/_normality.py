@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsteer._errors import check_codes, check_finite, check_same_length
+from jaxsteer._errors import check_cells
 from jaxsteer._labels import cell_codes
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, ArrayLike, Float, Int, Key
+from jaxsteer._types import Array, ArrayLike, DTypeLike, Float, Int, Key
 from jaxsteer.linalg import cholesky, whiten
 
 # Beyond so many rows the null distribution of the scaled distance no longer changes.
@@ -99,10 +99,7 @@ def check_normality(
     References:
         Mardia 1970; Lilliefors 1967, with the scaling of Stephens 1974.
     """
-    check_same_length(x=x, label=label, group=group)
-    check_finite("x", x)
-    n_classes = check_codes("label", label, n_classes)
-    n_groups = check_codes("group", group, n_groups)
+    n_classes, n_groups = check_cells(x, label, group, n_classes, n_groups)
     x = jnp.asarray(x)
     x = (x[:, None] if x.ndim == 1 else x).astype(jnp.promote_types(x.dtype, "float32"))
     key = jax.random.key(0) if key is None else key
@@ -174,11 +171,11 @@ def _scaling(n: int) -> float:
     return n**0.5 - 0.01 + 0.85 / n**0.5
 
 
-def _null_distances(key: Array, n: int, n_simulations: int, dtype) -> Array:
+def _null_distances(key: Array, n: int, n_simulations: int, dtype: DTypeLike) -> Array:
     """Scaled distances of normal samples, a few hundred at a time."""
     keys = jax.random.split(key, n_simulations)
 
-    def one(own):
+    def one(own: Array):
         return _distances(jax.random.normal(own, (n,), dtype))
 
     return jax.lax.map(one, keys, batch_size=256) * _scaling(n)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, ArrayLike, Float, Key
+from jaxsteer._types import Array, ArrayLike, DTypeLike, Float, Key
 from jaxsteer.linalg import eigh, matmul, qr, transpose
 from jaxsteer.maps import AffineMap, LowRankMap
 from jaxsteer.moments._finish import marginal_covariances, marginal_means
@@ -93,7 +93,11 @@ def principal_projection(state: MomentState, n_components: int) -> Projection:
 
 
 def random_projection(
-    key: Key[Array, ""], n_features: int, n_components: int, *, dtype=None
+    key: Key[Array, ""],
+    n_features: int,
+    n_components: int,
+    *,
+    dtype: DTypeLike | None = None,
 ) -> Projection:
     """Uniformly random orthonormal directions, for features too many for covariances.
 

@@ -130,8 +130,7 @@ def spread(
     n, d = np.shape(x)
     if group is None:
         group = jnp.zeros_like(jnp.asarray(label))
-    given = {} if weights is None else {"weights": weights}
-    check_same_length(x=x, label=label, group=group, **given)
+    check_same_length(x=x, label=label, group=group, weights=weights)
     if d % axis_size(mesh, features):
         raise ValueError(
             f"x has {d} columns, which the {axis_size(mesh, features)} devices of axis "
@@ -162,15 +161,15 @@ def axis_size(mesh: Mesh, axes: Axes) -> int:
     """Return the number of devices along an axis, or along several."""
     if axes is None:
         return 1
-    return math.prod(mesh.shape[name] for name in _names(axes))
+    return math.prod(mesh.shape[name] for name in names_of(axes))
 
 
-def _names(axes: Axes) -> tuple[str, ...]:
+def names_of(axes: Axes) -> tuple[str, ...]:
     return () if axes is None else (axes,) if isinstance(axes, str) else tuple(axes)
 
 
 @jax.jit
-def _extremes(x, label, group, weights):
+def _extremes(x: Array, label: Array, group: Array, weights: Array):
     finite = jnp.all(jnp.isfinite(x)), jnp.all(jnp.isfinite(weights))
     ends = [f(v) for v in (label, group, weights) for f in (jnp.min, jnp.max)]
     return (*finite, *ends)
@@ -204,13 +203,23 @@ def _check_values(x: Any, label: Any, group: Any, weights: Any, sizes: Any) -> N
 
 
 @partial(jax.jit, static_argnums=(4, 5, 6, 7, 8))
-def _sharded(x, label, group, weights, mesh, rows, features, sizes, scatter):
+def _sharded(
+    x: Array,
+    label: Array,
+    group: Array,
+    weights: Array,
+    mesh: Mesh,
+    rows: Axes,
+    features: Axes,
+    sizes: tuple[int, int],
+    scatter: str,
+):
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     along, columns = PartitionSpec(rows), PartitionSpec(None, features)
     one_device = partial(
         _block_moments,
-        rows=_names(rows),
-        features=_names(features),
+        rows=names_of(rows),
+        features=names_of(features),
         n_blocks=axis_size(mesh, features),
         sizes=sizes,
         scatter=scatter,
@@ -229,7 +238,7 @@ def _sharded(x, label, group, weights, mesh, rows, features, sizes, scatter):
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def _symmetric(cov, mesh, features):
+def _symmetric(cov: Array, mesh: Mesh, features: Axes):
     """Make entries (i, j) and (j, i) equal, which two devices summed in two orders.
 
     A program of its own: joined to the one above, the division there and the sum here
@@ -240,7 +249,16 @@ def _symmetric(cov, mesh, features):
 
 
 def _block_moments(
-    x, label, group, weights, *, rows, features, n_blocks, sizes, scatter
+    x: Array,
+    label: Array,
+    group: Array,
+    weights: Array,
+    *,
+    rows: Axes,
+    features: Axes,
+    n_blocks: int,
+    sizes: tuple[int, int],
+    scatter: str,
 ):
     """What one device adds: its rows, its columns, its block of the scatter."""
 
@@ -286,7 +304,9 @@ def _block_moments(
     )
 
 
-def _ring(y, owner, kept, weights, features, n_blocks):
+def _ring(
+    y: Array, owner: Array, kept: int, weights: Array, features: Axes, n_blocks: int
+):
     """Own columns against all columns, ``[S, d / f, d]``; blocks go from hand to hand."""
     product = _grams(owner, kept, weights)
     width = y.shape[1]

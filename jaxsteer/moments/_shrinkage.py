@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._compilation import broadcasting
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array, Float, Scalar
 from jaxsteer.moments._cells import CellMoments
 
 
@@ -95,15 +95,18 @@ def shrink(
 # Compiled as one: outside of jit every operation would be a program of its own.
 @partial(jax.jit, static_argnames="kind")
 @broadcasting
-def _shrink(moments: CellMoments, intensity, *, kind: str | None) -> Array:
+def _shrink(
+    moments: CellMoments, intensity: Scalar | None, *, kind: str | None
+) -> Array:
     if kind == "oas":
-        intensity = oas_intensity(moments)
+        share = oas_intensity(moments)
     elif kind == "ledoit-wolf":
-        intensity = ledoit_wolf_intensity(moments)
+        share = ledoit_wolf_intensity(moments)
     else:
-        intensity = jnp.full(moments.mass.shape, intensity, moments.cov.dtype)
+        assert intensity is not None
+        share = jnp.full(moments.mass.shape, intensity, moments.cov.dtype)
     d = moments.cov.shape[-1]
     level = jnp.trace(moments.cov, axis1=-2, axis2=-1) / d
-    weight = intensity[:, None, None]
+    weight = share[:, None, None]
     target = level[:, None, None] * jnp.eye(d, dtype=moments.cov.dtype)
     return (1 - weight) * moments.cov + weight * target

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsteer._errors import check_key
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float
 from jaxsteer.families import LowRankNormal
@@ -77,22 +78,32 @@ def finish_low_rank(
         raise ValueError(
             f"The state has scatter={state.scatter!r}; accumulate with scatter='cell'."
         )
+    least = {"rank": 1, "oversampling": 0, "power_iterations": 0, "probes": 1}
+    given = (rank, oversampling, power_iterations, probes)
+    for (name, low), value in zip(least.items(), given, strict=True):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise ValueError(f"{name}={value!r} must be a whole number.")
+        if value < low and name != "rank":
+            raise ValueError(f"{name}={value} must be at least {low}.")
     if not 1 <= rank < d:
         raise ValueError(f"rank={rank} must be at least 1 and less than d={d}.")
-    least = {"oversampling": 0, "power_iterations": 0, "probes": 1}
-    given = (oversampling, power_iterations, probes)
-    for (name, low), value in zip(least.items(), given, strict=True):
-        if value < low:
-            raise ValueError(f"{name}={value} must be at least {low}.")
+    check_key(key)
     return _sketched(state, key, rank, oversampling, power_iterations, probes)
 
 
 @partial(jax.jit, static_argnums=(2, 3, 4, 5))
-def _sketched(state, key, rank, oversampling, power_iterations, probes):
+def _sketched(
+    state: MomentState,
+    key: Array,
+    rank: int,
+    oversampling: int,
+    power_iterations: int,
+    probes: int,
+):
     d = state.mean.shape[1]
     size = min(rank + oversampling, d)
 
-    def one(cell):
+    def one(cell: tuple[Array, Array]):
         cov, key = cell
         draw, check = jax.random.split(key)
         basis = range_finder(cov, draw, size, power_iterations)
@@ -109,10 +120,10 @@ def _sketched(state, key, rank, oversampling, power_iterations, probes):
     # One cell at a time: memory for one.
     factor, missed, share = jax.lax.map(one, (state.cov, keys))
     variances = jnp.diagonal(state.cov, axis1=-2, axis2=-1)
-    law = LowRankNormal._complete(state.mean, factor, variances)
+    law = LowRankNormal.complete(state.mean, factor, variances)
     cells = (state.n_classes, state.n_groups)
 
-    def by_cell(leaf):
+    def by_cell(leaf: Array):
         return leaf.reshape(cells + leaf.shape[1:])
 
     priors = by_cell(state.mass / jnp.sum(state.mass))
@@ -146,7 +157,7 @@ def missed_variance(
     in place of ``B``: the root of that is nearer to the truth, whose power it is.
     """
 
-    def outside(x):
+    def outside(x: Array):
         return x - matmul(basis, matmul(transpose(basis), x))
 
     seen = jax.random.normal(key, (a.shape[0], probes), a.dtype)

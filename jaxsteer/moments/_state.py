@@ -130,7 +130,7 @@ def cell_moments_of(state: MomentState) -> CellMoments:
     """
     owner, kept = owners(state), state.cov.shape[0]
 
-    def pool(values):
+    def pool(values: Array):
         return jnp.zeros(kept, values.dtype).at[owner].add(values)
 
     mass, squares = pool(state.mass), pool(state.squares)

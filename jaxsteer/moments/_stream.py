@@ -75,8 +75,7 @@ def update(
         if state.n_groups != 1:
             raise ValueError(f"The state has {state.n_groups} groups: pass group=...")
         group = np.zeros(np.shape(x)[0], np.int32)
-    given = {} if weights is None else {"weights": weights}
-    check_same_length(x=x, label=label, group=group, **given)
+    check_same_length(x=x, label=label, group=group, weights=weights)
     check_finite("x", x)
     check_codes("label", label, state.n_classes)
     check_codes("group", group, state.n_groups)
@@ -88,7 +87,7 @@ def update(
             check_weights(weights)
     share = None if weights is None else jnp.asarray(weights)
     order = None
-    if is_concrete(label, group, *given.values()):
+    if is_concrete(label, group, weights):
         # NumPy sorts short codes by their digits, ten times faster than XLA compares.
         codes = cell_codes(np.asarray(label), np.asarray(group), state.n_groups)
         n_cells = state.mass.shape[0]
@@ -99,13 +98,20 @@ def update(
     return _updated(state, *map(jnp.asarray, (x, label, group)), share, order)
 
 
-def _ranks(state) -> np.ndarray:
+def _ranks(state: MomentState) -> np.ndarray:
     """The cells' places where those of one covariance are neighbours."""
     return np.argsort(np.argsort(owners(state), kind="stable"), kind="stable")
 
 
 @jax.jit
-def _updated(state, x, label, group, weights, order=None):
+def _updated(
+    state: MomentState,
+    x: Array,
+    label: Array,
+    group: Array,
+    weights: Array | None,
+    order: Array | None = None,
+):
     dtype = state.mass.dtype
     x = x.astype(dtype)
     weights = None if weights is None else weights.astype(dtype)
@@ -172,7 +178,7 @@ FEW_CELLS = 16
 NEAR = 64  # rows that tell where a cell is
 
 
-def _by_cell(values, codes, weights, n_cells):
+def _by_cell(values: Array, codes: Array, weights: Array, n_cells: int):
     """Weighted sums of the rows ``values [m, d]`` of each cell."""
     if n_cells > FEW_CELLS:
         empty = jnp.zeros((n_cells, values.shape[1]), values.dtype)
@@ -181,7 +187,7 @@ def _by_cell(values, codes, weights, n_cells):
     return matmul(mine, values)
 
 
-def _origins(x, order, count, ranks):
+def _origins(x: Array, order: Array, count: Array, ranks: np.ndarray):
     """Where a few rows of each cell, evenly taken, are, and how long they are there.
 
     Args:
@@ -202,7 +208,16 @@ def _origins(x, order, count, ranks):
     return origin, jnp.where(length > 0, length, 1.0)
 
 
-def _sums(state, x, cell, weights, order, count, origin, unit) -> _Sums:
+def _sums(
+    state: MomentState,
+    x: Array,
+    cell: Array,
+    weights: Array | None,
+    order: Array,
+    count: Array,
+    origin: Array,
+    unit: Array,
+) -> _Sums:
     """Sum products of rows, a block that fits the cache at a time.
 
     All that is read of a block is read once, so that the pass costs little more than
@@ -226,7 +241,7 @@ def _sums(state, x, cell, weights, order, count, origin, unit) -> _Sums:
     counts = jnp.sum(jnp.where(mine, count, 0), 1)
     alike = state.scatter == "cell"  # then a block is of one cell
 
-    def add_block(total, block):
+    def add_block(total: _Sums, block: Any):
         owner, row, held = block
         codes = cell[row]
         share = held.astype(x.dtype)
@@ -262,7 +277,14 @@ def _sums(state, x, cell, weights, order, count, origin, unit) -> _Sums:
     return jax.lax.scan(add_block, empty, cut_blocks(order, counts, size))[0]
 
 
-def _about_means(state, found, unit, safe, rest, level):
+def _about_means(
+    state: MomentState,
+    found: _Sums,
+    unit: Array,
+    safe: Array,
+    rest: Array,
+    level: Array,
+):
     """Third and fourth moments about means that are `rest` from the origins."""
     if state.scatter != "cell":
         return jnp.zeros_like(rest), jnp.zeros_like(level)

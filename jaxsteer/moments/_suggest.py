@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsteer._errors import check_codes, check_finite, check_same_length
+from jaxsteer._errors import check_cells
 from jaxsteer._labels import cell_codes
 from jaxsteer._types import ArrayLike, Float, Int
 from jaxsteer.maps import BoxCox, SinhArcsinh, YeoJohnson
@@ -123,17 +123,12 @@ def suggest_family(
         >>> suggest_family(x, *code, {name: every[name] for name in names}).best
         'weibull'
     """
-    check_same_length(x=x, label=label, group=group)
-    check_finite("x", x)
-    sizes = {
-        "n_classes": check_codes("label", label, None),
-        "n_groups": check_codes("group", group, None),
-    }
+    n_classes, n_groups = check_cells(x, label, group)
     if not isinstance(n_folds, int) or n_folds < 2:
         raise ValueError(f"n_folds={n_folds!r} must be a whole number above 1.")
     families = family_candidates(x) if families is None else families
     x, label, group = np.asarray(x), np.asarray(label), np.asarray(group)
-    cell = cell_codes(label, group, sizes["n_groups"])
+    cell = cell_codes(label, group, n_groups)
     fold = _folds(cell, n_folds, seed)
     rows, failed = {}, {}
     for name, fit in families.items():
@@ -142,7 +137,14 @@ def suggest_family(
             for part in range(n_folds):
                 # Weights of 0, not fewer rows: every fold runs the same program.
                 weights = jnp.asarray(fold != part, jnp.float32)
-                pop = fit(x, label, group, weights=weights, **sizes)
+                pop = fit(
+                    x,
+                    label,
+                    group,
+                    weights=weights,
+                    n_classes=n_classes,
+                    n_groups=n_groups,
+                )
                 mine = fold == part
                 held_out[mine] = _log_density(pop, x, cell)[mine]
             rows[name] = held_out

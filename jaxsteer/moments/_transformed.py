@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._errors import check_codes, check_finite, check_same_length, is_concrete
+from jaxsteer._errors import check_cells, is_concrete
 from jaxsteer._labels import cell_codes
 from jaxsteer._types import Array, ArrayLike, Float, Int
 from jaxsteer.families import TransformedNormal
@@ -76,10 +76,7 @@ def fit_transformed_population(
     References:
         Box and Cox 1964, section 3, with one variance for each cell.
     """
-    check_same_length(x=x, label=label, group=group)
-    check_finite("x", x)
-    n_classes = check_codes("label", label, n_classes)
-    n_groups = check_codes("group", group, n_groups)
+    n_classes, n_groups = check_cells(x, label, group, n_classes, n_groups)
     x = jnp.asarray(x)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mass = jnp.ones(x.shape[0], x.dtype) if weights is None else jnp.asarray(weights)
@@ -87,7 +84,7 @@ def fit_transformed_population(
     cell = jnp.asarray(cell_codes(label, group, n_groups))
     mass = mass.astype(x.dtype)
 
-    def of_feature(column):
+    def of_feature(column: Array):
         return _fit_feature(column, cell, mass, free, bijection, n_classes * n_groups)
 
     # One feature after the other: memory, and small factorizations, stay those of one.
@@ -117,7 +114,7 @@ def _limits(
     """Base coordinates of half the range beyond the data, or of the data's ends."""
     used = (weights > 0).reshape(-1, *[1] * (x.ndim - 1))
 
-    def ends(values):
+    def ends(values: Array):
         low = jnp.min(jnp.where(used, values, jnp.inf), 0)
         return low, jnp.max(jnp.where(used, values, -jnp.inf), 0)
 
@@ -136,7 +133,7 @@ def _fit_feature(
 ) -> Any:
     """Maximize the likelihood of one feature, its cells' moments being the best ones."""
 
-    def loss(free, args):
+    def loss(free: Array, args: tuple[Array, Array]):
         x, weights = args
         bijection = with_free_numbers(free, like)
         z = bijection.inverse(x)

@@ -190,8 +190,8 @@ def _zeros(rows: Array) -> Array:
 # Compiled by themselves: a loop over a function made here would be compiled anew at every
 # call outside of jit.
 @partial(jax.jit, static_argnames="precision")
-def _averaged(residuals, rows, shares, precision):
-    def add(total, item):
+def _averaged(residuals: Residual, rows: Array, shares: Array, precision: Any):
+    def add(total: Array, item: tuple[Residual, Array]):
         residual, share = item
         change = residual(rows, precision)
         return total + share[:, None, None].astype(change.dtype) * change, None
@@ -199,7 +199,7 @@ def _averaged(residuals, rows, shares, precision):
     return jax.lax.scan(add, _zeros(rows), (residuals, shares))[0]
 
 
-def _gathered(residuals, rows, codes, precision):
+def _gathered(residuals: Residual, rows: Array, codes: Array, precision: Any) -> Array:
     n_groups = residuals.bias.shape[0]
     # Past the end, where a gather fills in zeros: the map that adds nothing.
     safe = jnp.where((codes >= 0) & (codes < n_groups), codes, n_groups)
@@ -208,8 +208,8 @@ def _gathered(residuals, rows, codes, precision):
 
 
 @partial(jax.jit, static_argnames="precision")
-def _selected(residuals, rows, codes, precision):
-    def choose(total, item):
+def _selected(residuals: Residual, rows: Array, codes: Array, precision: Any):
+    def choose(total: Array, item: tuple[Residual, Array]):
         residual, code = item
         change = residual(rows, precision)
         return jnp.where((codes == code)[:, None, None], change, total), None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,7 +71,7 @@ def capture_activations(
     *,
     at: str = "output",
     which: Which = None,
-) -> Iterator[Activations]:
+) -> Generator[Activations]:
     """Keep what the submodules at `paths` return, or take, while the block lasts.
 
     Under ``nnx.jit`` enter the block inside the jitted function, and return what you

@@ -13,7 +13,7 @@ from flax import nnx
 
 from jaxsteer import moments
 from jaxsteer._errors import check_choice, check_codes
-from jaxsteer._types import Array, PyTree
+from jaxsteer._types import Array, ArrayLike, PyTree
 from jaxsteer.nn._capture import capture_activations
 from jaxsteer.nn._paths import Path, split_path
 from jaxsteer.nn._select import Which, check_which
@@ -113,13 +113,20 @@ def capture_moments(
     return states
 
 
-def _activations(model, inputs, *, paths, at, which) -> dict[str, Array]:
+def _activations(
+    model: nnx.Module,
+    inputs: tuple[Any, ...],
+    *,
+    paths: tuple[str, ...],
+    at: str,
+    which: Any,
+) -> dict[str, Array]:
     with capture_activations(model, paths, at=at, which=which) as kept:
         model(*inputs)
         return {path: kept[path] for path in paths}
 
 
-def _shapes(model, inputs, **place) -> dict[str, Any]:
+def _shapes(model: nnx.Module, inputs: tuple[Any, ...], **place: Any) -> dict[str, Any]:
     # Traced once for each model and shape of inputs: a trace of 30 blocks takes as long
     # as some batches.
     graph, weights = nnx.split(model)
@@ -127,12 +134,22 @@ def _shapes(model, inputs, **place) -> dict[str, Any]:
 
 
 @partial(jax.jit, static_argnames=("graph", "paths", "at", "which"))
-def _traced(graph, weights, inputs, **place):
+def _traced(
+    graph: nnx.GraphDef[Any], weights: Any, inputs: tuple[Any, ...], **place: Any
+):
     return _activations(nnx.merge(graph, weights), inputs, **place)
 
 
 @partial(nnx.jit, static_argnames=("tokens", "paths", "at", "which"))
-def _step(model, states, inputs, codes, *, tokens, **place):
+def _step(
+    model: nnx.Module,
+    states: dict[str, moments.MomentState],
+    inputs: tuple[Any, ...],
+    codes: tuple[ArrayLike, ArrayLike, ArrayLike | None],
+    *,
+    tokens: str,
+    **place: Any,
+) -> dict[str, moments.MomentState]:
     label, group, mask = codes
     found = _activations(model, inputs, **place)
     return {
@@ -141,7 +158,9 @@ def _step(model, states, inputs, codes, *, tokens, **place):
     }
 
 
-def _empty(name: str, x: Any, size: int, n_classes: int, n_groups: int, scatter: str):
+def _empty(
+    name: str, x: Any, size: int, n_classes: int, n_groups: int, scatter: str
+) -> moments.MomentState:
     # A stack of modules has its layers before the examples.
     stacked = x.ndim > 3 or (x.ndim > 2 and x.shape[0] != size and x.shape[1] == size)
     if x.ndim < 2 or x.shape[stacked] != size:
@@ -159,7 +178,14 @@ def _empty(name: str, x: Any, size: int, n_classes: int, n_groups: int, scatter:
     )
 
 
-def _added(state, x, label, group, mask, tokens):
+def _added(
+    state: moments.MomentState,
+    x: Array,
+    label: ArrayLike,
+    group: ArrayLike,
+    mask: ArrayLike | None,
+    tokens: str,
+) -> moments.MomentState:
     if state.mass.ndim > 1:
         return jax.vmap(lambda s, y: _added(s, y, label, group, mask, tokens))(state, x)
     # Sums are the state's, in float32 at least.

@@ -31,6 +31,7 @@ from jaxsteer.nn._group_steer import GroupSteer
 from jaxsteer.nn._insert import insert_steering
 from jaxsteer.nn._paths import Path, split_path
 from jaxsteer.nn._steered import set_strength
+from jaxsteer.population import Population
 
 RULES = ("gap", "recovered", "effect")
 
@@ -251,7 +252,9 @@ def _dotted(path: Path) -> str:
     return ".".join(split_path(path))
 
 
-def _check_cells(label, group, train, sizes) -> None:
+def _check_cells(
+    label: np.ndarray, group: np.ndarray, train: np.ndarray, sizes: tuple[int, int]
+) -> None:
     for name, rows in (("training", train), ("other", ~train)):
         count = np.zeros(sizes, int)
         np.add.at(count, (label[rows], group[rows]), 1)
@@ -264,14 +267,29 @@ def _check_cells(label, group, train, sizes) -> None:
 
 
 @partial(nnx.jit, static_argnames=("paths", "run"))
-def _states(model, tokens, lengths, *, paths, run):
+def _states(
+    model: nnx.Module,
+    tokens: Array,
+    lengths: np.ndarray,
+    *,
+    paths: tuple[str, ...],
+    run: Callable[..., Any] | None,
+):
     with capture_activations(model, paths) as kept:
         model(tokens) if run is None else run(model, tokens)
         rows = jnp.arange(len(tokens))
         return {path: kept[path][rows, lengths - 1] for path in paths}
 
 
-def _last_states(model, paths, tokens, lengths, told, size, run) -> dict[str, Array]:
+def _last_states(
+    model: nnx.Module,
+    paths: tuple[str, ...],
+    tokens: Array,
+    lengths: np.ndarray,
+    told: Any,
+    size: int,
+    run: Callable[..., Any] | None,
+) -> dict[str, Array]:
     parts, n = [], len(tokens)
     for rows in batches_of(n, size):
         if told is not None:
@@ -290,7 +308,13 @@ def _view(x: Array, n_components: int) -> moments.Projection:
     return moments.principal_projection(state, min(n_components, x.shape[1]))
 
 
-def _population(y, label, group, sizes, weights):
+def _population(
+    y: Array,
+    label: ArrayLike,
+    group: ArrayLike,
+    sizes: tuple[int, int],
+    weights: Array | None,
+) -> Population:
     return moments.fit_population(
         y, label, group, weights=weights, n_classes=sizes[0], n_groups=sizes[1]
     )
@@ -300,15 +324,33 @@ _STATIC = ("sizes", "intervention", "maps", "reference")
 
 
 @partial(jax.jit, static_argnames=_STATIC)
-def _gap(y, label, group, sizes, weights, **options):
-    return ideality_gap(_population(y, label, group, sizes, weights), **options)
+def _gap(
+    y: Array,
+    label: ArrayLike,
+    group: ArrayLike,
+    sizes: tuple[int, int],
+    weights: Array | None,
+    **options: Any,
+) -> Array:
+    gap: Any = ideality_gap(_population(y, label, group, sizes, weights), **options)
+    return gap
 
 
 @partial(jax.jit, static_argnames=(*_STATIC, "n_boot"))
-def _interval(y, label, group, sizes, value, key, n_boot, level, **options):
+def _interval(
+    y: Array,
+    label: ArrayLike,
+    group: ArrayLike,
+    sizes: tuple[int, int],
+    value: Array,
+    key: Array,
+    n_boot: int,
+    level: float,
+    **options: Any,
+) -> Array:
     n = len(y)
 
-    def once(key):
+    def once(key: Array) -> Array:
         drawn = jax.random.randint(key, (n,), 0, n)
         weights = jnp.zeros(n, y.dtype).at[drawn].add(1)
         return _gap(y, label, group, sizes, weights, **options)
@@ -320,11 +362,17 @@ def _interval(y, label, group, sizes, value, key, n_boot, level, **options):
     return jnp.clip(2 * value - ends, 0)
 
 
-def _fitted(view, x, cells, train, options) -> GroupSteer:
+def _fitted(
+    view: moments.Projection,
+    x: Array,
+    cells: tuple[np.ndarray, np.ndarray, tuple[int, int]],
+    train: np.ndarray,
+    options: dict[str, Any],
+) -> GroupSteer:
     label, group, sizes = cells
     pop = _population(view(x)[train], label[train], group[train], sizes, None)
-    found = nearest_ideal(pop, differentiate="none", **options)
-    return GroupSteer(view.lift(found.group_maps))
+    found: Any = nearest_ideal(pop, differentiate="none", **options).group_maps
+    return GroupSteer(view.lift(found))
 
 
 def _reached(choice: StrengthChoice) -> Array:

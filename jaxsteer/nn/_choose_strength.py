@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from jaxsteer.nn._paths import Path
 from jaxsteer.nn._select import find_output, get
 from jaxsteer.nn._steered import set_positions, set_strength
 
+Lengths = TypeVar("Lengths", bound=ArrayLike)
 Effect = Callable[[Array, Array, Array], Array]
 
 
@@ -206,11 +207,11 @@ def check_train(train: Any, n: int) -> Array:
 
 def tell(
     model: nnx.Module,
-    lengths: Array,
+    lengths: Lengths,
     group: Any,
     rows: np.ndarray,
     positions: str | ArrayLike | None,
-) -> Array:
+) -> Lengths:
     """Tell the layers of a model what the next batch is, and return its lengths."""
     if group is not None:
         set_groups(model, jnp.asarray(group)[rows])
@@ -241,7 +242,9 @@ def twin_of(model: nnx.Module) -> Any:
 
 
 @partial(jax.jit, static_argnames="effect")
-def _figures(law, plain, tokens, lengths, effect):
+def _figures(
+    law: Array, plain: Array, tokens: Array, lengths: Array, effect: Callable[..., Any]
+):
     place = jnp.arange(tokens.shape[1])
     there = place < lengths[:, None]
     kl = jnp.sum(jnp.exp(law) * (law - plain), -1)
@@ -259,7 +262,7 @@ def _figures(law, plain, tokens, lengths, effect):
 
 
 @jax.jit
-def _summary(choice, rows, level):
+def _summary(choice: StrengthChoice, rows: Array, level: Array):
     count = jnp.sum(rows)
     mean = choice.effect @ rows / count
     spread = (choice.effect - mean[:, None]) ** 2 @ rows / jnp.clip(count - 1, 1)

@@ -22,6 +22,8 @@ from jaxsteer.nn._paths import Wrapper
 
 Which = int | str | Sequence[int | str] | Callable[..., Any] | None
 Place = tuple[Any, ...]
+# The arguments of a call, by position and by name.
+Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def check_which(which: Which, name: str = "which") -> Any:
@@ -62,7 +64,11 @@ def find_output(output: Any, which: Any, width: int | None) -> Place:
 
 
 def find_input(
-    base: Any, args: tuple, kwargs: dict[str, Any], which: Any, width: int | None
+    base: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    which: Any,
+    width: int | None,
 ) -> Place:
     """Return where the meant array is in ``(args, kwargs)``.
 
@@ -190,7 +196,7 @@ def _checked(tree: Any, place: Place, what: str) -> Place:
     return place
 
 
-def _argument(base: Any, call: tuple[tuple, dict], key: int | str) -> Place:
+def _argument(base: Any, call: Call, key: int | str) -> Place:
     args, kwargs = call
     names = parameter_names(base)
     if isinstance(key, str):

@@ -84,7 +84,11 @@ def position_variables(
 
 
 def positions_of_call(
-    base: Any, args: tuple, kwargs: dict[str, Any], tokens: tuple[int, ...], which: Any
+    base: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    tokens: tuple[int, ...],
+    which: Any,
 ) -> Array | None:
     """Return where the tokens of this call stand in their texts, if the call says so.
 
@@ -199,7 +203,9 @@ def _leading(name: str, values: Array, tokens: tuple[int, ...]) -> Array:
     return values.reshape(values.shape + (1,) * (len(tokens) - values.ndim))
 
 
-def _named(base: Any, args: tuple, kwargs: dict[str, Any], name: str) -> tuple:
+def _named(
+    base: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str
+) -> tuple[Any, ...]:
     if name in kwargs:
         return (1, name)
     return (0, parameter_names(base).index(name))

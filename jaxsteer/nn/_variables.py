@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxsteer._types import Array
 from jaxsteer.nn._residuals import Residual, axes_of
 
 
@@ -67,8 +68,8 @@ def load(module: nnx.Module, kind: type[Residual]) -> Residual:
 
 
 def variable(
-    value: jax.Array, trainable: bool, names: tuple[str | None, ...] | None = None
-) -> nnx.Variable:
+    value: Array, trainable: bool, names: tuple[str | None, ...] | None = None
+) -> nnx.Variable[Array]:
     """Return a trainable or a frozen variable, annotated with sharding names."""
     kind = SteeringParam if trainable else SteeringConstant
     if names is None:

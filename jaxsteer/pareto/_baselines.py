@@ -47,7 +47,9 @@ class LeastWorst(NamedTuple):
     status: Int[Array, ""]
 
 
-def _dual(group_weights, theta, model, data, target):
+def _dual(
+    group_weights: Array, theta: Array, model: Model, data: GroupData, target: Array
+):
     fit = fit_weighted(model, data, group_weights, theta)
     excess = group_losses(model, fit.theta, data) - target
     return Point(-jnp.sum(group_weights * excess), -excess, fit.theta)
@@ -270,7 +272,7 @@ def _penalized(theta: Array, args: Any) -> Array:
 
 @jax.jit
 def _path(problem: Problem, strengths: Array) -> FittedModel:
-    def step(theta, strength):
+    def step(theta: Array, strength: Array):
         found = _PATH.run(_penalized, theta, (problem, strength), differentiate="none")
         measured = describe(found.x, problem.data.mass, problem)
         return found.x, without_model(measured)

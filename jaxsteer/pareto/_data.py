@@ -149,14 +149,13 @@ def group_data(
         [0.5, 1.0]
     """
     leaves = jax.tree.leaves(x)
-    given = {} if weights is None else {"weights": weights}
-    if not is_concrete(target, group, *leaves, *given.values()):
+    if not is_concrete(target, group, *leaves, weights):
         raise ValueError(
             "group_data lays rows out on the host and cannot be traced: call it outside "
             "of jit, and pass the GroupData that it returns into jit."
         )
     named = {f"x[{i}]" if len(leaves) > 1 else "x": v for i, v in enumerate(leaves)}
-    n = check_same_length(**named, target=target, group=group, **given)
+    n = check_same_length(**named, target=target, group=group, weights=weights)
     for name, leaf in named.items():
         check_finite(name, leaf)
         check_range(name, leaf)
@@ -194,7 +193,7 @@ def group_data(
     share[place] = (weight / total[group])[order]
     real = jnp.result_type(float)
 
-    def laid_out(leaf):
+    def laid_out(leaf: np.ndarray):
         leaf = np.asarray(leaf)
         floating = np.issubdtype(leaf.dtype, np.floating)
         return jnp.asarray(leaf[rows], None if floating else real)

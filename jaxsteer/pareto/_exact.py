@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array, Float, Scalar
 from jaxsteer.pareto._hypergradient import (
     Problem,
     hypergradient,
@@ -72,7 +72,7 @@ class UpperEnd(NamedTuple):
     history: History
 
 
-def _point(group_weights, theta, problem):
+def _point(group_weights: Array, theta: Array, problem: Problem):
     found = hypergradient(group_weights, theta, problem)
     return Point(found.value, found.slope, found.theta)
 
@@ -92,7 +92,7 @@ def solve_exact(
     # the best ends on all rows.
     n, last = len(points), len(points) + 1 + options.keep
 
-    def turns(problem, carry, first, end):
+    def turns(problem: Problem, carry: _Search, first: int, end: int):
         step = partial(_turn, problem, points, start, theta, options, tolerance)
         return jax.lax.scan(step, carry, jnp.arange(first, end))[0]
 
@@ -135,7 +135,15 @@ class _Search(NamedTuple):
     start_value: Float[Array, ""]
 
 
-def _descend(problem, x, theta, options, limit, tolerance, scale) -> SpectralEnd:
+def _descend(
+    problem: Problem,
+    x: Array,
+    theta: Array,
+    options: ExactOptions,
+    limit: int | Array,
+    tolerance: Scalar,
+    scale: Scalar,
+) -> SpectralEnd:
     return spectral_descent(
         partial(_point, problem=problem),
         x,
@@ -147,7 +155,16 @@ def _descend(problem, x, theta, options, limit, tolerance, scale) -> SpectralEnd
     )
 
 
-def _turn(problem, points, start, theta, options, tolerance, carry, turn):
+def _turn(
+    problem: Problem,
+    points: Array,
+    start: Array,
+    theta: Array,
+    options: ExactOptions,
+    tolerance: float,
+    carry: _Search,
+    turn: Array,
+):
     """One descent: of the screening, or on all rows from its best ends."""
     n, best = len(points), carry.best
     screens, begins = turn < n, turn == n
@@ -175,7 +192,7 @@ def _turn(problem, points, start, theta, options, tolerance, carry, turn):
     closed = jnp.where(near & ~begins, jnp.inf, carry.values)
     seen = jnp.where(jnp.isfinite(value), value, jnp.inf)
 
-    def screened(now, new):
+    def screened(now: Array, new: Array):
         return jnp.where(screens, now.at[index].set(new), now)
 
     return (

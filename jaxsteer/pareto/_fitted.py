@@ -104,7 +104,7 @@ def fit_group_weights(
 def fit_path(problem: Problem, points: Float[Array, "m G"]) -> FittedModel:
     """Fit one model for each point, each from the one before."""
 
-    def step(theta, point):
+    def step(theta: Array, point: Array):
         found = fit_weighted(problem.model, problem.data, point, theta)
         return found.theta, found.theta
 

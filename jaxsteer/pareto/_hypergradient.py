@@ -124,7 +124,7 @@ def best_starts(
     points = jnp.asarray(points, theta.dtype)
     sample = sample_of(problem, rows)
 
-    def value(point):
+    def value(point: Array):
         fit = fit_weighted(sample.model, sample.data, point, theta)
         return smooth_metric(fit.theta, sample)
 

@@ -75,13 +75,13 @@ def _by_cells(rows: Float[Array, "n 3 k"], data: GroupData) -> Array:
     kernel = jnp.where(jnp.eye(data.n_classes, dtype=bool), 1.0, kernel)
     apart = 1.0 - jnp.eye(data.n_groups, dtype=rows.dtype)
 
-    def total(p, q):
+    def total(p: int, q: int):
         return einsum("aic,ij,ab,bjc->c", m[:, :, p], kernel, apart, m[:, :, q])
 
     return 2 * (total(0, 2) - total(1, 1))
 
 
-def _along_targets(rows, s, target, group):
+def _along_targets(rows: Array, s: Array, target: Array, group: Array | None):
     """Sum over ordered pairs (of one group, where groups are given)."""
     # The kernel of sorted targets is a product of steps: k(y1, y3) = k(y1, y2) k(y2, y3).
     keys = (target,) if group is None else (target, group)
@@ -94,7 +94,7 @@ def _along_targets(rows, s, target, group):
         step = jnp.where(same, step, 0.0)
     step = step[:, None, None]
 
-    def join(left, right):
+    def join(left: tuple[Array, Array], right: tuple[Array, Array]):
         return left[0] * right[0], left[1] * right[0] + right[1]
 
     # The running sums hold the row itself too, whose difference from itself is 0.

@@ -66,23 +66,25 @@ def solve_factored(factor: Float[Array, "p p"], b: Array) -> Float[Array, " p"]:
     return matmul(transpose(factor), matmul(factor, b))
 
 
-def _loss_of(theta, args):
+def _loss_of(theta: Array, args: tuple[Model, GroupData, Array]):
     model, data, group_weights = args
     return weighted_loss(model, theta, data, group_weights)
 
 
-def _factor(model, data, group_weights, theta):
+def _factor(model: Model, data: GroupData, group_weights: Array, theta: Array):
     matrix = model.hessian(theta, data, group_weights)
     damping = getattr(model, "damping", 0.0)
     eye = jnp.eye(theta.shape[0], dtype=theta.dtype)
     return cholesky_inverse(matrix + damping * eye)[1]
 
 
-def _iterative(model, data, group_weights, theta):
+def _iterative(
+    model: Model, data: GroupData, group_weights: Array, theta: Array
+) -> Callable[[Array], Array]:
     slope, args = jax.grad(_loss_of), (model, data, group_weights)
     damping = getattr(model, "damping", 0.0)
 
-    def product(v):
+    def product(v: Array):
         along = jax.jvp(partial(slope, args=args), (theta,), (v,))[1]
         return along + damping * v
 
@@ -90,14 +92,16 @@ def _iterative(model, data, group_weights, theta):
     return lambda b: solve_positive(product, b, lambda r: r, tolerance=limit)
 
 
-def _newton(model, data, group_weights, theta, dense):
+def _newton(
+    model: Model, data: GroupData, group_weights: Array, theta: Array, dense: bool
+) -> tuple[Array, Array | None, Array]:
     """Damped Newton steps; every turn of the loop evaluates one trial point."""
     eps = float(jnp.finfo(theta.dtype).eps)
     args = (model, data, group_weights)
     # Slopes are in units of a row's loss, which standardized features keep near 1.
     limit = eps**0.75
 
-    def turn(state):
+    def turn(state: dict[str, Any]) -> dict[str, Any]:
         old = state["value"]
         trial = state["theta"] - state["length"] * state["move"]
         value, slope = jax.value_and_grad(_loss_of)(trial, args)
@@ -109,7 +113,7 @@ def _newton(model, data, group_weights, theta, dense):
         level = (value <= old + noise) & (steep < state["steep"])
         seen = jnp.abs(value - old) <= noise
 
-        def accepted():
+        def accepted() -> dict[str, Any]:
             if dense:
                 factor = _factor(*args, trial)
                 move = solve_factored(factor, slope)
@@ -127,7 +131,7 @@ def _newton(model, data, group_weights, theta, dense):
                 "done": steep <= limit,
             }
 
-        def refused():
+        def refused() -> dict[str, Any]:
             count = state["count"] + 1
             stuck = seen | (count >= HALVINGS) | ~jnp.isfinite(old)
             return state | {

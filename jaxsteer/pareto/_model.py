@@ -72,10 +72,10 @@ class Model:
     ) -> Float[Array, "p p"]:
         """Return the second derivatives of the weighted loss, in flat parameters."""
 
-        def slope(t):
+        def slope(t: Array) -> Array:
             return jax.grad(weighted_loss, argnums=1)(self, t, data, group_weights)
 
-        def column(e):
+        def column(e: Array):
             return jax.jvp(slope, (theta,), (e,))[1]
 
         eye = jnp.eye(theta.shape[0], dtype=theta.dtype)

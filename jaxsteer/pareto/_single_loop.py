@@ -144,12 +144,12 @@ def solve_single_loop(
         begin = (offset + count * each) % data.count
         return dataclasses.replace(problem, data=data.batch(each, begin))
 
-    def step(count, walk: Walk, unit, factor) -> Walk:
+    def step(count: Array, walk: Walk, unit: Array, factor: Array) -> Walk:
         precondition = partial(solve_factored, factor) if dense else lambda r: r
         part = rows(options.batch_size, count)
         weights = walk.group_weights
 
-        def slope(w):
+        def slope(w: Array) -> Array:
             return jax.grad(weighted_loss, argnums=1)(model, w, part.data, weights)
 
         down, curved = jax.jvp(slope, (walk.w,), (walk.v,))

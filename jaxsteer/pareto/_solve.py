@@ -144,7 +144,14 @@ def check_group_weights(name: str, values: Any, data: GroupData) -> Float[Array,
 
 
 @partial(jax.jit, static_argnames="probe")
-def _solve(problem: Problem, start, options, key, *, probe) -> ParetoSolution:
+def _solve(
+    problem: Problem,
+    start: Array,
+    options: ExactOptions | LoopOptions,
+    key: Array | None,
+    *,
+    probe: bool,
+) -> ParetoSolution:
     model, data = problem.model, problem.data
     theta = start_of(model, data)
     start = start.astype(theta.dtype)

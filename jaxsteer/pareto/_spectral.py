@@ -55,7 +55,7 @@ def spectral_descent(
     carry: Any,
     *,
     max_steps: Any,
-    tolerance: float,
+    tolerance: Scalar,
     scale: Scalar = 0.0,
     record: int = 1,
 ) -> SpectralEnd:
@@ -98,7 +98,7 @@ def spectral_descent(
         "done": jnp.asarray(False),
     }
 
-    def turn(state):
+    def turn(state: dict[str, Any]) -> dict[str, Any]:
         """Evaluate one trial point; go there, or come nearer."""
         x, point, length = state["x"], state["point"], state["length"]
         begins = state["steps"] < 0
@@ -108,7 +108,7 @@ def spectral_descent(
         holds = holds & jnp.isfinite(new.value)
         change = length * state["move"]
 
-        def accepted():
+        def accepted() -> dict[str, Any]:
             unit = state["unit"]
             unit = jnp.where(begins & (unit <= 0), slope_scale(new.slope), unit)
             curve = jnp.sum(change * (new.slope - point.slope))
@@ -145,7 +145,7 @@ def spectral_descent(
                 "done": (residual <= tolerance) | still,
             }
 
-        def refused():
+        def refused() -> dict[str, Any]:
             # The parabola through both values and the first slope.
             bend = new.value - point.value - length * along
             best = -0.5 * length**2 * along / jnp.where(bend > 0, bend, 1.0)

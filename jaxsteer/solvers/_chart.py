@@ -250,7 +250,7 @@ def relative_residual(
 def cast_floating(tree: Any, dtype: Any) -> Any:
     """Floating-point leaves in another precision."""
 
-    def cast(leaf):
+    def cast(leaf: Array):
         floating = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
         return jnp.asarray(leaf, dtype) if floating else leaf
 

@@ -81,10 +81,10 @@ def trust_region_step(
         "done": ~(start > 0),
     }
 
-    def unfinished(state):
+    def unfinished(state: dict[str, Array]):
         return ~state["done"] & (state["count"] < max_products)
 
-    def body(state):
+    def body(state: dict[str, Array]):
         step, direction = state["step"], state["direction"]
         product = hessian(direction)
         curvature = dot(direction, product)
@@ -144,7 +144,7 @@ def solve_positive(
     """
     accuracy = 10 * float(jnp.finfo(b.dtype).eps) if tolerance is None else tolerance
 
-    def solve(matvec, b):
+    def solve(matvec: Callable[[Array], Array], b: Array):
         return trust_region_step(
             matvec,
             -b,
@@ -180,14 +180,14 @@ def damped_tangent_solve(linear: Callable[[Array], Array], b: Array) -> Array:
     damping = eps**0.5
     b_flat = b.ravel()
 
-    def damped(v):
+    def damped(v: Array):
         return linear(v.reshape(b.shape)).ravel() + damping * v
 
     if b.size <= DENSE:
         matrix = jax.jacobian(damped)(jnp.zeros_like(b_flat))
         columns = solver(matrix)
 
-        def solve(v):
+        def solve(v: Array):
             return columns(v[:, None])[:, 0]
     else:
         # GMRES reads its accuracy off b, so that it cannot be transposed by itself.
@@ -200,7 +200,7 @@ def damped_tangent_solve(linear: Callable[[Array], Array], b: Array) -> Array:
         )
 
     # What a pass leaves, b - linear(x), is the damping times its change of x.
-    def improve(state, _):
+    def improve(state: tuple[Array, Array], _):
         x, left = state
         change = solve(left)
         return (x + change, damping * change), None

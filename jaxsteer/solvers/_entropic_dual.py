@@ -10,6 +10,7 @@ margin are lowered together, by one Newton step each as long as that is nearly e
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -161,14 +162,14 @@ def _step_length(
     # Below this a change of value is rounding, and Newton's model is exact.
     sure = jnp.abs(decrement) < 1e3 * eps
 
-    def lowers(length):
+    def lowers(length: Array):
         # Logarithms: an entry that has vanished may be the one that grows.
         grown = jax.nn.logsumexp(logs + length * moved, -1)
         asked = jnp.sum(program.goal_mass * step[0])
         value = jnp.sum(program.mass * grown) - length * asked
         return sure | (value <= -0.1 * length * decrement)
 
-    def shorten(state):
+    def shorten(state: tuple[Array, Array]):
         length, _ = state
         return 0.4 * length, lowers(0.4 * length)
 
@@ -223,7 +224,7 @@ def _advance(path: Path, program: Program) -> Path:
     )
 
 
-def _tangent_solve(linear, y: Array) -> Array:
+def _tangent_solve(linear: Callable[[Array], Array], y: Array) -> Array:
     """Solve by the dense matrix, scaled to a unit diagonal and damped by rounding.
 
     The damping only matters where a posterior is the same in all rows, which leaves the
@@ -259,17 +260,17 @@ def solve_dual(
     dtype = fixed.cost.dtype
     eps = float(jnp.finfo(dtype).eps)
 
-    def optimality(dual):
+    def optimality(dual: Array):
         return slope_of(dual, program) + _along(_gauge(program), dual)
 
     # The logits are of order 1 / temperature, and so is their rounding.
     limit = eps * (20 + 0.002 / fixed.temperature)
 
-    def unfinished(path):
+    def unfinished(path: Path):
         rough = (path.residual > limit) & (path.idle < PATIENCE)
         return feasible & rough & (path.steps < max_steps)
 
-    def run(_, dual):
+    def run(_, dual: Array):
         start = Path(
             dual=dual,
             temperature=jnp.maximum(fixed.temperature, START_TEMPERATURE),

@@ -31,7 +31,9 @@ class FixedPoint(NamedTuple):
     steps: Array
 
 
-def dense_tangent_solve(linear: Callable, y: Float[Array, " m"]) -> Float[Array, " m"]:
+def dense_tangent_solve(
+    linear: Callable[[Array], Array], y: Float[Array, " m"]
+) -> Float[Array, " m"]:
     """Solve ``linear(x) = y`` for a small vector by forming the matrix."""
     return solve(jax.jacobian(linear)(jnp.zeros_like(y)), y[:, None])[:, 0]
 
@@ -66,20 +68,20 @@ def fixed_point(
 
     if differentiate == "unroll":
 
-        def unrolled(x, _):
+        def unrolled(x: Array, _):
             new = step(x, args)
             return new, jnp.max(jnp.abs(new - x))
 
         x, changes = jax.lax.scan(unrolled, start, None, length=max_steps)
         return FixedPoint(x, changes[-1], jnp.asarray(max_steps, jnp.int32))
 
-    def iterate(residual_fn, x0):
-        def body(state):
+    def iterate(residual_fn: Callable[[Array], Array], x0: Array):
+        def body(state: tuple[Array, Array, Array]):
             x, _, count = state
             gap = residual_fn(x)
             return x + gap, jnp.max(jnp.abs(gap)), count + 1
 
-        def unfinished(state):
+        def unfinished(state: tuple[Array, Array, Array]):
             _, change, count = state
             return (change > limit) & (count < max_steps)
 
@@ -103,3 +105,22 @@ def fixed_point(
             has_aux=True,
         )
     return FixedPoint(x, change, count.astype(jnp.int32))
+
+
+def at_fixed_point(
+    step: Callable[[Array, Any], Array], x: Float[Array, " m"], args: Any
+) -> Float[Array, " m"]:
+    """Give a point that `step` leaves where it is its derivatives by `args`.
+
+    Args:
+        step: The map; everything differentiable must come in through `args`.
+        x: ``[m]`` the fixed point, found by whatever means.
+        args: Any pytree.
+
+    Returns:
+        `x`, with the derivatives of the implicit function theorem.
+    """
+    x = jax.lax.stop_gradient(x)
+    return jax.lax.custom_root(
+        lambda x: step(x, args) - x, x, lambda _, x: x, dense_tangent_solve
+    )

@@ -37,8 +37,8 @@ class Packing(NamedTuple):
     """
 
     tree: Any
-    shapes: tuple
-    dtypes: tuple
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[Any, ...]
 
     @classmethod
     def of(cls, example: Any) -> Packing:
@@ -93,18 +93,18 @@ def run_in_lanes(
     # Traced once for rows of one shape: a rule for vmap is asked for after the function
     # that it replaces has been traced.
     @partial(jax.jit, inline=True)
-    def iterate(packed, done, rows, limit):
+    def iterate(packed: dict[str, Array], done: Array, rows: Any, limit: Array):
         """Advance rows until each is done, or `limit` times."""
 
-        def unfinished(carry):
+        def unfinished(carry: tuple[dict[str, Array], Array, Array]):
             _, done, count = carry
             return jnp.any(~done) & (count < limit)
 
-        def one(packed, problem):
+        def one(packed: dict[str, Array], problem: Any):
             state = advance(packing.unpack(packed), problem)
             return packing.pack(state), state.done
 
-        def body(carry):
+        def body(carry: tuple[dict[str, Array], Array, Array]):
             packed, done, count = carry
             moved, ended = jax.vmap(one)(packed, rows)
             return _select(done, packed, moved), done | ended, count + 1
@@ -112,14 +112,18 @@ def run_in_lanes(
         carry = vary_together((packed, done, jnp.zeros_like(limit)), limit)
         return jax.lax.while_loop(unfinished, body, carry)[:2]
 
-    def in_rounds(packed, done, rows, width):
+    def in_rounds(
+        packed: dict[str, Array], done: Array, rows: tuple[Array, Array], width: int
+    ):
         """Rounds over the unfinished rows, `width` at a time."""
         n = done.shape[0]
 
-        def arrange(done):
+        def arrange(done: Array):
             return jnp.argsort(done, stable=True), jnp.sum(~done, dtype=jnp.int32)
 
-        def body(carry):
+        def body(
+            carry: tuple[dict[str, Array], Array, tuple[Array, Array], Array, Array],
+        ):
             packed, done, (order, left), position, limit = carry
             lanes = position + jnp.arange(width)
             index = order[jnp.minimum(lanes, n - 1)]
@@ -143,7 +147,7 @@ def run_in_lanes(
         carry = vary_together((packed, done, arranged, zero, zero + FIRST_ROUND))
         return jax.lax.while_loop(lambda carry: carry[2][1] > 0, body, carry)[0]
 
-    def run_rows(rows):
+    def run_rows(rows: Any):
         n = jax.tree.leaves(rows)[0].shape[0]
         packed = jax.vmap(lambda row: packing.pack(begin(row)))(rows)
         done = jax.vmap(lambda packed: packing.unpack(packed).done)(packed)
@@ -170,7 +174,7 @@ def choose(flag: Array, one: Any, other: Any) -> Any:
 def _select(flags: Array, new: Any, old: Any) -> Any:
     """Rows of `new` where the flag holds, of `old` elsewhere."""
 
-    def pick(a, b):
+    def pick(a: Array, b: Array):
         return jnp.where(flags.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
 
     return jax.tree.map(pick, new, old)

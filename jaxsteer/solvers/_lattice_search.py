@@ -193,7 +193,7 @@ def spread_out(
     width = jnp.max(points, 0) - jnp.min(points, 0)
     width = APART * jnp.where(width > 0, width, 1.0)
 
-    def take(left, _):
+    def take(left: Array, _):
         # Where every point is close to one taken before: the lowest of all, again.
         best = jnp.where(jnp.all(jnp.isinf(left)), jnp.argmin(values), jnp.argmin(left))
         close = jnp.all(jnp.abs(points - points[best]) <= width, 1)

@@ -84,6 +84,10 @@ def _zeros_of(chart: Chart) -> Array:
     return jnp.where(chart.left > jnp.inf, 1, 0).astype(chart.left.dtype)
 
 
+# What is differentiated by, and its tangents.
+Point = tuple[Chart, MatrixObjective]
+
+
 # The step from the center is 0, whatever the objective; only its derivatives are not.
 # Traced only where something is differentiated: the rule is no part of other programs.
 @jax.custom_jvp
@@ -93,7 +97,9 @@ def _root(chart: Chart, objective: MatrixObjective) -> Array:
 
 
 @_root.defjvp
-def _root_jvp(primals, tangents):
+def _root_jvp(
+    primals: tuple[Chart, MatrixObjective], tangents: tuple[Chart, MatrixObjective]
+):
     chart, objective = primals
     e = _root(chart, objective)
     _, moved = jax.jvp(
@@ -110,7 +116,9 @@ def _held(chart: Chart, objective: MatrixObjective) -> Array:
 
 
 @_held.defjvp
-def _held_jvp(primals, tangents):
+def _held_jvp(
+    primals: tuple[Chart, MatrixObjective], tangents: tuple[Chart, MatrixObjective]
+):
     del tangents
     e = _root(*primals)
     return e, jnp.zeros_like(e)

@@ -83,7 +83,7 @@ def _sandwich(p: Array, q: Array) -> Array:
     i, j, scale = _triangle(p.shape[-1])
     row, col = (i[:, None], j[:, None]), (i[None], j[None])
 
-    def entry(left, right):
+    def entry(left: tuple[np.ndarray, ...], right: tuple[np.ndarray, ...]):
         (a, b), (c, d) = left, right
         return p[..., a, c] * q[..., d, b] + p[..., b, c] * q[..., d, a]
 
@@ -156,12 +156,12 @@ def _search(roots: Array) -> _Iterate:
 
     near, settled = 2 * barrier_floor(roots.dtype), min(eps**0.5, 1e4 * eps)
 
-    def unfinished(state):
+    def unfinished(state: tuple[_Iterate, Array]):
         now, moved = state
         done = (now.complement < near) & (now.residual < settled)
         return ~done & moved & (now.steps < MAX_STEPS)
 
-    def advance(state):
+    def advance(state: tuple[_Iterate, Array]):
         now, _ = state
         new = _step(roots, now)
         # Rounding can end the search at the edge: keep the last point inside.
@@ -180,7 +180,7 @@ def _attach(roots: Array, gram: Array, dual: Array) -> Array:
 
 
 @_attach.defjvp
-def _attach_jvp(primals, tangents):
+def _attach_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]):
     roots, gram, dual = primals
     moved = tangents[0]
     back = transpose(roots)
@@ -201,7 +201,7 @@ def _attach_jvp(primals, tangents):
     spring = high / (wide + soft)
     frame = matmul(back, frames)
 
-    def respond(x):
+    def respond(x: Array):
         inner = spring * matmul(matmul(transpose(frames), x), frames)
         return jnp.sum(matmul(matmul(frame, inner), transpose(frame)), 0)
 

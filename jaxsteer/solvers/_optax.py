@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import optax
 
 from jaxsteer._errors import check_choice
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array, Float, PyTree
 from jaxsteer.linalg import cholesky, gram
 from jaxsteer.solvers._conjugate_gradient import damped_tangent_solve
+from jaxsteer.solvers._fixed_point import Differentiate
 from jaxsteer.solvers._projected_gradient import check_start, no_constraint, norm
 from jaxsteer.solvers._solution import (
     Solution,
@@ -96,7 +97,14 @@ class Reparametrized:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _solve(solver, fn, parametrization, differentiate, start, args) -> Solution:
+def _solve(
+    solver: Reparametrized,
+    fn: Callable[[Array, PyTree], Array],
+    parametrization: Callable[[Array], Array],
+    differentiate: Differentiate,
+    start: Array,
+    args: PyTree,
+) -> Solution:
     fixed = jax.lax.stop_gradient(args)
     start = jax.lax.stop_gradient(start)
     dtype = start.dtype
@@ -107,7 +115,7 @@ def _solve(solver, fn, parametrization, differentiate, start, args) -> Solution:
     optimizer = optax.lbfgs() if solver.optimizer is None else solver.optimizer
     optimizer = optax.with_extra_args_support(optimizer)
 
-    def objective(u):
+    def objective(u: Array):
         return fn(parametrization(u), fixed)
 
     evaluate = jax.value_and_grad(objective)
@@ -129,7 +137,7 @@ def _solve(solver, fn, parametrization, differentiate, start, args) -> Solution:
         "done": ~(jnp.isfinite(value) & (residual > tolerance)),
     }
 
-    def body(state):
+    def body(state: dict[str, Any]) -> dict[str, Any]:
         updates, inner = optimizer.update(
             state["slope"],
             state["inner"],
@@ -173,7 +181,7 @@ def _solve(solver, fn, parametrization, differentiate, start, args) -> Solution:
     if differentiate == "implicit":
         size = _secant(start, u, slope, evaluate(u)[1])
 
-        def gap(u):
+        def gap(u: Array) -> Array:
             return size * jax.grad(lambda v: fn(parametrization(v), args))(u)
 
         u = jax.lax.custom_root(gap, u, lambda _, u: u, damped_tangent_solve)

@@ -127,11 +127,18 @@ def norm(x: Array) -> Float[Array, ""]:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _solve(solver, fn, projection, differentiate, start, args) -> Solution:
+def _solve(
+    solver: ProjectedGradient,
+    fn: Callable[[Array, PyTree], Array],
+    projection: Projection,
+    differentiate: Differentiate,
+    start: Array,
+    args: PyTree,
+) -> Solution:
     fixed = jax.lax.stop_gradient(args)
     start = jax.lax.stop_gradient(start)
 
-    def project(x):
+    def project(x: Array):
         # The set may be closed over too: its derivatives come in at the end only.
         return jax.lax.stop_gradient(projection(x))
 
@@ -157,14 +164,14 @@ def _solve(solver, fn, projection, differentiate, start, args) -> Solution:
     }
     state["done"] = state["broken"]
 
-    def search(y, value, slope, size):
+    def search(y: Array, value: Array, slope: Array, size: Array):
         """Halve the step size until the quadratic upper bound holds."""
         noise = 10 * eps * (jnp.abs(value) + norm(slope) * norm(y))
 
-        def unfinished(trial):
+        def unfinished(trial: dict[str, Array]):
             return ~trial["found"] & (trial["count"] < HALVINGS)
 
-        def body(trial):
+        def body(trial: dict[str, Array]):
             size = jnp.where(trial["count"] == 0, trial["size"], 0.5 * trial["size"])
             move = project(y - size * slope) - y
             reached = fn(y + move, fixed)
@@ -190,7 +197,9 @@ def _solve(solver, fn, projection, differentiate, start, args) -> Solution:
         }
         return jax.lax.while_loop(unfinished, body, trial)
 
-    def step(state, args, move_to):
+    def step(
+        state: dict[str, Any], args: PyTree, move_to: Callable[[Array], Array]
+    ) -> dict[str, Any]:
         x, y = state["x"], state["y"]
         value, slope = jax.value_and_grad(fn)(y, args)
         plain = state["momentum"] == 1.0
@@ -245,7 +254,7 @@ def _solve(solver, fn, projection, differentiate, start, args) -> Solution:
 
     if unroll:
 
-        def forward(state, _):
+        def forward(state: dict[str, Any], _):
             new = step(state, args, projection)
             keep = state["broken"]
             return jax.tree.map(partial(jnp.where, keep), state, new), None
@@ -277,7 +286,7 @@ def _solve(solver, fn, projection, differentiate, start, args) -> Solution:
 
 
 def projected_residual(
-    fn: Callable,
+    fn: Callable[..., Array],
     projection: Projection,
     x: Array,
     args: PyTree,
@@ -291,7 +300,7 @@ def projected_residual(
 
 
 def at_fixed_point(
-    fn: Callable,
+    fn: Callable[..., Array],
     projection: Projection,
     x: Array,
     args: PyTree,
@@ -303,7 +312,7 @@ def at_fixed_point(
     if differentiate == "none":
         return x
 
-    def gap(x):
+    def gap(x: Array):
         return x - projection(x - size * jax.grad(fn)(x, args))
 
     return jax.lax.custom_root(gap, x, lambda _, x: x, damped_tangent_solve)

@@ -78,13 +78,13 @@ def project_simplex_ball(
         [0.571, 0.429]
     """
 
-    def drawn(t):
+    def drawn(t: Array):
         return project_simplex(center + t * (x - center))
 
-    def far(p):
+    def far(p: Array):
         return jnp.sqrt(jnp.sum((p - center) ** 2)) > radius
 
-    def halve(_, ends):
+    def halve(_, ends: tuple[Array, Array]):
         low, high = ends
         middle = 0.5 * (low + high)
         outside = far(drawn(middle))

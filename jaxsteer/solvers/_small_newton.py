@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._errors import check_choice
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array, Float, PyTree
 from jaxsteer._varying import vary_together
 from jaxsteer.solvers._fixed_point import DIFFERENTIATE, Differentiate
 from jaxsteer.solvers._stationary import at_stationary_point
@@ -94,7 +94,14 @@ def minimize_newton(
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _minimize(fn, both, steps, differentiate, starts, args) -> LocalMinimum:
+def _minimize(
+    fn: Callable[..., Any],
+    both: Callable[..., Any] | None,
+    steps: int,
+    differentiate: str,
+    starts: Array,
+    args: PyTree,
+) -> LocalMinimum:
     both = jax.value_and_grad(fn) if both is None else both
     fixed = jax.lax.stop_gradient(args)
     starts = jax.lax.stop_gradient(starts)
@@ -106,7 +113,7 @@ def _minimize(fn, both, steps, differentiate, starts, args) -> LocalMinimum:
     else:
         advance = jax.vmap(partial(_advance, both, fixed))
 
-        def unfinished(loop):
+        def unfinished(loop: tuple[_State, Array]):
             state, count = loop
             return (count <= steps) & jnp.any(state.moves)
 
@@ -163,7 +170,7 @@ def _advance(both: ValueAndGrad, args: Any, state: _State) -> _State:
 def _measure(both: ValueAndGrad, x: Array, args: Any) -> tuple[Array, Array, Array]:
     """Value, gradient and Hessian, from one trace of the function."""
 
-    def column(direction):
+    def column(direction: Array):
         return jax.jvp(lambda y: both(y, args), (x,), (direction,))
 
     (value, gradient), (_, hessian) = jax.vmap(column, out_axes=((None, None), 0))(
@@ -192,7 +199,7 @@ def _newton_move(gradient: Array, hessian: Array, damping: Array) -> Array:
     rows = jnp.concatenate([hessian, gradient[:, None]], 1)
     variables = jnp.arange(m)
 
-    def eliminate(k, rows):
+    def eliminate(k: Array, rows: Array):
         pivot_row = rows[k]
         pivot = jnp.maximum(jnp.abs(pivot_row[k]), m * eps * scale[k])
         pivot_row = pivot_row / pivot

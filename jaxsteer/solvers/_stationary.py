@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array, Float, PyTree
 from jaxsteer.linalg import solve
 
 
@@ -43,19 +43,19 @@ def at_stationary_point(
     hidden = jax.lax.stop_gradient(hidden)
 
     @jax.custom_jvp
-    def attach(x, value, args, hidden):
+    def attach(x: Array, value: Array, args: PyTree, hidden: list[Any]):
         return x, value
 
     @attach.defjvp
-    def _rule(primals, tangents):
+    def _rule(primals: tuple[Array, ...], tangents: tuple[Array, ...]):
         x, value, args, hidden = primals
         # Through the rule again, so that higher derivatives know that x moves.
         x, value = attach(x, value, args, hidden)
 
-        def by_args(parameters):
+        def by_args(parameters: PyTree) -> tuple[Array, Array]:
             return pure(x, parameters, *hidden)
 
-        def slope(y):
+        def slope(y: Array) -> Array:
             return pure(y, args, *hidden)[1]
 
         (_, gradient), (dvalue, force) = jax.jvp(by_args, (args,), (tangents[2],))
@@ -64,11 +64,11 @@ def at_stationary_point(
         return (x, value), (dx, dvalue + jnp.sum(gradient * dx))
 
     @jax.custom_jvp
-    def attach_held(x, value, args, hidden):
+    def attach_held(x: Array, value: Array, args: PyTree, hidden: list[Any]):
         return x, value
 
     @attach_held.defjvp
-    def _held_rule(primals, tangents):
+    def _held_rule(primals: tuple[Array, ...], tangents: tuple[Array, ...]):
         _, _, args, hidden = primals
         x, value = attach(*primals)
         _, dvalue = jax.jvp(lambda p: pure(x, p, *hidden)[0], (args,), (tangents[2],))

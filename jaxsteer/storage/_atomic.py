@@ -7,7 +7,7 @@ import os
 import pathlib
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import BinaryIO
 
 from jaxsteer._types import PathLike
@@ -23,7 +23,7 @@ _SHOWN = 40
 
 
 @contextlib.contextmanager
-def atomic_file(path: PathLike) -> Iterator[BinaryIO]:
+def atomic_file(path: PathLike) -> Generator[BinaryIO]:
     """Open a binary file that takes its name only when it is whole.
 
     What is written goes into a file of a random name in the same folder. On success it

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import pathlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 from jaxsteer._types import PathLike
@@ -126,7 +126,7 @@ def keep_columns(
     *,
     beside: PathLike,
     limit: int = KEPT_BYTES,
-) -> Iterator[RowFiles]:
+) -> Generator[RowFiles]:
     """Keep columns of text files, typed, on the disk of another file for a while.
 
     Args:

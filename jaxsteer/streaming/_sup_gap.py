@@ -12,7 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxsteer._errors import check_choice, check_same_length
 from jaxsteer._types import Array, ArrayLike, Float, Int
-from jaxsteer.moments._sharded import axes_of, axis_size, is_spread
+from jaxsteer.moments._sharded import Axes, axes_of, axis_size, is_spread
 
 _CLASSES = {"tpr": (1,), "fpr": (0,), "dp": (0, 1)}
 
@@ -62,8 +62,7 @@ def sharded_sup_gap(
             "score lies on one device: use jaxsteer.metrics.sup_gap, or lay it out with "
             "jax.device_put(score, NamedSharding(mesh, P('rows')))."
         )
-    given = {} if weights is None else {"weights": weights}
-    check_same_length(label=label, score=score, group=group, **given)
+    check_same_length(label=label, score=score, group=group, weights=weights)
     if n_groups < 2:
         raise ValueError(f"n_groups={n_groups}: a gap takes two groups at least.")
     mesh, rows, _ = axes_of(score)
@@ -97,7 +96,17 @@ def _gap(
     )(label, group, score, shares)
 
 
-def _own_gap(label, group, score, shares, *, rows, n_groups, rate, devices):
+def _own_gap(
+    label: Array,
+    group: Array,
+    score: Array,
+    shares: Array,
+    *,
+    rows: Axes,
+    n_groups: int,
+    rate: str,
+    devices: int,
+):
     label, group = label.astype(jnp.int32), group.astype(jnp.int32)
     valid = (label >= 0) & (label < 2) & (group >= 0) & (group < n_groups)
     valid = jnp.all(valid & ~jnp.isnan(score) & (shares >= 0))
@@ -113,7 +122,7 @@ def _own_gap(label, group, score, shares, *, rows, n_groups, rate, devices):
     own = score[order]
     onward = [(i, (i + 1) % devices) for i in range(devices)]
 
-    def step(carry, _):
+    def step(carry: tuple[Array, tuple[Array, Array]], _):
         above, block = carry
         scores, sums = block
         place = jnp.searchsorted(scores, own, side="left")

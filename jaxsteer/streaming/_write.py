@@ -11,17 +11,16 @@ import csv
 import io
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from jaxsteer._types import PathLike
+from jaxsteer._types import PARQUET, PathLike
 from jaxsteer.storage import atomic_file
-from jaxsteer.streaming._files import Batch, RowFiles, arrow, is_bytewise
+from jaxsteer.streaming._files import ENDINGS, Batch, RowFiles, arrow, is_bytewise
 
-_ENDINGS = (".parquet", ".pq", ".csv", ".tsv")
 # Parts the only field of a line from nothing: no text file has it.
 _NOWHERE = "\x01"
 _BLOCK = 1 << 22  # bytes of text read at a time
@@ -33,9 +32,9 @@ Write = Callable[[Batch, Sequence[Any]], None]
 def check_output(path: PathLike, *inputs: PathLike) -> None:
     """Raise unless rows can be written there without harm to what is read."""
     target = pathlib.Path(path)
-    if target.suffix not in _ENDINGS:
+    if target.suffix not in ENDINGS:
         raise ValueError(
-            f"out={str(path)!r} must end in one of {', '.join(_ENDINGS)}; compressed "
+            f"out={str(path)!r} must end in one of {', '.join(ENDINGS)}; compressed "
             f"text is not written in chunks, Parquet is compressed as it is."
         )
     for source in inputs:
@@ -67,7 +66,7 @@ def columns_writer(
     names: Sequence[str],
     *,
     copied: bool | None = None,
-) -> Iterator[Write]:
+) -> Generator[Write]:
     """Open a writer of the rows of files with new columns behind their own.
 
     The file takes its name when the last batch is written and on the disk; on any
@@ -116,7 +115,7 @@ def columns_writer(
 
 
 def _table_writer(file: Any, schema: Any, ending: str) -> Any:
-    if ending in (".parquet", ".pq"):
+    if ending in PARQUET:
         parquet = arrow("pyarrow.parquet")
         return parquet.ParquetWriter(file, schema, write_page_checksum=True)
     writer = arrow("pyarrow.csv")
@@ -226,7 +225,7 @@ class Behind:
 
     def __init__(self, write: Write):
         self.write, self.pool = write, ThreadPoolExecutor(1)
-        self.last: Future | None = None
+        self.last: Future[None] | None = None
 
     def put(self, batch: Batch, values: Sequence[Any]) -> None:
         """Wait for the batch before, and start on this one; raises what that raised."""

@@ -1,4 +1,4 @@
-"""Networks to compare with: plain, group DRO, ARL and JTT."""
+"""Networks that ROME is compared with: plain, group DRO, ARL and JTT."""
 
 from __future__ import annotations
 
@@ -6,49 +6,127 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from jaxsteer._errors import check_choice
-from jaxsteer._types import ArrayLike, Float, Int
-from jaxsteer.latent._fit_neural import NeuralData, check_data, fit_networks
-from jaxsteer.latent._moe import PlainMLP
+from jaxsteer._types import Array, ArrayLike, Float, Int
+from jaxsteer.latent import NeuralData, neural_data
+from jaxsteer.latent._fit_neural import fit_networks
+from jaxsteer.latent._moe import Mlps, mixed, outputs
 from jaxsteer.latent._neural_fit import NeuralFit
-from jaxsteer.latent._objectives import Adversary, Average, GroupDRO
+from jaxsteer.latent._objectives import Average, RowLosses, part_losses
 from jaxsteer.latent._train import TrainOptions
+from jaxsteer.linalg import matmul
 
 METHODS = ("plain", "group_dro", "arl", "jtt")
 
 
-def neural_data(
-    y: ArrayLike,
-    a: Float[ArrayLike, "n p"],
-    s: Float[ArrayLike, "n q"],
-    *,
-    family: str = "normal",
-    n_classes: int | None = None,
-    weights: Float[ArrayLike, " n"] | None = None,
-    group: Int[ArrayLike, " n"] | None = None,
-) -> NeuralData:
-    """Check rows for the functions that train several networks side by side.
+class PlainMLP(nnx.Module):
+    """One network of one hidden layer, in the interface of :class:`RomeMoE`.
 
     Args:
-        y: ``[n]`` outcomes, or class codes.
-        a: ``[n, p]`` columns that are not sensitive.
-        s: ``[n, q]`` sensitive columns.
-        family: "normal", "bernoulli" or "categorical".
-        n_classes: Number of classes; None takes the largest code plus one.
-        weights: ``[n]`` sample weights.
-        group: ``[n]`` known groups, for "group_dro".
-
-    Returns:
-        The rows.
-
-    Raises:
-        ValueError: If an argument is unusable.
+        n_features: Columns ``a`` that are not sensitive.
+        n_sensitive: Sensitive columns ``s``.
+        n_classes: Classes, or None for a real outcome.
+        hidden: Hidden units.
+        sees_sensitive: Whether it sees ``s`` beside ``a``.
+        rngs: Where the weights are drawn from.
     """
-    return check_data(
-        y, a, s, family=family, n_classes=n_classes, weights=weights, group=group
-    )
+
+    def __init__(
+        self,
+        n_features: int,
+        n_sensitive: int,
+        n_classes: int | None = None,
+        *,
+        hidden: int = 128,
+        sees_sensitive: bool = True,
+        rngs: nnx.Rngs,
+    ):
+        self.n_classes = n_classes
+        self.sees_sensitive = sees_sensitive
+        outputs = 1 if n_classes is None else n_classes
+        width = n_features + n_sensitive * sees_sensitive
+        self.network = Mlps(width, hidden, outputs, 1, rngs=rngs)
+
+    def parts(
+        self, a: Float[Array, "n p"], s: Float[Array, "n q"]
+    ) -> tuple[Float[Array, "n 1"], Float[Array, "n 1 ..."]]:
+        """A gate that is always open, and the network's outputs."""
+        seen = jnp.concatenate([a, s], -1) if self.sees_sensitive else a
+        found = outputs(self.network(seen), self.n_classes)
+        return jnp.zeros((a.shape[0], 1), found.dtype), found
+
+    def __call__(
+        self, a: Float[Array, "n p"], s: Float[Array, "n q"]
+    ) -> Float[Array, "n ..."]:
+        """``[n]`` means, or ``[n, C]`` log-probabilities."""
+        return mixed(*self.parts(a, s))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GroupDRO(Average):
+    """``sum_g q_g loss_g`` with ``q_g`` raised by ``exp(eta loss_g)`` at each batch.
+
+    Attributes:
+        step: ``eta``.
+        n_groups: Known groups.
+    """
+
+    step: float = 0.01
+    n_groups: int = 2
+
+    def start(self, key: Any, n_inputs: int, n_groups: int) -> tuple[Any, Any]:
+        """Equal weights of the groups."""
+        del key, n_inputs, n_groups
+        return (), jnp.zeros(self.n_groups)
+
+    def _parts(self, rows: RowLosses):
+        hot = jax.nn.one_hot(rows.group, self.n_groups, dtype=rows.losses.dtype)
+        return part_losses(rows, hot)
+
+    def loss(self, rows: RowLosses, learned: Any, memory: Any) -> tuple[Array, Any]:
+        """The weighted loss; groups that a batch lacks keep their weight."""
+        del learned
+        parts, filled = self._parts(rows)
+        seen = jax.lax.stop_gradient(jnp.where(filled, parts, 0.0))
+        memory = memory + self.step * seen
+        q = jnp.where(filled, jax.nn.softmax(memory), 0.0)
+        total = jnp.sum(q)
+        return jnp.sum(q * parts) / jnp.where(total > 0, total, 1.0), memory
+
+    def score(self, rows: RowLosses) -> Array:
+        """Loss of the worst known group."""
+        parts, filled = self._parts(rows)
+        return jnp.max(jnp.where(filled, parts, -jnp.inf))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Adversary(Average):
+    """Adversarially reweighted learning: a linear adversary picks the weights.
+
+    ``lambda_i = 1 + m sigmoid(w' z_i) / sum_j sigmoid(w' z_j)`` for a batch of `m` rows
+    and ``z`` the columns and the outcome; the model lowers and the adversary raises
+    ``mean lambda_i loss_i``.
+    """
+
+    def start(self, key: Any, n_inputs: int, n_groups: int) -> tuple[Any, Any]:
+        """An adversary that is nearly even."""
+        del n_groups
+        return 0.01 * jax.random.normal(key, (n_inputs + 1,)), ()
+
+    def loss(self, rows: RowLosses, learned: Any, memory: Any) -> tuple[Array, Any]:
+        """The reweighted loss; the trainer turns the adversary's gradient around."""
+        logits = matmul(rows.inputs, learned[1:]) + learned[0]
+        pull = rows.weights * jax.nn.sigmoid(logits)
+        mass, total = jnp.sum(rows.weights), jnp.sum(pull)
+        pull = pull * mass / jnp.where(total > 0, total, 1.0)
+        weights = rows.weights + pull
+        total = jnp.where(mass > 0, mass, 1.0)
+        return jnp.sum(weights * rows.losses) / total, memory
 
 
 def fit_robust_mlp(
@@ -103,7 +181,7 @@ def fit_robust_mlp(
         adversarially reweighted learning" (arXiv 2006.13114); Liu et al. 2021, "Just
         train twice" (arXiv 2107.09044).
     """
-    data = check_data(
+    data = neural_data(
         y, a, s, family=family, n_classes=n_classes, weights=weights, group=group
     )
     if (group is None) == (method == "group_dro"):
