@@ -31,6 +31,15 @@ def _significant(core: Array) -> tuple[Array, Array]:
     return matmul(polar_orthogonal(core), projector), projector
 
 
+def _apart(sides: Array, means: Array) -> Array:
+    """Whether class means ``[2, d, K]`` differ by more than the rounding of their center.
+
+    A direction made of rounding would turn the data as a true one does.
+    """
+    rounding = 8 * float(jnp.finfo(means.dtype).eps) * jnp.max(jnp.abs(means), -1)
+    return jnp.any(jnp.max(jnp.abs(sides), -1) > rounding, -1)[:, None, None]
+
+
 def tied_map(
     source_mean: Float[Array, "K d"],
     source_cov: Float[Array, "d d"],
@@ -73,13 +82,17 @@ def tied_map(
 
     factors, inverses = cholesky_inverse(jnp.stack([source_cov, second]))
     sides = jnp.stack([source_side.T, template_side.T])
+    means = jnp.stack([(roots * source_mean).T, (roots * template_mean).T])
     left, back = factors[0], transpose(inverses[1])
     # C = p q' has low rank; an orthonormal basis of each side keeps the SVD small.
-    bases, cores = qr(matmul(inverses, sides))
+    apart = _apart(sides, means)
+    sides = matmul(inverses, sides)
+    bases, cores = qr(jnp.where(apart, sides, 0.0))
     core = matmul(cores[0], transpose(cores[1]))
     small_isometry, small_projector = _significant(core)
     isometry = matmul(bases[0], matmul(small_isometry, transpose(bases[1])))
-    cross = matmul(bases[0], matmul(core, transpose(bases[1])))
+    # Of the sides themselves, whose derivative does not stop where they vanish.
+    cross = matmul(sides[0], transpose(sides[1]))
     fixed = matmul(bases[1], matmul(small_projector, transpose(bases[1])))
     image = matmul(isometry, transpose(isometry))
 
@@ -89,7 +102,7 @@ def tied_map(
     # Far above the free part, so that a turn that KL sees is never the cheapest.
     scale = 1 + jnp.linalg.norm(jax.lax.stop_gradient(free))
     size = jnp.linalg.norm(jax.lax.stop_gradient(cross))
-    bound = cross / jnp.where(size > 0, size, 1.0)
+    bound = jnp.where(jnp.all(apart), cross / jnp.where(size > 0, size, 1.0), 0.0)
     rotation = polar_orthogonal(free + scale * (isometry + bound), not allow_reflection)
 
     lift = 2 * jnp.sqrt(total)

@@ -145,3 +145,32 @@ def test_many_features_of_groups_that_are_images_of_each_other():
     gap, status = js.ideality_gap(pop, reference=0, solver=solver, return_status=True)
     assert status == js.Status.CONVERGED
     assert float(gap) < 1e-3
+
+
+@pytest.mark.parametrize("intervention", ["affirmative", "all_groups"])
+@pytest.mark.parametrize("equal", [slice(None), slice(1)])
+def test_equal_classes_have_a_gradient(intervention, equal):
+    """Of one group or of all; their means differ by rounding at most."""
+    rng = np.random.default_rng(0)
+    half = rng.normal(size=(2, 3, 6))
+    cov = np.broadcast_to(
+        half @ half.swapaxes(-1, -2) / 6 + 0.1 * np.eye(3), (3, 2, 3, 3)
+    )
+    mean = rng.normal(size=(3, 2, 3))
+    mean[:, equal] = mean[:1, equal]
+    priors = jnp.asarray(rng.dirichlet(np.ones(6)).reshape(3, 2))
+
+    def gap(mean):
+        cells = js.MultivariateNormal(mean, jnp.asarray(cov))
+        return js.ideality_gap(
+            js.Population(priors, cells),
+            intervention=intervention,
+            reference=1,
+            maps="shared_covariance",
+        )
+
+    slope = jax.grad(gap)(jnp.asarray(mean))
+    # As large as those between classes that differ, not one over rounding.
+    assert jnp.isfinite(slope).all() and jnp.abs(slope).max() < 2
+    if equal == slice(None):
+        assert jnp.abs(slope).max() < 1e-3
