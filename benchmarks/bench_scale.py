@@ -398,10 +398,19 @@ def sketch(rows, quick, sizes=(1024, 2048, 4096, 8192)):
     return {"sizes": found, "exponent_of_time": slope}
 
 
-def largest_d(rows, quick, sizes=(4096, 8192)):
-    """The closed form at thousands of features: minutes, within 12 GB."""
+LARGEST = (
+    (2048, "positive_definite"),
+    (4096, "shared_covariance"),
+    (4096, "positive_definite"),
+    (8192, "shared_covariance"),
+)
+
+
+def largest_d(rows, quick, cases=LARGEST):
+    """Maps at thousands of features: minutes each, within 12 GB."""
     del rows
-    return [child(LARGE, d, "shared_covariance") for d in ((48,) if quick else sizes)]
+    cases = [(48, maps) for _, maps in cases[-2:]] if quick else cases
+    return [child(LARGE, d, maps) for d, maps in cases]
 
 
 def main():

@@ -99,7 +99,7 @@ def loaders() -> dict:
         "models.load_tokenizer (llama2.c)": ("tok.bin", models.load_tokenizer, None),
     }
     return {
-        name: ((folder / file).read_bytes(), Path(file).suffix, load, look)
+        name: ((folder / file).read_bytes(), Path(file), load, look)
         for name, (file, load, look) in read.items()
     }
 
@@ -149,8 +149,10 @@ def child(name: str, seconds: int, folder: Path) -> None:
         found = loaders()
         from tests.fuzz.judge import Call, judge
 
-    seed, suffix, load, look = found[name]
-    path = folder / f"fuzzed{suffix}"
+    seed, file, load, look = found[name]
+    path = folder / f"fuzzed{file.suffix}"
+    # A file in a folder is copied there, and told by its own name or by its folder's.
+    names = (path.name, "file", "path", file.name, *file.parts[:-1])
     path.write_bytes(seed)
     expected = look and look(load(path))
     counts: Counter = Counter()
@@ -172,7 +174,7 @@ def child(name: str, seconds: int, folder: Path) -> None:
 
     def one(data: bytes) -> None:
         path.write_bytes(data)
-        call = Call(lambda: load(path), check, (path.name, "file", "path"))
+        call = Call(lambda: load(path), check, names)
         outcome = judge(lambda draw: call, None)
         counts[outcome.kind] += 1
         new = outcome.kind in ("deep", "wrong") and len(faults) < 50
@@ -180,7 +182,7 @@ def child(name: str, seconds: int, folder: Path) -> None:
         kind = f"{outcome.kind}: {outcome.detail[:60]}"
         if new and kind not in faults:
             faults[kind] = outcome.detail
-            (folder / f"fault-{len(faults)}{suffix}").write_bytes(data)
+            (folder / f"fault-{len(faults)}{file.suffix}").write_bytes(data)
             write()
         if time.time() - state["last"] > 1:
             write()

@@ -115,6 +115,8 @@ def main() -> None:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            # A shell that started this in the background made it deaf to SIGINT.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         # Most of the time passes before anything is written.
         start = time.monotonic()

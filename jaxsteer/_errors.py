@@ -72,7 +72,10 @@ def check_codes(name: str, codes: Any, size: int | None = None) -> int:
             while the values are traced.
     """
     dtype = getattr(codes, "dtype", None)
-    dtype = np.asarray(codes).dtype if dtype is None else dtype
+    if not isinstance(dtype, np.dtype):
+        # Lists have none, and columns of tables (pandas' nullable and categorical
+        # ones, polars) one of their own.
+        dtype = np.asarray(codes).dtype
     if not np.issubdtype(dtype, np.integer) and dtype != np.bool_:
         raise ValueError(
             f"{name} must hold integer codes 0, 1, ..., got dtype {dtype}; encode names "
@@ -125,8 +128,14 @@ def check_finite(name: str, values: Any) -> None:
     if not is_concrete(values):
         return
     array = np.asarray(values)
-    if array.dtype.kind not in "biufc" and not jnp.issubdtype(array.dtype, jnp.number):
-        raise ValueError(f"{name} must hold numbers, got dtype {array.dtype}.")
+    if array.dtype.kind not in "biuf" and not jnp.issubdtype(array.dtype, jnp.floating):
+        dense = (
+            " (call .toarray() on a sparse one)" if hasattr(values, "toarray") else ""
+        )
+        raise ValueError(
+            f"{name} must hold numbers, got dtype {array.dtype}{dense}; convert it "
+            f"first, as with numpy.asarray({name}, float)."
+        )
     if array.dtype.kind in "biu":
         return
     with np.errstate(over="ignore", invalid="ignore"):
@@ -152,7 +161,8 @@ def check_range(name: str, values: Any) -> None:
         return
     array = np.asarray(values)
     limit = float(jnp.finfo(jnp.result_type(float)).max) ** 0.5 / 1e3
-    if array.dtype.kind in "iuf" and array.size and np.max(np.abs(array)) > limit:
+    # As a Python float: NumPy would cast the limit to the array's own narrow type.
+    if array.dtype.kind in "iuf" and array.size and float(abs(array).max()) > limit:
         raise ValueError(
             f"{name} has values above {limit:.0e}, the squares of which "
             f"{jnp.result_type(float)} does not hold; standardize them first."
@@ -184,6 +194,20 @@ def check_weights(weights: Any) -> None:
                 f"weights have a largest entry of {largest:.1e}, of which sums of squares "
                 "are not precise; divide them by their mean."
             )
+
+
+def check_key(key: Any) -> None:
+    """Raise unless `key` is a key of JAX, of either kind.
+
+    Raises:
+        ValueError: If it is a number, say the seed.
+    """
+    dtype = getattr(key, "dtype", None)
+    is_key = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not is_key and not (dtype == np.uint32 and np.ndim(key) >= 1):
+        raise ValueError(
+            f"key={key!r} is no key of JAX; pass key=jax.random.key(seed)."
+        )
 
 
 def check_index(name: str, value: Any, size: int, what: str) -> None:

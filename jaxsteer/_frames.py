@@ -106,6 +106,10 @@ def encode_groups(columns: Any) -> tuple[np.ndarray, tuple[Any, ...]]:
 
     Returns:
         Codes ``[n]`` int32, and the names in the order of the codes.
+
+    Raises:
+        ValueError: If two combinations have one name, as ``"a & b", "c"`` and ``"a",
+            "b & c"``.
     """
     parts = [encode_column(columns[name], f"group column {name!r}") for name in columns]
     if len(parts) == 1:
@@ -118,4 +122,10 @@ def encode_groups(columns: Any) -> tuple[np.ndarray, tuple[Any, ...]]:
         " & ".join(str(part[1][code]) for part, code in zip(parts, row, strict=True))
         for row in picks.tolist()
     )
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(
+            f"the sensitive columns {', '.join(map(repr, columns))} give two groups one "
+            f"name, {twice!r}; write other values."
+        )
     return codes.astype(np.int32), names

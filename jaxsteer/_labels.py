@@ -27,7 +27,8 @@ def encode_labels(
         The codes, ``[n]`` int32, and the names in the order of the codes.
 
     Raises:
-        ValueError: If a value is missing, or is not one of `names`.
+        ValueError: If a value is missing, or is not one of `names`, or a name is
+            there twice.
 
     Example:
         >>> codes, names = encode_labels(["b", "a", "b"])
@@ -57,6 +58,10 @@ def encode_labels(
         except TypeError:
             names = sorted(set(items), key=str)
     index = {name: code for code, name in enumerate(names)}
+    if len(index) < len(names):
+        raise ValueError(
+            f"names={tuple(names)!r} has a name twice, so its code cannot be told."
+        )
     unknown = sorted({repr(v) for v in items if v not in index})
     if unknown:
         listed = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")

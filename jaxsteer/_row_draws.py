@@ -15,7 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsteer._errors import check_choice, check_same_length, is_concrete
+from jaxsteer._errors import (
+    check_choice,
+    check_key,
+    check_same_length,
+    is_concrete,
+)
 from jaxsteer._single_row import single_uniform, single_value
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 
@@ -151,19 +156,55 @@ def draw_for(key: Key[Array, ""], draw: str, rows: Any, *parts: ArrayLike) -> Dr
         parts: ``[n]`` or ``[n, d]`` arrays that the channel itself reads.
 
     Raises:
-        ValueError: On another `draw`, or `rows` without draw="row".
+        ValueError: On another `draw`, what is no key, or `rows` without draw="row".
     """
     check_choice("draw", draw, ("key", "row"))
+    check_key(key)
     if draw == "row":
         if rows is None:
             return Draw(key, _words(parts))
         check_same_length(score=parts[0], rows=rows)
+        check_ids("rows", rows)
         return Draw(key, _words((rows,)))
     if rows is not None:
         raise ValueError(
             "rows are given, but draw='key' does not read them; pass draw='row'."
         )
     return Draw(key, None)
+
+
+def check_ids(name: str, ids: Any) -> None:
+    """Raise if some of what tells rows apart is missing: they would share one draw.
+
+    Args:
+        name: The argument's name.
+        ids: ``[n]`` or ``[n, m]`` numbers or text; nothing is asked inside ``jit``.
+
+    Raises:
+        ValueError: If entries are None, NaN or another library's NA.
+    """
+    if not is_concrete(ids):
+        return
+    array = np.asarray(ids)
+    if array.dtype.kind == "O":
+        missing = np.array([_is_missing(one) for one in array.ravel().tolist()], bool)
+    elif array.dtype.kind in "fmM":
+        missing = (array != array).ravel()
+    else:
+        return
+    if missing.any():
+        first = int(np.flatnonzero(missing)[0]) // (array.size // len(array))
+        raise ValueError(
+            f"{name} has {int(missing.sum())} missing entries, the first in row {first}; "
+            "rows without an id would share one draw: fill them in, or leave them out."
+        )
+
+
+def _is_missing(value: Any) -> bool:
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas.NA refuses to be compared
+        return True
 
 
 @jax.jit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,7 +16,9 @@ def plain(value: Any) -> str:
     is_float = isinstance(value, float | np.floating)
     if isinstance(value, bool | np.bool_) or (is_float and float(value).is_integer()):
         value = int(value)
-    return str(value).strip().rstrip(".").rstrip().casefold()
+    # A letter and its accent may be one sign or two, and blanks of several kinds.
+    text = unicodedata.normalize("NFKC", str(value))
+    return text.strip().rstrip(".").rstrip().casefold()
 
 
 def merge_spellings(column: Any, what: str) -> Any:
@@ -44,6 +47,29 @@ def merge_spellings(column: Any, what: str) -> Any:
     )
     names = {value: group[0] for group in several for value in group[1:]}
     return column.map(lambda value: names.get(value, value))
+
+
+def warn_of_spellings(names: Iterable[Any], what: str) -> None:
+    """Say which values differ by blanks, case, a trailing dot or type alone.
+
+    Args:
+        names: Distinct values, which stay as different as they are.
+        what: What they are of, for the warning.
+
+    Warns:
+        UserWarning: If there are such values.
+    """
+    together: dict[str, list[Any]] = {}
+    for name in names:
+        together.setdefault(plain(name), []).append(name)
+    alike = [" and ".join(map(repr, one)) for one in together.values() if one[1:]]
+    if alike:
+        warnings.warn(
+            f"{what} has values that differ by blanks, case, a trailing dot or type "
+            f"alone and are taken for different ones: {'; '.join(alike)}. Write them "
+            "alike if they mean the same.",
+            stacklevel=4,
+        )
 
 
 def match_values(

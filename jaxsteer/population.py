@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxsteer._errors import check_key
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 from jaxsteer.families import Family, Product, SharedBijection
@@ -70,7 +71,11 @@ class Population:
 
         Returns:
             Features ``[n]`` or ``[n, d]``, class codes ``[n]``, group codes ``[n]``.
+
+        Raises:
+            ValueError: If `key` is no key.
         """
+        check_key(key)
         return _sample(self, key, n)
 
 

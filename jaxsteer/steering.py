@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsteer._errors import check_codes, check_same_length, is_concrete
+from jaxsteer._errors import check_codes, check_key, check_same_length, is_concrete
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 from jaxsteer._verification import Verification, verify
@@ -201,6 +201,8 @@ class Steering:
                 rows on the host leave the range of the precision that they are steered
                 in.
         """
+        if not isinstance(x, jax.Array | np.ndarray):
+            x = np.asarray(x)
         check_same_length(x=x, group=group, label=label)
         n_groups = self.source.n_groups
         check_codes("group", group, n_groups)
@@ -229,6 +231,7 @@ class Steering:
                 "key=jax.random.key(seed), or deterministic=True for the mean, which is "
                 "only approximately fair."
             )
+        check_key(key)
         factors = strength * self.noise
         noise = jax.random.normal(key, moved.shape, moved.dtype)
         spread = AffineMap(factors, jnp.zeros(factors.shape[:2], moved.dtype))
@@ -248,7 +251,7 @@ def _partial(maps: Any, strength: Any) -> Any:
 
 def _check_features(x: Any, maps: Any) -> None:
     dtype = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
-    if dtype.kind not in "biuf" and not jnp.issubdtype(dtype, jnp.number):
+    if dtype.kind not in "biuf" and not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(
             f"x must hold numbers, got dtype {dtype}; encode the columns first."
         )

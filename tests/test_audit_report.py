@@ -399,3 +399,72 @@ def test_any_document_has_a_page():
     page = render_audit(document)
     assert "recompute.py audit.json counts.csv" in page
     assert "demographic_parity" in page
+
+
+def one_sided(n=80):
+    """Decisions on people of two groups, of whom one has no true yes."""
+    i = np.arange(n)
+    return pd.DataFrame(
+        {
+            "sex": np.where(i % 2, "m", "f"),
+            "repaid": np.where((i % 4 == 1), "yes", "no"),
+            "pred": np.where(i % 3, "yes", "no"),
+            "score": i / n,
+        }
+    )
+
+
+def test_what_no_two_groups_have_rows_for_is_unknown_not_equal(tmp_path):
+    asked = ["--label", "repaid", "--group", "sex", "--n-boot", "4"]
+    both = [*asked, "--prediction", "pred", "--score", "score"]
+    document = audited(tmp_path, one_sided(), *both)
+    assert sorted(document["metrics"]) == [
+        *("accuracy", "auc", "balanced_accuracy", "demographic_parity"),
+        *("sup_dp_gap", "sup_fpr_gap"),
+    ]
+    (note,) = [n for n in document["notes"] if n.startswith("Not measured")]
+    assert "equal opportunity gap (TPR), largest TPR gap" in note
+    gate = [*both, "--fail-if", "equal_opportunity > .1"]
+    assert "is not measured here" in audited(tmp_path, one_sided(), *gate, code=2)
+    counts = tmp_path / "audit.counts.csv"
+    assert not recompute_module.main(tmp_path / "audit.json", counts)
+
+
+def test_a_group_without_a_label_is_left_out_in_words(tmp_path):
+    frame = one_sided(120)
+    frame.loc[::5, "sex"] = "x"
+    asked = ["--label", "repaid", "--group", "sex", "--n-boot", "4"]
+    document = audited(tmp_path, frame, *asked, "--prediction", "pred")
+    known = frame[frame["sex"] != "f"]
+    right = known[known["repaid"] == "yes"]
+    rates = (right["pred"] == "yes").groupby(right["sex"]).mean()
+    found = document["metrics"]["equal_opportunity"]
+    assert found["value"] == pytest.approx(rates.max() - rates.min())
+    assert any("leaves out the groups without rows" in n for n in document["notes"])
+    assert not any("rests on 0 rows" in n for n in document["notes"])
+
+
+@pytest.mark.parametrize("threshold, word", [("2", "no row"), ("-1", "every row")])
+def test_a_threshold_beyond_all_scores_is_told(tmp_path, threshold, word):
+    asked = ["--group", "sex", "--score", "score", "--n-boot", "4"]
+    document = audited(tmp_path, one_sided(), *asked, "--threshold", threshold)
+    assert any(f"{word} is accepted" in note for note in document["notes"])
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--score", "score", "--threshold", "nan"], "--threshold nan: give a number"),
+        (["--prediction", "pred", "--label", "pred"], "--prediction are the same"),
+        (["--score", "score", "--label", "score"], "--score are the same column"),
+    ],
+)
+def test_questions_that_answer_themselves(tmp_path, options, message):
+    output = audited(tmp_path, one_sided(), "--group", "sex", *options, code=2)
+    assert message in " ".join(output.split())
+
+
+def test_an_unknown_text_that_is_nowhere_is_told(tmp_path):
+    asked = ["--group", "sex", "--prediction", "pred", "--n-boot", "4"]
+    document = audited(tmp_path, one_sided(), *asked, "--unknown", "none")
+    assert any("--unknown 'none' stands in no" in note for note in document["notes"])

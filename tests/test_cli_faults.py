@@ -442,3 +442,19 @@ def test_an_interrupt_inside_a_callback_is_told_without_a_traceback():
     done = run_fresh(code)
     assert done.stdout == "code 130\n", done.stderr
     assert "Traceback" not in done.stderr and "interrupted" in done.stderr
+
+
+def test_a_file_where_a_folder_must_be_is_told_before_the_work(source, tmp_path):
+    place = tmp_path / "taken.csv"
+    place.write_text("mine")
+    out = tmp_path / "out.csv"
+    for options in (["--maps", place], ["--report", place / "page.html"]):
+        found = run("steer", source, *OPTIONS, "--out", out, *options, code=2)
+        assert "taken.csv is a file, no folder" in " ".join(found.output.split())
+    assert content(tmp_path) == {"taken.csv": b"mine"}
+
+
+def test_a_column_of_ids_that_is_not_there_is_named_by_its_option(source, tmp_path):
+    asked = ["--out", tmp_path / "out.csv", "--id", "zipp"]
+    found = run("steer", source, *OPTIONS, *asked, code=3)
+    assert "--id: there is no column 'zipp'" in found.output

@@ -210,3 +210,14 @@ def test_steer_keeps_rows_without_a_group(people, tmp_path):
     found = text(tmp_path / "out.csv")
     assert found["sample_weight"].tolist()[:2] == ["", ""]
     assert found["zip"].tolist() == people["zip"].tolist()
+
+
+def test_people_of_one_id_are_told_when_maps_are_applied_too(people, folder):
+    people.head(40).to_csv(folder / "some.csv", index=False)
+    asked = ("apply", folder / "steered.maps", folder / "some.csv", "--force")
+    out = folder / "some_out.csv"
+    found = run(*asked, "--out", out, "--id", "zip")
+    assert "33 rows have an id that an earlier row has" in " ".join(
+        found.output.split()
+    )
+    assert "an earlier row has" not in run(*asked, "--out", out).output

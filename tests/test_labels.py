@@ -89,3 +89,8 @@ def test_missing_values_of_tables():
 def test_other_shapes_are_refused(values):
     with pytest.raises(ValueError, match=r"values must have shape \[n\], got \("):
         encode_labels(values)
+
+
+def test_a_name_has_one_code():
+    with pytest.raises(ValueError, match="has a name twice"):
+        encode_labels(["a", "b"], names=["a", "b", "a"])

@@ -36,6 +36,35 @@ def test_the_largest_point_of_the_gap_curve_is_sup_gap(rows, rate):
     assert curve.max() == pytest.approx(expected, abs=1e-6)
 
 
+def test_rows_that_cannot_be_drawn_are_refused_by_name(rows):
+    label, score, group = rows
+    doors = {
+        "gap_curves": lambda y, s, g: plots.gap_curves({"a": s}, y, g),
+        "score_densities": lambda y, s, g: plots.score_densities({"a": s}, y, g),
+    }
+    for door in doors.values():
+        with pytest.raises(ValueError, match="score has 1 values that are not finite"):
+            door(label, np.where(np.arange(500) == 3, np.nan, score), group)
+        with pytest.raises(ValueError, match="score has 499"):
+            door(label, score[:-1], group)
+    with pytest.raises(ValueError, match="group must hold integer codes"):
+        doors["score_densities"](label, score, group.astype(str))
+    with pytest.raises(ValueError, match="reference=2 must be a group that has rows"):
+        plots.standardized_differences(score[:, None], group, reference=2)
+    with pytest.raises(ValueError, match="rate='tnr' is not known"):
+        plots.gap_curve(label, score, group, np.ones(1), rate="tnr")
+
+
+def test_no_gap_is_drawn_where_one_group_has_rows(rows):
+    label, score, group = rows
+    label = np.where(group == 0, 0, label)
+    with pytest.raises(
+        ValueError, match="true-positive rate needs rows of at least two"
+    ):
+        plots.gap_curves({"a": score}, label, group)
+    assert len(plots.gap_curves({"a": score}, label, group, rates="fpr").axes) == 1
+
+
 def test_standardized_differences_with_weights_and_three_groups():
     rng = np.random.default_rng(1)
     group = np.arange(300) % 3

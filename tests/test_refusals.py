@@ -201,3 +201,67 @@ def test_rates_of_laws_that_do_not_exist_are_missing():
     assert np.isfinite(found.rates).all()
     found = js.bayes_rates(js.Population(priors, js.Poisson(-rate)))
     assert np.isnan(found.rates).all()
+
+
+COLUMNS = {
+    "nullable": lambda pandas, codes: pandas.Series(codes).convert_dtypes(),
+    "categorical": lambda pandas, codes: pandas.Series(codes).astype("category"),
+}
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+@pytest.mark.parametrize("door", BY_GROUP)
+def test_columns_of_tables_are_codes_too(door, kind):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    column = COLUMNS[kind](pandas, GROUP)
+    one, other = BY_GROUP[door](column), BY_GROUP[door](GROUP)
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_columns_of_polars_are_codes_and_rows_too(recwarn):
+    polars = pytest.importorskip("polars", reason="polars is not installed")
+    group = polars.Series(GROUP)
+    assert js.metrics.auc(LABEL, SCORE, group) == js.metrics.auc(LABEL, SCORE, GROUP)
+    steering, x = js.nearest_ideal(population()), np.zeros(2, np.float32)
+    moved = steering(polars.Series(x), polars.Series([0, 1]))
+    np.testing.assert_array_equal(moved, steering(x, np.array([0, 1])))
+    assert not recwarn.list
+
+
+def test_no_code_is_missing():
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    group = pandas.array([None, *GROUP[1:]], dtype="Int64")
+    with pytest.raises(ValueError, match="group must hold integer codes"):
+        js.fit_population(X, LABEL, group)
+
+
+def test_imaginary_parts_are_not_dropped():
+    for door in (js.fit_population, lambda x, y, g: fit_mean_match(x, g)):
+        with pytest.raises(ValueError, match="x must hold numbers, got dtype complex"):
+            door(X + 1j, LABEL, GROUP)
+    with pytest.raises(ValueError, match="x must hold numbers, got dtype complex"):
+        js.nearest_ideal(population())(np.ones(2) + 1j, np.array([0, 1]))
+
+
+def test_a_seed_is_no_key():
+    channel = js.roc_channel(SCORE, LABEL, GROUP, bins=2)
+    for seed in (0, np.array(0), np.random.default_rng(0)):
+        with pytest.raises(ValueError, match=r"pass key=jax.random.key\(seed\)"):
+            channel(SCORE, GROUP, key=seed)
+        with pytest.raises(ValueError, match=r"pass key=jax.random.key\(seed\)"):
+            population().sample(seed, 3)
+    for key in (jax.random.key(0), jax.random.PRNGKey(0)):
+        assert np.isfinite(channel(SCORE, GROUP, key=key)).all()
+
+
+def test_half_precision_is_no_overflow(recwarn):
+    fit_mean_match(X.astype(np.float16), GROUP)
+    assert not recwarn.list
+
+
+def test_rows_without_columns_or_with_vanishing_ones_are_named():
+    with pytest.raises(ValueError, match="x has no columns"):
+        js.fit_population(X[:, :0], LABEL, GROUP)
+    if not jax.config.jax_enable_x64:
+        with pytest.raises(ValueError, match="differences below 1e-19, whose squares"):
+            js.fit_population(X * 1e-30, LABEL, GROUP)

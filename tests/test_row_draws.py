@@ -185,3 +185,15 @@ def test_options_that_do_not_go_together(channel):
             channel.transport(*one, key=KEY, draw="row")
     with pytest.raises(ValueError, match="score has 4000, rows has 3"):
         channel.transport(SCORE, GROUP, key=KEY, draw="row", rows=IDS[:3])
+
+
+@pytest.mark.parametrize(
+    "ids", [[7.0, np.nan], ["a", None], [[1, 2], [3, np.nan]], [[1, "a"], ["b", None]]]
+)
+def test_rows_without_an_id_are_refused(channel, ids):
+    is_text = any(isinstance(one, str) for one in np.ravel(np.array(ids, object)))
+    rows = np.array(ids, object if is_text else float)
+    with pytest.raises(
+        ValueError, match="rows has 1 missing entries, the first in row 1"
+    ):
+        channel.transport(SCORE[:2], GROUP[:2], key=KEY, draw="row", rows=rows)

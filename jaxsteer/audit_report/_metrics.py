@@ -24,6 +24,8 @@ _TAIL = 0.05
 def measure_table(cells: Cells, *, seed: int, draws: int) -> dict[str, dict[str, Any]]:
     """Return value, interval and chance level by the names of `jaxsteer.audit.metrics`.
 
+    A gap that no two groups have rows for is left out: it is unknown, not 0.
+
     Args:
         cells: The counts.
         seed: Seed of the draws.
@@ -31,6 +33,8 @@ def measure_table(cells: Cells, *, seed: int, draws: int) -> dict[str, dict[str,
     """
     keys, weight, square, n = _fine(cells)
     values = metrics_of(keys, weight, cells)
+    for name in _unknown(keys, weight, cells):
+        values.pop(name, None)
     stream = Stream(seed)
     boot = _collect(
         metrics_of(keys, draw_counts(weight, square, stream.normal(len(weight))), cells)
@@ -156,6 +160,25 @@ def _alike(
 def _collect(draws: Iterable[dict[str, Any]]) -> dict[str, np.ndarray]:
     rows = list(draws)
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def _unknown(keys: np.ndarray, weight: np.ndarray, cells: Cells) -> set[str]:
+    """Name the gaps for which fewer than two groups have rows of the labels they need."""
+    group, label = keys[:, 0], keys[:, 1]
+    if (label < 0).any():
+        return set()
+    k = len(cells.label_names)
+    filled = _sum(weight, (label, k), (group, group.max() + 1)) > 0
+    alone = filled.sum(1) < 2
+    found = set()
+    if alone.any() or filled.all(0).sum() < 2:
+        found |= {"equalized_odds", "tpr_gap"}
+    if cells.favorable is not None and alone[cells.favorable]:
+        found |= {"equal_opportunity"}
+    if k == 2:
+        found |= {"sup_fpr_gap"} if alone[0] else set()
+        found |= {"sup_tpr_gap"} if alone[1] else set()
+    return found
 
 
 def _smallest(keys: np.ndarray, n: np.ndarray, cells: Cells) -> dict[str, int]:

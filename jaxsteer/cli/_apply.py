@@ -20,8 +20,8 @@ from jaxsteer.cli._outputs import check_ending, check_outputs, stem
 from jaxsteer.cli._rows import (
     STREAM,
     Reading,
+    distinct_ids,
     group_codes,
-    row_ids,
 )
 from jaxsteer.cli._units import steered_columns
 from jaxsteer.cli._use import fair_scores, significant, steer_moved
@@ -76,7 +76,7 @@ def apply(
                 "(--strict refuses them)."
             )
         row_id = names.get("id_column") if row_id is None else row_id
-        ids = None if row_id is None else row_ids(source, row_id)[known]
+        ids = None if row_id is None else distinct_ids(source, row_id, notes)[known]
         fitted = rest.result()
         if fitted.steering is None and fitted.score is None:
             raise ValueError(

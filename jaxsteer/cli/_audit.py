@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import operator
 import pathlib
 import re
@@ -91,6 +92,14 @@ class Question:
         """Raise `UsageError` if the options do not fit together."""
         if self.prediction is None and self.score is None:
             raise UsageError("Give --prediction COLUMN or --score COLUMN, or both.")
+        if self.label is not None and self.label in (self.prediction, self.score):
+            option = "prediction" if self.label == self.prediction else "score"
+            raise UsageError(
+                f"--label and --{option} are the same column {self.label!r}, which "
+                "agrees with itself; name two columns, or leave --label out."
+            )
+        if math.isnan(self.threshold):
+            raise UsageError("--threshold nan: give a number.")
         if self.n_boot < 1:
             raise UsageError(
                 f"--n-boot {self.n_boot}: at least one resample is needed."
@@ -136,11 +145,7 @@ def audit(
             "Without --label only acceptance rates are compared: error rates need the "
             "true label."
         )
-    document["notes"] += [
-        f"{TITLES[name]} rests on {found['smallest_cell']} rows only."
-        for name, found in document["metrics"].items()
-        if found["few"]
-    ]
+    document["notes"] += _notes_of_few(document)
     measured = measured_values(document)
     unknown = [name for name, _, _ in gates if name not in measured]
     if unknown:
@@ -243,6 +248,34 @@ def measured_values(document: dict[str, Any]) -> dict[str, float]:
         if ratios:
             values[name] = min(ratios)
     return values
+
+
+def _notes_of_few(document: dict[str, Any]) -> list[str]:
+    """Say which figures rest on few rows, on some groups only, or are not there."""
+    notes, metrics = [], document["metrics"]
+    for name, found in metrics.items():
+        rows = found["smallest_cell"]
+        if found["few"] and rows:
+            are = f"{rows} rows" if rows > 1 else "1 row"
+            notes.append(f"{TITLES[name]} rests on {are} only.")
+        elif found["few"]:
+            notes.append(
+                f"{TITLES[name]} leaves out the groups without rows of a label that it "
+                "needs."
+            )
+    if "accuracy" in metrics:
+        wanted = ["equalized_odds"]
+        if document["favorable"] is not None:
+            wanted += ["equal_opportunity"]
+        if "auc" in metrics:
+            wanted += ["sup_tpr_gap", "sup_fpr_gap"]
+        gone = [TITLES[name] for name in wanted if name not in metrics]
+        if gone:
+            notes.append(
+                f"Not measured: {', '.join(gone)}. Fewer than two groups have rows of a "
+                "label that each needs, so nobody knows whether they are treated alike."
+            )
+    return notes
 
 
 def _gate(text: str) -> tuple[str, str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,6 +63,15 @@ def counted_rows(frame: Any, question: Question, *, strict: bool) -> Counted:
     columns = _columns(frame, question)
     cuts = _cuts(question, columns)
     parts = {name: _group(frame, name, cuts.get(name), question) for name in columns}
+    for text in question.unknown:
+        if not any(
+            (frame[name].astype(str).str.strip() == text).any() for name in parts
+        ):
+            warnings.warn(
+                f"--unknown {text!r} stands in no group column; no row is left out for "
+                "it.",
+                stacklevel=2,
+            )
     unknown = {name: int((codes < 0).sum()) for name, (codes, _) in parts.items()}
     known = np.all([codes >= 0 for codes, _ in parts.values()], axis=0)
     if len(columns) > 1 and not known.all():
@@ -239,6 +249,13 @@ def _decisions(frame: Any, question: Question) -> dict[str, Any]:
     if question.prediction is None:
         assert score is not None, "the command checks that one of the two is given"
         said = (score >= question.threshold).astype(np.int64)
+        if said.all() or not said.any():
+            warnings.warn(
+                f"--threshold {question.threshold:g}: {'every' if said.all() else 'no'} "
+                f"row is accepted, for the scores go from {score.min():g} to "
+                f"{score.max():g}; gaps of decisions are 0 whatever the scores are.",
+                stacklevel=2,
+            )
     elif label is None:
         said, names = label_codes(
             frame[question.prediction], question.prediction, question.positive

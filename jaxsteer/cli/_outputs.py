@@ -52,6 +52,9 @@ def check_outputs(
         if place in seen:
             raise UsageError(f"{path} is named for two outputs; name two files.")
         seen.add(place)
+        above = next((p for p in place.parents if p.exists()), place)
+        if not above.is_dir():
+            raise UsageError(f"{path}: {above.name} is a file, no folder to write in.")
         if path.is_dir():
             raise UsageError(f"{path} is a folder; name a file.")
         if path.exists() and not force:

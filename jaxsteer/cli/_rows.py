@@ -143,6 +143,18 @@ def row_ids(source: TextTable, column: str, option: str = "--id") -> np.ndarray:
     return values.astype(str).str.strip().to_numpy(str)
 
 
+def distinct_ids(source: TextTable, column: str, notes: list[str]) -> np.ndarray:
+    """Return the ids of the rows, and note how many rows share one."""
+    ids = row_ids(source, column)
+    repeats = len(ids) - len(np.unique(ids))
+    if repeats:
+        notes.append(
+            f"--id {column}: {repeats:,} rows have an id that an earlier row has; rows of "
+            "one id are one person, who gets one draw."
+        )
+    return ids
+
+
 def group_codes(
     frame: pd.DataFrame, columns: Sequence[str], names: Sequence[Any]
 ) -> tuple[np.ndarray, str]:

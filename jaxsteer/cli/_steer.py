@@ -40,7 +40,7 @@ from jaxsteer.cli._rows import (
     STREAM,
     Reading,
     canonical_order,
-    row_ids,
+    distinct_ids,
     write_text,
 )
 from jaxsteer.cli._steer_report import name_columns, steer_report
@@ -49,7 +49,7 @@ from jaxsteer.cli._use import in_parts, significant, steer_moved
 from jaxsteer.cli._verified import verification_json, verification_note, verified
 from jaxsteer.cli._writing import check_names, write_with_columns
 from jaxsteer.compare import get_learner
-from jaxsteer.datasets import Table, TextTable, stratified_split, table_from_frame
+from jaxsteer.datasets import Table, stratified_split, table_from_frame
 from jaxsteer.estimators import TabularEncoder
 from jaxsteer.report import render_report
 
@@ -107,6 +107,7 @@ def steer(
         source = reading.read(file)
         frame = source.frame
         n_rows = len(frame)
+        ids = None if row_id is None else distinct_ids(source, row_id, notes)
         left_out = [*drop, row_id] if row_id is not None else drop
         known = without_unknown_groups(frame, group, strict, notes)
         table = table_from_frame(
@@ -119,7 +120,6 @@ def steer(
         )
         code = reference_code(table, reference)
         parts = chosen_parts(method, table, features, sample_weights, score, notes)
-        ids = None if row_id is None else distinct_ids(source, row_id, notes)
         tell("fitting", 1, 4)
         if parts.features or parts.score:
             notes += row_number_notes(table)
@@ -159,7 +159,8 @@ def steer(
         files = [
             (
                 "standard output" if out == STREAM else out.name,
-                f"the {n_rows:,} rows with {len(names)} new columns",
+                f"the {n_rows:,} rows with {len(names)} new "
+                f"column{'s' if len(names) > 1 else ''}",
             )
         ]
         files += fitted_files(folder, made.fitted)
@@ -218,18 +219,6 @@ def without_unknown_groups(
         "columns, and nothing is fitted to them (--strict refuses them)."
     )
     return np.flatnonzero(present)
-
-
-def distinct_ids(source: TextTable, column: str, notes: list[str]) -> np.ndarray:
-    """Return the ids of the rows, and note how many rows share one."""
-    ids = row_ids(source, column)
-    repeats = len(ids) - len(np.unique(ids))
-    if repeats:
-        notes.append(
-            f"--id {column}: {repeats:,} rows have an id that an earlier row has; rows of "
-            "one id are one person, who gets one draw."
-        )
-    return ids
 
 
 def _in_order(table: Table, order: np.ndarray) -> Table:

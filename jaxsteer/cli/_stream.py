@@ -27,6 +27,9 @@ Out = Annotated[
 Encoding = Annotated[
     str, typer.Option(help="How CSV spells its text: utf8, latin-1, cp1252, ...")
 ]
+Separator = Annotated[
+    str | None, typer.Option(help="What parts the fields of CSV; a comma if none.")
+]
 BatchRows = Annotated[int, typer.Option(min=1, help="Rows held at a time.")]
 
 
@@ -59,6 +62,7 @@ def steer(
         ),
     ] = None,
     encoding: Encoding = "utf8",
+    separator: Separator = None,
     batch_rows: BatchRows = 65_536,
     force: Force = False,
     as_json: Json = False,
@@ -80,6 +84,7 @@ def steer(
             weight=weights,
             drop=drop or (),
             encoding=encoding,
+            separator=_tab(separator),
             batch_rows=batch_rows,
             checkpoint=checkpoint,
             progress=_progress(quiet or as_json),
@@ -96,6 +101,7 @@ def apply(
     files: Files,
     out: Out,
     encoding: Encoding = "utf8",
+    separator: Separator = None,
     batch_rows: BatchRows = 65_536,
     force: Force = False,
     as_json: Json = False,
@@ -111,6 +117,7 @@ def apply(
             files if len(files) > 1 else files[0],
             out=out,
             encoding=encoding,
+            separator=_tab(separator),
             batch_rows=batch_rows,
             progress=_progress(quiet or as_json),
         )
@@ -125,6 +132,11 @@ def _checked(
 
     check_outputs(outputs, inputs, force=force)
     return speaking(rows_out=False, **how)
+
+
+def _tab(separator: str | None) -> str | None:
+    # A shell hands over the backslash and the letter.
+    return "\t" if separator == "\\t" else separator
 
 
 def _progress(silent: bool) -> Any:

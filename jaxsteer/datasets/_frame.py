@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -121,7 +121,9 @@ def table_from_frame(
     return built
 
 
-def _check_column(table: pd.DataFrame, column: str, what: str) -> None:
+def _check_column(table: pd.DataFrame, column: object, what: str) -> None:
+    if not isinstance(column, str):
+        raise ValueError(f"{what}={column!r} must be the name of a column, as text.")
     if column not in table.columns:
         raise ValueError(missing_column_message(column, table.columns, what))
 
@@ -131,6 +133,8 @@ def _group_columns(table: pd.DataFrame, group: str | Sequence[str]) -> list[str]
         # A column whose own name has a comma wins over the list.
         group = [group] if group in table.columns else group.split(",")
         group = [column.strip() for column in group]
+    if not isinstance(group, Iterable):
+        raise ValueError(f"group={group!r} must be the name of a column, or several.")
     columns = list(dict.fromkeys(group))
     if not columns:
         raise ValueError("group names no column; give one sensitive column or more.")

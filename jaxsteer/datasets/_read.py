@@ -10,6 +10,7 @@ import gzip
 import lzma
 import os
 import pathlib
+import re
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +23,10 @@ from jaxsteer._errors import check_choice
 from jaxsteer._frames import to_pandas
 from jaxsteer._numerals import find_numerals, read_numerals
 from jaxsteer._types import PARQUET, PathLike
+from jaxsteer.datasets._last_line import check_last_line
 from jaxsteer.datasets._lines import Lines, TextTable, read_lines, text_of
 from jaxsteer.datasets._separator import SAMPLE, find_separator
+from jaxsteer.datasets._thousands import read_thousands
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _COMPRESSIONS = {".gz": "gzip", ".xz": "xz", ".zip": "zip", ".bz2": "bz2"}
@@ -89,13 +92,7 @@ def read_table(
         >>> read_table(pandas.DataFrame({"age": [31, 47]})).shape
         (2, 1)
     """
-    options = _Options(
-        missing=missing,
-        usual_missing=usual_missing,
-        encoding=encoding,
-        separator=separator,
-        decimal=decimal,
-    )
+    options = _options(missing, usual_missing, encoding, separator, decimal)
     return _read(source, options, keep_text=False).frame
 
 
@@ -137,14 +134,31 @@ def read_text_table(
         UserWarning: If texts that may be meant as values ("None", "NA") were read as
             missing values.
     """
-    options = _Options(
-        missing=missing,
+    options = _options(missing, usual_missing, encoding, separator, decimal)
+    return _read(path, options, keep_text=True)
+
+
+def _options(
+    missing: Sequence[str],
+    usual_missing: bool,
+    encoding: str | None,
+    separator: str | None,
+    decimal: str | None,
+) -> _Options:
+    # A shell hands over the backslash and the letter.
+    separator = "\t" if separator == "\\t" else separator
+    if separator is not None and (len(separator) != 1 or separator in '"\r\n'):
+        raise ValueError(
+            f"separator={separator!r} must be one character, such as ';', or None to "
+            "find it."
+        )
+    return _Options(
+        missing=[missing] if isinstance(missing, str) else missing,
         usual_missing=usual_missing,
         encoding=encoding,
         separator=separator,
         decimal=decimal,
     )
-    return _read(path, options, keep_text=True)
 
 
 def _read(source: PathLike, options: _Options, *, keep_text: bool) -> TextTable:
@@ -206,8 +220,7 @@ def _read_path(path: pathlib.Path, options: _Options, keep_text: bool) -> TextTa
         ) from error
     except MemoryError:
         raise
-    except Exception as error:
-        # Damaged archives and Parquet files raise errors of many unrelated classes.
+    except Exception as error:  # of many unrelated classes, for damaged files
         raise ValueError(
             f"The file {path} cannot be read as {kind}: {str(error).strip()} Check "
             "that it is whole, and that every row has as many fields as the header."
@@ -364,6 +377,9 @@ def _read_text(
                 ),
                 stacklevel=5,
             )
+    # In UTF-16 and UTF-32 what parts the fields is several bytes.
+    if compression is None and not re.search("16|32", encoding or ""):
+        check_last_line(path, separator, len(header))
     options |= {"sep": separator, "skipinitialspace": True, "index_col": False}
     marks: dict[str, Any] = {}
     if wanted.decimal == ",":
@@ -389,9 +405,20 @@ def _read_text(
     decimal = wanted.decimal
     if decimal is None and separator == ";":
         decimal = ","
+    commas = False
     for name in table.columns:
         if table[name].dtype == object or pd.api.types.is_string_dtype(table[name]):
             table[name] = _tidy(table[name], decimal)
+            commas |= pd.api.types.is_float_dtype(table[name])
+    if wanted.decimal is None and separator == ";":
+
+        def column(place: int) -> pd.Series:
+            if text is not None:
+                return text_of(text, place)
+            one = {**options, "usecols": [place], "dtype": str, "na_filter": False}
+            return pd.read_csv(path, **one).iloc[:, 0]
+
+        read_thousands(table, column, commas=commas)
     if text is not None:
         _keep_codes(table, text)
     return table, text, header

@@ -10,6 +10,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from jaxsteer._errors import check_choice, check_same_length
+from jaxsteer._row_draws import check_ids
 from jaxsteer._types import Classifier, ColumnLike, Columns, RandomState, TableLike
 from jaxsteer.channels import balanced_quantiles, blind_channel, roc_channel
 from jaxsteer.estimators._base import Rows
@@ -153,6 +154,7 @@ class FairScore(FoldScorer):
         """
         if row_ids is not None:
             check_same_length(X=X, row_ids=row_ids)
+            check_ids("row_ids", row_ids)
         self._ids = None if row_ids is None else np.asarray(row_ids)
         return super().fit(
             X, y, sensitive_features=sensitive_features, sample_weight=sample_weight
@@ -179,6 +181,7 @@ class FairScore(FoldScorer):
         check_is_fitted(self)
         if row_ids is not None:
             check_same_length(X=X, row_ids=row_ids)
+            check_ids("row_ids", row_ids)
         needs = not self._is_blind()
         rows = self._new_rows(X, sensitive_features, needs_group=needs)
         return self._probabilities(rows, row_ids)

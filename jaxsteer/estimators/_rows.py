@@ -20,6 +20,7 @@ from jaxsteer._frames import (
     to_pandas,
 )
 from jaxsteer._labels import encode_labels
+from jaxsteer._spellings import warn_of_spellings
 from jaxsteer._types import RandomState
 
 _ENCODE = (
@@ -32,9 +33,16 @@ def as_rows(X: Any) -> Any:
     """Return tables as pandas, sparse matrices unchanged and all else as an array.
 
     Raises:
-        ValueError: If an array has not two axes.
+        ValueError: If an array has not two axes, or a table a name twice.
     """
     if isinstance(X, pd.DataFrame) or hasattr(X, "toarray"):
+        names = X.columns if isinstance(X, pd.DataFrame) else pd.Index([])
+        if not names.is_unique:
+            repeated = names[names.duplicated()].unique()
+            raise ValueError(
+                f"X has more than one column named {', '.join(map(repr, repeated))}; "
+                "rename or drop the repeats."
+            )
         return X
     if hasattr(X, "columns"):
         return to_pandas(X, "X")
@@ -128,7 +136,8 @@ def fit_labels(y: Any) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(
             f"y has only one class, {names[0]!r}; at least two are needed."
         )
-    return codes, np.array(names)
+    warn_of_spellings(names, "y")
+    return codes, _as_array(names)
 
 
 def fit_numbers(y: Any) -> np.ndarray:
@@ -162,7 +171,8 @@ def fit_groups(sensitive_features: Any) -> tuple[np.ndarray, np.ndarray]:
             f"sensitive_features has only the group {names[0]!r}; at least two are "
             "needed."
         )
-    return codes, np.array(names)
+    warn_of_spellings(names, "sensitive_features")
+    return codes, _as_array(names)
 
 
 def group_codes(sensitive_features: Any, groups: np.ndarray) -> np.ndarray:
@@ -201,7 +211,7 @@ def require_filled_cells(
     short = np.argwhere(counts < least).tolist()
     if short:
         listed = ", ".join(
-            f"class {classes[i]} in group {groups[a]} ({counts[i, a]})"
+            f"class {_shown(classes[i])} in group {_shown(groups[a])} ({counts[i, a]})"
             for i, a in short[:5]
         )
         raise ValueError(
@@ -209,6 +219,12 @@ def require_filled_cells(
             f"{', ...' if len(short) > 5 else ''}; merge classes or groups, or leave "
             "them out."
         )
+
+
+def _shown(name: Any) -> str:
+    # A name that is nothing, or ends in a blank, would not be seen.
+    text = str(name)
+    return text if text and text == text.strip() else repr(text)
 
 
 def random_key(random_state: RandomState) -> jax.Array:
@@ -226,10 +242,12 @@ def check_sample_weight(weights: Any) -> np.ndarray | None:
     if weights is None:
         return None
     array = np.asarray(weights, float)
-    if array.ndim != 1 or not np.isfinite(array).all() or (array < 0).any():
+    wrong = (~np.isfinite(array) | (array < 0)).sum()
+    if array.ndim != 1 or wrong:
+        got = f"{wrong} others" if wrong else f"shape {array.shape}"
         raise ValueError(
             "sample_weight must be finite numbers of at least 0 and of shape [n], got "
-            f"shape {array.shape}; leave it out to weigh all rows alike."
+            f"{got}; leave it out to weigh all rows alike."
         )
     if not 1e-30 <= array.max() <= 1e30:
         raise ValueError(
@@ -352,6 +370,13 @@ def _array(values: Any) -> np.ndarray:
         # NumPy writes numbers and missing values among texts as texts, such as "nan".
         array = np.asarray(values, object)
     return array
+
+
+def _as_array(names: tuple[Any, ...]) -> np.ndarray:
+    """Return names as an array, of objects where NumPy would write numbers as text."""
+    array = np.array(names)
+    is_text = array.dtype.kind == "U" and not all(isinstance(n, str) for n in names)
+    return _objects(names) if is_text else array
 
 
 def _objects(names: tuple[Any, ...]) -> np.ndarray:

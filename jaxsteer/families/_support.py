@@ -58,8 +58,10 @@ def weighted_samples(
         values = np.asarray(x)
         bad = ~np.asarray(inside(values))
         if bad.any():
+            # Rows may stand there once for every cell that weighs them.
+            places = bad.reshape(-1, bad.shape[-1]).any(0)
             raise ValueError(
-                f"x must be {support}, got {int(bad.sum())} other values, the first "
+                f"x must be {support}, got {int(places.sum())} other values, the first "
                 f"{values[tuple(np.argwhere(bad)[0])]}; drop them or choose a family "
                 "with their support."
             )

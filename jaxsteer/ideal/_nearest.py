@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jaxsteer._types import Array, Float, Int
 from jaxsteer.families import LowRankNormal, MultivariateNormal, parameters_valid
 from jaxsteer.families._units import law_in_own_units, maps_in_own_units, standard_units
 from jaxsteer.ideal._orbit import Cells, Orbit, groups_in_front, pooled_cov
-from jaxsteer.ideal._priors import joint_priors
+from jaxsteer.ideal._priors import NewPriors, joint_priors
 from jaxsteer.ideal._programs import Options, check_problem, choose, nearest_orbit
 from jaxsteer.linalg import cholesky_inverse, identity_like, inverse_and_logdet, matmul
 from jaxsteer.linalg import solve as solve_linear
@@ -253,21 +253,8 @@ def _reference_first(n_groups: int, reference: Array) -> tuple[Array, Array]:
     return order, back
 
 
-class NewPriors(NamedTuple):
-    """New priors, and how the search for them ended."""
-
-    weights: Array
-    residual: Array
-    steps: Array
-
-
 def _weights(
-    priors: Array,
-    cells: Any,
-    pivot: Any,
-    tolerance: Any,
-    mode: str,
-    options: Options,
+    priors: Array, cells: Any, pivot: Any, tolerance: Any, mode: str, options: Options
 ) -> NewPriors:
     if mode != "joint":
         weights = fixed_priors(priors, mode, 0)
@@ -277,8 +264,7 @@ def _weights(
         orbit = nearest_orbit(cells, weights, pivot, tolerance, options)
         return orbit.divergences(orbit.conditionals(), cells)
 
-    found = joint_priors(priors, cell_costs, cells, differentiate=options.differentiate)
-    return NewPriors(found.weights, found.search.change, found.search.steps)
+    return joint_priors(priors, cell_costs, cells, differentiate=options.differentiate)
 
 
 def _steering(
@@ -287,14 +273,13 @@ def _steering(
     target = Population(new.weights, orbit.conditionals())
     costs = orbit.divergences(target.conditionals, pop.conditionals)
     prior_kl, feature_kl = kl_parts(target, pop, costs)
-    group_maps = orbit.to_group.inverse()
     prior_limit = 200 * float(jnp.finfo(new.weights.dtype).eps)
     prior_status = final_status(new.residual, prior_limit, new.steps, 0)
     kl = prior_kl + feature_kl
     return Steering(
         source=pop,
         target=target,
-        group_maps=group_maps,
+        group_maps=orbit.to_group.inverse(),
         kl=kl,
         prior_kl=prior_kl,
         feature_kl=feature_kl,

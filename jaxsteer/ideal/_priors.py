@@ -9,19 +9,22 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
+from jaxsteer._varying import vary_together
 from jaxsteer.linalg import log_or_zero
-from jaxsteer.solvers import Differentiate, FixedPoint, fixed_point
+from jaxsteer.solvers import Differentiate, FixedPoint, at_fixed_point, fixed_point
 
 PRIORS = ("reweigh", "balanced", "reference", "joint", "keep")
 TILT = 6.0  # in nats: a factor of 400 for the class or group that is favored
+MOST_STEPS = 1000
 UNROLLED_STEPS = 100  # from the end of the search, so that derivatives have settled
 
 
-class JointPriors(NamedTuple):
-    """Priors that minimize the total divergence together with the features."""
+class NewPriors(NamedTuple):
+    """New priors ``[K, G]``, and how the search for them ended."""
 
     weights: Float[Array, "K G"]
-    search: FixedPoint
+    residual: Float[Array, ""]
+    steps: Array
 
 
 def joint_priors(
@@ -30,7 +33,7 @@ def joint_priors(
     args: Any,
     *,
     differentiate: Differentiate,
-) -> JointPriors:
+) -> NewPriors:
     """Minimize the divergence over class shares, group sizes and features together.
 
     Alternates ``p_i ~ exp(sum_a s_a (log q_ia - k_ia))``, the same for ``s``, and the
@@ -46,45 +49,55 @@ def joint_priors(
         differentiate: How derivatives pass through the alternation.
 
     Returns:
-        The new priors and how the alternation ended.
+        The new priors; their residual is the largest change of a log-share.
     """
     n_classes = priors.shape[0]
 
-    def step(x: Array, args: Any):
-        priors, inner = args
-        log_share, log_size = x[:n_classes], x[n_classes:]
-        weights = jnp.exp(log_share[:, None] + log_size)
-        utility = log_or_zero(priors) - cell_costs(weights, inner)
-        log_share = jax.nn.log_softmax(utility @ jnp.exp(log_size))
-        log_size = jax.nn.log_softmax(jnp.exp(log_share) @ utility)
-        return jnp.concatenate([log_share, log_size])
+    def log_weights_of(x: Array) -> Array:
+        return x[:n_classes, None] + x[n_classes:]
 
-    def total(x: Array, args: Any):
+    def step(x: Array, args: Any) -> Array:
+        return step_and_total(x, args)[0]
+
+    def step_and_total(x: Array, args: Any) -> tuple[Array, Array]:
         priors, inner = args
-        weights = jnp.exp(x[:n_classes, None] + x[n_classes:])
-        costs = jnp.log(weights) - log_or_zero(priors) + cell_costs(weights, inner)
-        return jnp.sum(weights * costs)
+        log_weights = log_weights_of(x)
+        weights = jnp.exp(log_weights)
+        utility = log_or_zero(priors) - cell_costs(weights, inner)
+        total = jnp.sum(weights * (log_weights - utility))
+        log_share = jax.nn.log_softmax(utility @ jnp.exp(x[n_classes:]))
+        log_size = jax.nn.log_softmax(jnp.exp(log_share) @ utility)
+        return jnp.concatenate([log_share, log_size]), total
 
     limit = 100 * float(jnp.finfo(priors.dtype).eps)
     given = (priors, args)
     fixed = jax.lax.stop_gradient(given)
-    ends = jax.lax.map(
-        lambda x: fixed_point(step, x, fixed, tolerance=limit, differentiate="none").x,
-        _starts(priors),
-    )
-    totals = jax.lax.map(lambda x: total(x, fixed), ends)
-    best = ends[jnp.argmin(jnp.where(jnp.isfinite(totals), totals, jnp.inf))]
-    most = UNROLLED_STEPS if differentiate == "unroll" else 1000
-    found = fixed_point(
-        step,
-        best,
-        given,
-        max_steps=most,
-        tolerance=limit,
-        differentiate=differentiate,
-    )
-    log_share, log_size = found.x[:n_classes], found.x[n_classes:]
-    return JointPriors(jnp.exp(log_share[:, None] + log_size), found)
+
+    def alternate(state: Any) -> Any:
+        x, _, _, count = state
+        new, total = step_and_total(x, fixed)
+        return new, total, jnp.max(jnp.abs(new - x)), count + 1
+
+    def unfinished(state: Any) -> Array:
+        _, _, change, count = state
+        return (change > limit) & (count < MOST_STEPS)
+
+    def run(start: Array) -> Any:
+        far = jnp.full((), jnp.inf, priors.dtype)
+        state = vary_together((start, far, far, jnp.zeros((), jnp.int32)), fixed)
+        return jax.lax.while_loop(unfinished, alternate, state)
+
+    # The feature program stands once in all of these, and is by far the largest part.
+    ends, totals, changes, counts = jax.lax.map(run, _starts(fixed[0]))
+    best = jnp.argmin(jnp.where(jnp.isfinite(totals), totals, jnp.inf))
+    found = FixedPoint(ends[best], changes[best], counts[best])
+    if differentiate == "unroll":
+        found = fixed_point(
+            step, found.x, given, max_steps=UNROLLED_STEPS, differentiate="unroll"
+        )
+    elif differentiate == "implicit":
+        found = found._replace(x=at_fixed_point(step, found.x, given))
+    return NewPriors(jnp.exp(log_weights_of(found.x)), found.change, found.steps)
 
 
 def _starts(priors: Float[Array, "K G"]) -> Float[Array, "S m"]:

@@ -82,9 +82,14 @@ def fill(make: Any, weights: dict[str, Any], dtype: Any) -> Any:
             slots[".".join(map(str, path))] = value.shape
     missing, left = sorted(set(slots) - set(weights)), sorted(set(weights) - set(slots))
     if missing or left:
+        found = [
+            f"{len(paths)} are {what} ({', '.join(paths[:3])}{', ...' * (len(paths) > 3)})"
+            for what, paths in (("missing", missing), ("left over", left))
+            if paths
+        ]
         raise ValueError(
-            f"The weights do not fit the model: {len(missing)} are missing "
-            f"{missing[:3]}, {len(left)} are left over {left[:3]}."
+            f"the weights do not fit the model that the header describes: "
+            f"{' and '.join(found)}."
         )
     for path, shape in slots.items():
         value = np.asarray(weights[path])
@@ -110,6 +115,14 @@ def pair_rotary_rows(weight: np.ndarray, n_heads: int) -> np.ndarray:
     Args:
         weight: ``[H * D, d]`` of queries or keys, one row a coordinate.
         n_heads: H.
+
+    Raises:
+        ValueError: If the rows are not those of so many heads of an even width.
     """
+    if len(weight) % (2 * n_heads):
+        raise ValueError(
+            f"a matrix of queries or keys has {len(weight)} rows, which are no "
+            f"{n_heads} heads of an even width, as the header claims."
+        )
     halves = weight.reshape(n_heads, 2, -1, weight.shape[-1])
     return halves.swapaxes(1, 2).reshape(weight.shape)

@@ -40,7 +40,7 @@ def fit_cells(
 
     Raises:
         ValueError: If a cell has fewer than two rows of positive weight, all its values
-            are equal, or values lie off the family's support.
+            are equal, or values lie off the family's support, as fractions of codes do.
     """
     n_cells = shape[0] * shape[1]
     hit = jnp.asarray(cell)[None] == jnp.arange(n_cells)[:, None]
@@ -53,11 +53,25 @@ def fit_cells(
     kind = fitted_by_samples()[family]
     everywhere = jnp.broadcast_to(x, shares.shape)
     if kind is Categorical:
+        _check_whole(x)
         law = kind.from_samples(everywhere.astype(jnp.int32), shares)
     else:
         law = kind.from_samples(everywhere, shares)
     law = jax.tree.map(lambda leaf: leaf.reshape(shape + leaf.shape[1:]), law)
     return mass.reshape(shape), law
+
+
+def _check_whole(x: Array) -> None:
+    """Raise if concrete codes have fractions, which integers would drop."""
+    if is_concrete(x):
+        values = np.asarray(x)
+        parts = values != np.floor(values)
+        if parts.any():
+            raise ValueError(
+                f"x must be integer codes 0, 1, ..., got {int(parts.sum())} other values, "
+                f"the first {values[parts][0]}; encode them (jaxsteer.encode_labels), or "
+                "choose a family of numbers."
+            )
 
 
 def _check_cells(family: str, x: Array, shares: Array, shape: tuple[int, int]) -> None:

@@ -153,12 +153,18 @@ def diagnose(
             )
     if not shrinkable:
         return
+    if not flat.shape[-1]:
+        raise ValueError("x has no columns; at least one feature is needed.")
     lifeless = flat.all(-1)
     if lifeless.any():
         tied = "" if covariance == "tied" else ", or pass covariance='tied'"
+        dtype = columns.mean.dtype
+        least = float(np.finfo(dtype).tiny) ** 0.5
         raise ValueError(
-            f"{units.names(lifeless)} have no spread at all (a single row, or identical "
-            f"rows); merge that group with another, leave out that class{tied}."
+            f"{units.names(lifeless)} have no spread at all (a single row, identical "
+            f"rows, or differences below {least:.0e}, whose squares {dtype} does not "
+            f"hold: standardize these); merge that group with another, leave out that "
+            f"class{tied}."
         )
     if constant.any():
         warnings.warn(

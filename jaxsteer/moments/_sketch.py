@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsteer._errors import check_key
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float
 from jaxsteer.families import LowRankNormal
@@ -77,13 +78,16 @@ def finish_low_rank(
         raise ValueError(
             f"The state has scatter={state.scatter!r}; accumulate with scatter='cell'."
         )
+    least = {"rank": 1, "oversampling": 0, "power_iterations": 0, "probes": 1}
+    given = (rank, oversampling, power_iterations, probes)
+    for (name, low), value in zip(least.items(), given, strict=True):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise ValueError(f"{name}={value!r} must be a whole number.")
+        if value < low and name != "rank":
+            raise ValueError(f"{name}={value} must be at least {low}.")
     if not 1 <= rank < d:
         raise ValueError(f"rank={rank} must be at least 1 and less than d={d}.")
-    least = {"oversampling": 0, "power_iterations": 0, "probes": 1}
-    given = (oversampling, power_iterations, probes)
-    for (name, low), value in zip(least.items(), given, strict=True):
-        if value < low:
-            raise ValueError(f"{name}={value} must be at least {low}.")
+    check_key(key)
     return _sketched(state, key, rank, oversampling, power_iterations, probes)
 
 

@@ -109,14 +109,15 @@ def set_groups(model: nnx.Module, group: Int[ArrayLike, " B"] | int) -> int:
         >>> model(jnp.ones((2, 2))).shape
         (2, 2)
     """
-    codes = jnp.asarray(group)
     layers = [node for _, node in nnx.iter_graph(model) if isinstance(node, GroupSteer)]
     if not layers:
         raise ValueError(
             "The model has no GroupSteer layer; add one with insert_steering first."
         )
+    for layer in layers:  # all of them before the first is set
+        check_codes("group", group, layer.bias.shape[-2])
+    codes = jnp.asarray(group)
     for layer in layers:
-        check_codes("group", codes, layer.bias.shape[-2])
         # Each layer of a stack takes a copy: its scan gives one to each.
         layer.group = GroupIds(jnp.broadcast_to(codes, layer.stack_shape + codes.shape))
     return len(layers)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxsteer._types import Array, ArrayLike
+from jaxsteer.maps import Map
 from jaxsteer.nn._layer import SteeringLayer
 from jaxsteer.nn._paths import Path, Slot, check_at, split_path
 from jaxsteer.nn._select import Which, check_which
@@ -146,10 +147,13 @@ def insert_steering(
         (True, True)
     """
     check_at(at)
-    if not callable(layer):
+    is_map = isinstance(layer, Map) and not isinstance(layer, nnx.Module)
+    if not callable(layer) or is_map or isinstance(layer, type):
+        a_class = isinstance(layer, type)
+        what = layer.__name__ if a_class else type(layer).__name__
         raise ValueError(
-            f"layer is a {type(layer).__name__}, expected a steering layer; wrap a map: "
-            f"AffineSteer(map)."
+            f"layer is {'the class' if a_class else 'a'} {what}, expected a steering "
+            f"layer; wrap a map: AffineSteer(map)."
         )
     slot = Slot(model, path)
     base = slot.get()

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from flax.typing import PrecisionLike
 
+from jaxsteer._errors import check_finite
 from jaxsteer._types import Array, DTypeLike, Float, Scalar
 from jaxsteer.maps import Map
 from jaxsteer.nn._apply import steer
@@ -41,6 +42,7 @@ class SteeringLayer(nnx.Module):
         residual = residual_of(maps, batch=self.batch_axes, dtype=param_dtype)
         store(self, residual, trainable=trainable, sharding=sharding)
         self.kind: type[Residual] = type(residual)
+        check_finite("strength", strength)
         self.strength: SteeringConstant = SteeringConstant(
             jnp.asarray(strength, jnp.float32)
         )

@@ -128,7 +128,12 @@ def split_path(path: Path) -> tuple[str, ...]:
     """Return the keys of ``"layers.3.mlp"``, ``"layers/3/mlp"`` or a sequence."""
     if isinstance(path, str):
         return tuple(key for key in path.replace("/", ".").split(".") if key)
-    return tuple(str(key) for key in path)
+    try:
+        return tuple(str(key) for key in path)
+    except TypeError:
+        raise ValueError(
+            f"path={path!r} must be a text, such as 'layers.3', or a sequence of keys."
+        ) from None
 
 
 def check_at(at: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxsteer._errors import check_finite
 from jaxsteer._types import Array, ArrayLike, Float
 from jaxsteer.nn._layer import SteeringLayer
 from jaxsteer.nn._paths import Path, Slot, Wrapper
@@ -187,7 +188,7 @@ def set_strength(
         The number of layers that were set.
 
     Raises:
-        ValueError: If the model has no steering layer inside.
+        ValueError: If the model has no steering layer inside, or a strength is not finite.
 
     Example:
         >>> import jax.numpy as jnp
@@ -202,6 +203,7 @@ def set_strength(
         >>> (model(jnp.zeros((1, 2))) - model.layers[1].base(jnp.zeros((1, 2)))).tolist()
         [[0.5, 0.5]]
     """
+    check_finite("strength", strength)
     value = jnp.asarray(strength, jnp.float32)
     count = 0
     for wrapper in _steered(model, path):

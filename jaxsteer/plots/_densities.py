@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxsteer._errors import check_codes, check_finite, check_same_length
 from jaxsteer.plots._style import (
     AxesLike,
     clean,
@@ -46,6 +47,9 @@ def score_densities(
     Returns:
         The figure; in a fair one the groups' lines agree within each panel.
 
+    Raises:
+        ValueError: If scores are not finite, lengths differ, or codes are none.
+
     Example:
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
@@ -55,6 +59,11 @@ def score_densities(
         >>> len(figure.axes)  # a panel a class
         2
     """
+    check_codes("label", label, len(label_names))
+    check_codes("group", group)
+    for score in scores.values():
+        check_same_length(label=label, score=score, group=group)
+        check_finite("score", score)
     label, group = np.asarray(label), np.asarray(group)
     names = names_or_codes(group_names, int(group.max()) + 1)
     classes = range(len(label_names))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxsteer._errors import check_codes, check_same_length
 from jaxsteer.plots._style import (
     COLORS,
     AxesLike,
@@ -39,13 +40,25 @@ def standardized_differences(
         weights: Row weights, ``[n]``.
         scale: Standard deviations ``s``, ``[d]``; None takes those of `x`.
 
+    Raises:
+        ValueError: If lengths differ, codes are none, or `reference` is no group that has
+            rows beside another one.
+
     Example:
         >>> x = np.array([[0.0], [2.0], [1.0], [3.0]])
         >>> group = np.array([0, 0, 1, 1])
         >>> standardized_differences(x, group, scale=np.ones(1)).tolist()
         [-1.0]
     """
+    check_same_length(x=x, group=group)
+    check_codes("group", group)
     x, group = np.asarray(x, np.float64), np.asarray(group)
+    known = np.unique(group).tolist()
+    if reference not in known or len(known) < 2:
+        raise ValueError(
+            f"reference={reference!r} must be a group that has rows beside another one; "
+            f"the groups with rows are {', '.join(map(str, known))}."
+        )
     weights = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
     spread = x.std(axis=0) if scale is None else np.asarray(scale, np.float64)
     means = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxsteer._errors import check_choice, check_finite, check_same_length
 from jaxsteer.plots._style import (
     GRAY,
     AxesLike,
@@ -44,12 +45,19 @@ def gap_curve(
         thresholds: ``[m]``; a row whose score is at least one is accepted there.
         rate: "tpr", "fpr" or "dp".
 
+    Raises:
+        ValueError: If scores are not finite, lengths differ, or fewer than two groups
+            have rows that the rate is of.
+
     Example:
         >>> label, group = np.array([1, 1, 1, 1]), np.array([0, 0, 1, 1])
         >>> score = np.array([0.2, 0.8, 0.7, 0.9])
         >>> gap_curve(label, score, group, np.array([0.1, 0.5])).tolist()
         [0.0, 0.5]
     """
+    check_choice("rate", rate, tuple(_TITLES))
+    check_same_length(label=label, score=score, group=group)
+    check_finite("score", score)
     label, score, group = (np.asarray(part) for part in (label, score, group))
     keep = {"tpr": label == 1, "fpr": label == 0, "dp": np.ones(len(label), bool)}[rate]
     shares = []
@@ -58,6 +66,11 @@ def gap_curve(
         if len(ordered):
             below = np.searchsorted(ordered, thresholds, side="left")
             shares.append(1 - below / len(ordered))
+    if len(shares) < 2:
+        raise ValueError(
+            f"the {_TITLES[rate]} needs rows of at least two groups, and "
+            f"{len(shares)} have any; merge groups or leave the rate out."
+        )
     return np.ptp(np.stack(shares), axis=0)
 
 
@@ -81,6 +94,9 @@ def gap_curves(
     Returns:
         The figure.
 
+    Raises:
+        ValueError: As :func:`gap_curve`, before anything is drawn.
+
     Example:
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
@@ -90,15 +106,23 @@ def gap_curves(
         >>> len(figure.axes)
         2
     """
+    rates = [rates] if isinstance(rates, str) else list(rates)
     low, high = span(scores.values())
     thresholds = np.linspace(low, high, 501)
+    curves = [
+        [
+            gap_curve(label, score, group, thresholds, rate=rate)
+            for score in scores.values()
+        ]
+        for rate in rates
+    ]
     size = 4.3 * len(rates), 3.9
     figure, ((*axes,),) = panels(ax, (1, len(rates)), size, sharey=True)
-    for one, rate in zip(axes, rates, strict=True):
-        for i, (title, score) in enumerate(scores.items()):
+    for one, rate, gaps in zip(axes, rates, curves, strict=True):
+        for i, (title, gap) in enumerate(zip(scores, gaps, strict=True)):
             one.plot(
                 thresholds,
-                gap_curve(label, score, group, thresholds, rate=rate),
+                gap,
                 linewidth=1.5,
                 label=title,
                 drawstyle="steps-pre",

@@ -105,3 +105,22 @@ def fixed_point(
             has_aux=True,
         )
     return FixedPoint(x, change, count.astype(jnp.int32))
+
+
+def at_fixed_point(
+    step: Callable[[Array, Any], Array], x: Float[Array, " m"], args: Any
+) -> Float[Array, " m"]:
+    """Give a point that `step` leaves where it is its derivatives by `args`.
+
+    Args:
+        step: The map; everything differentiable must come in through `args`.
+        x: ``[m]`` the fixed point, found by whatever means.
+        args: Any pytree.
+
+    Returns:
+        `x`, with the derivatives of the implicit function theorem.
+    """
+    x = jax.lax.stop_gradient(x)
+    return jax.lax.custom_root(
+        lambda x: step(x, args) - x, x, lambda _, x: x, dense_tangent_solve
+    )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxsteer._numerals import find_numerals
 from jaxsteer.streaming._files import RowFiles, arrow
 from jaxsteer.streaming._statistics import (
     MISSING,
@@ -164,15 +165,25 @@ def row_encoder(
 
     Warns:
         UserWarning: If columns are left out: constant ones, and text with too many
-            values, which names the row.
+            values, which names the row; and if numbers are written in such a way that
+            they are taken as categories.
     """
-    codes, dropped = [], []
+    codes, dropped, written = [], [], []
     for name in columns:
         code = _code(name, statistics.columns[name], min_frequency)
         if isinstance(code, str):
             dropped.append(f"{name!r} ({code})")
         else:
             codes.append(code)
+            values = statistics.columns[name].values
+            if code.kind == "category" and values and find_numerals(list(values)):
+                written.append(repr(name))
+    if written:
+        warnings.warn(
+            f"Numbers written as text are taken as categories: {', '.join(written)}. "
+            "Write them plainly, as 1234.5, or drop the columns.",
+            stacklevel=2,
+        )
     if dropped:
         warnings.warn(f"Columns left out: {', '.join(dropped)}.", stacklevel=2)
     if not codes:

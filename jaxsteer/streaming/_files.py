@@ -302,12 +302,16 @@ def open_files(
     if len(kinds) > 1:
         raise ValueError(f"source mixes Parquet and CSV files: {', '.join(paths[:4])}.")
     kind = kinds.pop()
+    named = separator is not None
     if separator is None:
-        separator = "\t" if paths[0].endswith(".tsv") else ","
+        separator = "\t" if paths[0].lower().endswith(".tsv") else ","
+    if len(separator) != 1 or separator in '"\r\n' or not separator.isascii():
+        raise ValueError(f"separator={separator!r} must be one character, such as ';'.")
     found: dict[str, str] = {}
     rows = []
     for path in paths:
         schema, count = _header(path, kind, separator, encoding)
+        _check_names(path, schema.names, None if named else separator)
         rows.append(count)
         _join_types(found, schema, paths[0], path, kind)
     for name in types or {}:
@@ -328,7 +332,7 @@ def _paths(source: Any) -> list[str]:
     if isinstance(source, str | os.PathLike):
         path = pathlib.Path(source)
         if path.is_dir():
-            inside = (p for p in path.iterdir() if p.suffix in ENDINGS)
+            inside = (p for p in path.iterdir() if p.suffix.lower() in ENDINGS)
             paths = sorted(str(p) for p in inside if not p.name.startswith((".", "_")))
         elif path.exists():
             paths = [str(path)]
@@ -343,7 +347,7 @@ def _paths(source: Any) -> list[str]:
 
 
 def _kind(path: str) -> str:
-    ending = pathlib.Path(path).suffix
+    ending = pathlib.Path(path).suffix.lower()
     if ending in PARQUET:
         return "parquet"
     if ending in _CSV:
@@ -370,6 +374,23 @@ def _header(path: str, kind: str, separator: str, encoding: str) -> tuple[Any, i
         raise ValueError(
             f"{path} is damaged, cut off or no {kind} file: {error}"
         ) from error
+
+
+def _check_names(path: str, names: Sequence[str], separator: str | None) -> None:
+    """Raise if a name stands there twice, or the header is of another separator."""
+    for name in names:
+        if name and list(names).count(name) > 1:
+            raise ValueError(
+                f"{path} has more than one column named {name!r}, and it cannot be told "
+                f"which is meant; rename or drop the repeats."
+            )
+    others = [mark for mark in ",;\t|" if mark != separator and mark in names[0]]
+    if separator is not None and len(names) == 1 and others:
+        raise ValueError(
+            f"{path} has the one column {names[0]!r}; its fields seem to be parted by "
+            f"{others[0]!r}: name it, separator={others[0]!r} (--separator from the "
+            f"shell)."
+        )
 
 
 def _remedy(error: Exception, kind: str) -> str:

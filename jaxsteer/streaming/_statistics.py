@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxsteer._spellings import warn_of_spellings
 from jaxsteer.streaming._files import RowFiles, arrow
 from jaxsteer.streaming._progress import Meter, Tell
 
@@ -89,16 +90,23 @@ class TableStatistics:
 
         Raises:
             ValueError: If there are too many, or a single one.
+
+        Warns:
+            UserWarning: If some differ by case or a trailing dot alone.
         """
         (name,) = columns
         values = self.columns[name].values
         if values is None or len(values) < 2:
             found = "more than can be" if values is None else str(len(values))
+            rows = self.columns[name].missing
+            none = f" ({rows} rows have none)" if rows else ""
             raise ValueError(
-                f"column {name!r} has {found} values; a label or group column has a few, "
-                f"at least two."
+                f"column {name!r} has {found} values{none}; a label or group column has "
+                f"a few, at least two."
             )
-        return tuple(sorted(values, key=_in_order))
+        ordered = tuple(sorted(values, key=_in_order))
+        warn_of_spellings(ordered, f"column {name!r}")
+        return ordered
 
 
 def _in_order(text: str) -> tuple[int, float, str]:
@@ -187,8 +195,15 @@ def texts_of(column: Any) -> Any:
             column = pc.cast(pc.if_else(pc.is_nan(column), None, column), pa.int64())
     if pa.types.is_boolean(column.type):
         return pc.utf8_capitalize(pc.cast(column, pa.string()))  # as Python writes them
-    if not pa.types.is_string(column.type):
+    is_text = pa.types.is_string(column.type)
+    if not is_text:
+        is_text = pa.types.is_large_string(column.type)
+        is_text |= pa.types.is_dictionary(column.type)
         column = pc.cast(column, pa.string())
+    if is_text:
+        # Blanks around a field are no part of it, and nothing else is no value.
+        column = pc.utf8_trim_whitespace(column)
+        column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
     return column
 
 
@@ -209,7 +224,7 @@ def _column_statistics(column: Any, numeric: bool, limit: int) -> ColumnStatisti
             return found
     found.values = Counter(_counts(column))
     if not numeric:
-        found.missing = column.null_count
+        found.missing = found.rows - sum(found.values.values())
     if len(found.values) > limit:
         found.values = None
     return found

@@ -21,7 +21,7 @@ from jaxsteer.streaming._files import ENCODING_HINT, RowFiles, open_files
 from jaxsteer.streaming._kept import KEPT_BYTES, keep_columns
 from jaxsteer.streaming._pass import MomentPass, run_pass
 from jaxsteer.streaming._progress import Meter, Tell
-from jaxsteer.streaming._statistics import table_statistics
+from jaxsteer.streaming._statistics import is_numeric, table_statistics
 from jaxsteer.streaming._write import (
     Behind,
     check_maps_file,
@@ -75,6 +75,7 @@ def steer_file(
     drop: Sequence[str] = (),
     types: dict[str, str] | None = None,
     encoding: str = "utf8",
+    separator: str | None = None,
     batch_rows: int = 65_536,
     kept_bytes: int = KEPT_BYTES,
     checkpoint: PathLike | None = None,
@@ -103,6 +104,7 @@ def steer_file(
         drop: Columns that are no features.
         types: As for :func:`open_files`.
         encoding: Likewise; lines are copied in it, other output is UTF-8.
+        separator: Likewise.
         batch_rows: Rows held at a time.
         kept_bytes: Most bytes of disk, in the folder of `out`, for what the first pass
             over text has read; without, every pass parses the text.
@@ -135,9 +137,20 @@ def steer_file(
         differentiate="none",
     )
     check_shrinkage(shrinkage)
-    files = open_files(source, types=types, encoding=encoding)
+    _check_batch(batch_rows)
+    files = open_files(source, types=types, encoding=encoding, separator=separator)
+    drop = [drop] if isinstance(drop, str) else drop
     others = [name for name in (label, group, weight) if name is not None]
+    if len(set(others)) < len(others):
+        raise ValueError(
+            f"label={label!r}, group={group!r} and weight={weight!r} must be different "
+            f"columns."
+        )
     files.check_columns([*others, *drop])
+    if weight is not None and not is_numeric(files.types[weight]):
+        raise ValueError(
+            f"weight={weight!r} is a column of {files.types[weight]}, not of numbers."
+        )
     check_output(out, *files.paths)
     check_maps_file(maps_file, out, *files.paths)
     features = [n for n in files.types if n not in (*others, *drop)]
@@ -151,6 +164,8 @@ def steer_file(
             as_values=(label, group),
             progress=progress,
         )
+        if not statistics.rows:
+            raise ValueError(f"{files.paths[0]} has no rows below its header.")
         copied = copies_lines(out, files, statistics.rows)
         encoder = row_encoder(statistics, features)
         columns = _new_columns(files, encoder, weights=True)
@@ -169,6 +184,11 @@ def steer_file(
         )
         before = files.fingerprint()
         state = run_pass(job, checkpoint=checkpoint, progress=progress)
+        if sum(state.left_out.values()) >= state.rows:
+            raise ValueError(
+                f"no row of {files.paths[0]} counts; left out for their: "
+                f"{', '.join(f'{r} {n}' for r, n in state.left_out.items() if n)}."
+            )
         population = finish(_on_device(state.moments), shrinkage=shrinkage)
         code = int(np.asarray(population.priors).sum(0).argmax())
         if reference is not None:
@@ -227,6 +247,7 @@ def apply_file(
     out: PathLike,
     types: dict[str, str] | None = None,
     encoding: str = "utf8",
+    separator: str | None = None,
     batch_rows: int = 65_536,
     progress: Tell | None = None,
 ) -> SteeredFile:
@@ -238,6 +259,7 @@ def apply_file(
         out: File to write.
         types: As for :func:`open_files`.
         encoding: Likewise; lines are copied in it, other output is UTF-8.
+        separator: Likewise.
         batch_rows: Rows held at a time.
         progress: Called with a :class:`Progress`.
 
@@ -254,6 +276,7 @@ def apply_file(
 
             apply_file("maps.safetensors", "tomorrow.csv", out="steered.csv")
     """
+    _check_batch(batch_rows)
     stored = storage.load(maps_file)
     known = stored.metadata
     if known.get("kind") != _KIND:
@@ -262,7 +285,7 @@ def apply_file(
             f"the command line are applied by 'jaxsteer apply'."
         )
     encoder = RowEncoder.from_json(known["encoder"])
-    files = open_files(source, types=types, encoding=encoding)
+    files = open_files(source, types=types, encoding=encoding, separator=separator)
     used = [*encoder.columns, known["group"]]
     files.check_columns(used)
     check_output(out, *files.paths, maps_file)
@@ -294,6 +317,11 @@ def apply_file(
         left_out=left_out,
         columns=tuple(columns),
     )
+
+
+def _check_batch(batch_rows: Any) -> None:
+    if not isinstance(batch_rows, int | np.integer) or batch_rows < 1:
+        raise ValueError(f"batch_rows={batch_rows!r} must be a whole number above 0.")
 
 
 def _text_columns(

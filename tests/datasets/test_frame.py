@@ -242,3 +242,27 @@ def test_stratified_split_refuses_names_and_other_lengths():
         stratified_split(["a", "b"], [0, 1])
     with pytest.raises(ValueError, match="label has 2, group has 3"):
         stratified_split([0, 1], [0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"label": ["paid"]}, r"label=\['paid'\] must be the name of a column"),
+        ({"label": 3}, "label=3 must be the name of a column"),
+        ({"group": None}, "group=None must be the name of a column, or several"),
+        ({"group": [1]}, "group=1 must be the name of a column"),
+        ({"drop": [None]}, "drop=None must be the name of a column"),
+    ],
+)
+def test_columns_are_named_by_text(given, message):
+    with pytest.raises(ValueError, match=message):
+        table_from_frame(frame(), **{"label": "paid", "group": "sex", **given})
+
+
+def test_one_letter_of_two_signs_is_one_spelling():
+    data = frame()
+    row = np.arange(len(data))
+    data["sex"] = np.where(row % 2, "f", np.where(row % 4 < 2, "é", "e\u0301"))
+    with pytest.warns(UserWarning, match="one value in several spellings"):
+        table = table_from_frame(data, label="paid", group="sex")
+    assert len(table.group_names) == 2

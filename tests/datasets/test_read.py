@@ -139,3 +139,25 @@ def test_cut_archive(tmp_path):
     path.write_bytes(lzma.compress(text.encode())[:-2000])
     with pytest.raises(ValueError, match=r"cannot be read as \.csv"):
         read_table(path)
+
+
+@pytest.mark.parametrize("separator", ["", "::", "\n", '"'])
+def test_a_separator_is_one_character(tmp_path, separator):
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="must be one character"):
+        read_table(path, separator=separator)
+
+
+def test_a_tab_may_be_spelled_as_a_shell_hands_it_over(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("a\tb\n1\t2\n")
+    assert read_table(path, separator="\\t").to_dict("list") == {"a": [1], "b": [2]}
+
+
+def test_one_text_for_missing_values_is_not_its_letters(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\nXY,X\nY,Y\n")
+    found = read_table(path, missing="XY")
+    assert found["a"].isna().tolist() == [True, False]
+    assert found["b"].tolist() == ["X", "Y"]

@@ -341,3 +341,11 @@ def test_conventions_and_messages():
         fit(class_weight=1)
     with pytest.raises(ValueError, match="option='cv' is not known"):
         fitted.with_options(cv=3)
+
+
+@pytest.mark.parametrize("ids", [[None, 7], [np.nan, 7.0], [pd.NA, "a"]])
+def test_people_without_an_id_do_not_share_a_draw(fitted, ids):
+    with pytest.raises(ValueError, match="row_ids has 1 missing entries, the first in"):
+        fitted.predict_proba(X[:2], sensitive_features=GROUPS[:2], row_ids=ids)
+    with pytest.raises(ValueError, match="row_ids has 4000 missing entries"):
+        FairScore().fit(X, Y, sensitive_features=GROUPS, row_ids=[None] * 4000)

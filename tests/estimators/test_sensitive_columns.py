@@ -168,3 +168,39 @@ def test_rows_keep_their_precision(dtype):
         assert back.dtype == dtype
         np.testing.assert_allclose(back, rows, rtol=50 * np.finfo(dtype).eps)
     assert LEACE().fit_transform(rows, sensitive_features=GROUPS).dtype == dtype
+
+
+@pytest.mark.parametrize("other", ["f ", "F", "f."])
+def test_groups_that_differ_in_spelling_alone_are_named(other):
+    groups = np.where(OLD == 1, GROUPS, np.where(GROUPS == "f", other, GROUPS))
+    with pytest.warns(UserWarning, match=f"sensitive_features has .*{other}"):
+        model = matched().fit(X, sensitive_features=groups)
+    assert model.groups_.tolist() == sorted({"f", other, "m"})
+    with pytest.warns(UserWarning, match="y has values that differ by blanks"):
+        Reweighing().fit(X, groups, sensitive_features=np.arange(1200) // 3 % 2)
+
+
+def test_groups_of_numbers_and_texts_stay_what_they_are(tmp_path):
+    groups = [1 if name == "m" else name for name in GROUPS]
+    model = MeanMatching(reference=1).fit(X, sensitive_features=groups)
+    assert model.groups_.tolist() == [1, "f"]
+    moved = model.transform(X, sensitive_features=groups)
+    np.testing.assert_array_equal(moved, EXPECTED)
+
+
+def test_two_groups_of_one_name_are_refused():
+    parts = np.array([["a & b", "c"], ["a", "b & c"], ["d", "e"]], object)
+    with pytest.raises(ValueError, match="two groups one name, 'a & b & c'"):
+        matched().fit(X, sensitive_features=parts[np.arange(1200) % 3])
+
+
+def test_a_name_that_stands_twice_is_refused():
+    twice = FRAME.set_axis(["a", "b", "a"], axis=1)
+    with pytest.raises(ValueError, match="X has more than one column named 'a'"):
+        matched().fit(twice, sensitive_features=GROUPS)
+
+
+def test_a_group_without_a_name_is_seen_in_messages():
+    groups = np.where(GROUPS == "f", "", "m")
+    with pytest.raises(ValueError, match=r"class yes in group '' \(0\)"):
+        Reweighing().fit(X, np.where(GROUPS == "f", "no", Y), sensitive_features=groups)

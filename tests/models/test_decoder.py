@@ -151,6 +151,11 @@ def test_safetensors(small, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**about, "vocab_size": 20}))
     with pytest.raises(ValueError, match=r"\(19, 16\) in the file"):
         load_decoder(tmp_path)
+    (tmp_path / "config.json").write_text(
+        json.dumps({**about, "num_attention_heads": 3})
+    )
+    with pytest.raises(ValueError, match="which are no 3 heads of an even width"):
+        load_decoder(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**about, "num_hidden_layers": 3}))
     with pytest.raises(ValueError, match="9 are missing"):
         load_decoder(tmp_path)

@@ -89,3 +89,18 @@ def test_errors_name_the_cell_and_the_remedy():
         js.fit_population(x[:8], LABEL[:8], 0 * GROUP[:8], "laplace", n_groups=2)
     with pytest.raises(ValueError, match="leave it out for a single feature"):
         js.fit_population(x, LABEL, GROUP, "laplace", covariance="tied")
+
+
+def test_fractions_are_no_codes_and_rows_are_counted_once():
+    row = np.arange(40)
+    label, group = row % 2, row // 2 % 2
+    with pytest.raises(
+        ValueError, match=r"codes 0, 1, \.\.\., got 10 other values, the"
+    ):
+        js.fit_population(
+            np.where(row < 10, 0.5, row % 3), label, group, family="categorical"
+        )
+    with pytest.raises(ValueError, match="x must be positive, got 10 other values"):
+        js.fit_population(
+            np.where(row < 10, -1.0, row + 1.0), label, group, family="gamma"
+        )

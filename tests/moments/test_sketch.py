@@ -100,6 +100,10 @@ def test_few_features_are_those_of_all_moments():
     "change, message",
     [
         ({"rank": 0}, "rank=0 must be at least 1 and less than d=3"),
+        ({"rank": 1.5}, "rank=1.5 must be a whole number"),
+        ({"rank": None}, "rank=None must be a whole number"),
+        ({"oversampling": 1.5}, "oversampling=1.5 must be a whole number"),
+        ({"key": 0}, "key=0 is no key"),
         ({"rank": 3}, "rank=3 must be"),
         ({"probes": 0}, "probes=0 must be at least 1"),
         ({"oversampling": -1}, "oversampling=-1 must be at least 0"),

@@ -13,10 +13,13 @@ from flax import nnx
 from jaxsteer.maps import AffineMap, DiagonalMap
 from jaxsteer.nn import (
     AffineSteer,
+    GroupSteer,
     Steered,
     capture_activations,
     insert_steering,
     remove_steering,
+    set_groups,
+    set_strength,
 )
 
 D = 3
@@ -237,3 +240,44 @@ def test_captures_under_jit(model):
     with capture_activations(model, "blocks.1") as kept:
         model(TOKENS)
     np.testing.assert_allclose(inside, kept["blocks.1"], atol=1e-6)
+
+
+def test_what_is_no_layer_or_path_is_named():
+    model, maps = Block(nnx.Rngs(0)), AffineMap(jnp.eye(D), jnp.zeros(D))
+    for layer, what in [
+        (maps, "layer is a AffineMap"),
+        (None, "layer is a NoneType"),
+        (AffineSteer, "layer is the class AffineSteer"),
+    ]:
+        with pytest.raises(ValueError, match=f"{what}, expected a steering layer"):
+            insert_steering(model, "linear", layer)
+    for path in (None, 3):
+        with pytest.raises(ValueError, match=f"path={path} must be a text"):
+            insert_steering(model, path, AffineSteer(maps))
+
+
+def test_strengths_that_are_no_numbers_are_refused():
+    model, maps = Block(nnx.Rngs(0)), AffineMap(jnp.eye(D), jnp.zeros(D))
+    with pytest.raises(ValueError, match="strength has 1 values that are not finite"):
+        AffineSteer(maps, strength=np.nan)
+    insert_steering(model, "linear", AffineSteer(maps))
+    with pytest.raises(ValueError, match="strength has 1 values that are not finite"):
+        set_strength(model, np.array([1.0, np.inf]))
+
+
+def test_groups_are_set_in_all_layers_or_in_none():
+    maps = AffineMap(jnp.tile(jnp.eye(D), (3, 1, 1)), jnp.zeros((3, D)))
+    few = AffineMap(maps.weight[:2], maps.bias[:2])
+    model = nnx.Sequential(
+        nnx.Linear(D, D, rngs=nnx.Rngs(0)), nnx.Linear(D, D, rngs=nnx.Rngs(0))
+    )
+    insert_steering(model, "layers.0", GroupSteer(maps))
+    insert_steering(model, "layers.1", GroupSteer(few))
+    set_groups(model, [0, 1])
+    before = model(jnp.ones((2, D)))
+    with pytest.raises(ValueError, match=r"expected 0\.\.1"):
+        set_groups(model, [2, 0])
+    np.testing.assert_array_equal(model(jnp.ones((2, D))), before)
+    for names in (["f", "m"], []):
+        with pytest.raises(ValueError, match="group must hold integer codes"):
+            set_groups(model, names)
