@@ -40,9 +40,6 @@ class _Options:
     separator: str | None
     decimal: str | None
 
-    def __post_init__(self) -> None:
-        check_choice("decimal", self.decimal, (None, ".", ","))
-
 
 def read_table(
     source: PathLike,
@@ -162,6 +159,7 @@ def _options(
 
 
 def _read(source: PathLike, options: _Options, *, keep_text: bool) -> TextTable:
+    check_choice("decimal", options.decimal, (None, ".", ","))
     if isinstance(source, str | os.PathLike):
         path = pathlib.Path(source)
         read = _read_path(path, options, keep_text)
