@@ -149,6 +149,7 @@ def _options(
             f"separator={separator!r} must be one character, such as ';', or None to "
             "find it."
         )
+    check_choice("decimal", decimal, (None, ".", ","))
     return _Options(
         missing=[missing] if isinstance(missing, str) else missing,
         usual_missing=usual_missing,
@@ -159,7 +160,6 @@ def _options(
 
 
 def _read(source: PathLike, options: _Options, *, keep_text: bool) -> TextTable:
-    check_choice("decimal", options.decimal, (None, ".", ","))
     if isinstance(source, str | os.PathLike):
         path = pathlib.Path(source)
         read = _read_path(path, options, keep_text)
