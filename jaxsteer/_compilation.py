@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, ParamSpec, TypeVar
 
@@ -13,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._errors import is_concrete
+from jaxsteer._stages import staged
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,6 +28,10 @@ _CPU_OPTIONS = {
     "xla_backend_optimization_level": 1,
 }
 _KNOWN_BEFORE = (0, 12)
+# What runs once a call is translated as it stands, where arrays and matrices are small:
+# a call then takes half a millisecond more, at 32 features two and a half.
+_ONCE = {"xla_backend_optimization_level": 0}
+FEW_NUMBERS, FEW_ENTRIES = 8192, 512
 
 
 @functools.cache
@@ -39,6 +46,85 @@ def _at_top_level(args: Any) -> bool:
     """Whether a call is no part of another program, where options may be given."""
     leaves = jax.tree.leaves(args)
     return is_concrete(*leaves) and is_concrete(jnp.zeros((), jnp.float32))
+
+
+class _Tracing(threading.local):
+    """Whether this thread is tracing a program that is to be cut into stages."""
+
+    stages = False
+
+    @contextmanager
+    def for_stages(self) -> Iterator[None]:
+        before, self.stages = self.stages, True
+        try:
+            yield
+        finally:
+            self.stages = before
+
+
+_TRACING = _Tracing()
+
+
+def _setting(name: str) -> Any:
+    return getattr(jax.config, f"jax_{name}")
+
+
+def _can_be_cut(leaves: Sequence[Any]) -> bool:
+    """Whether a program of few numbers may hand arrays from stage to stage.
+
+    Not where JAX looks for NaN in all that programs return, nor over several devices.
+    """
+    arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+    watched = map(_setting, ("debug_nans", "debug_infs", "disable_jit"))
+    return not (
+        sum(leaf.size for leaf in arrays) > FEW_NUMBERS
+        or any(math.prod(leaf.shape[-2:]) > FEW_ENTRIES for leaf in arrays)
+        or any(watched)
+        or any(leaf.sharding.num_devices > 1 for leaf in arrays)
+        or not jax.sharding.get_abstract_mesh().empty
+    )
+
+
+def _context() -> tuple[Any, ...]:
+    """What else a trace depends on."""
+    names = ("enable_x64", "numpy_dtype_promotion", "default_matmul_precision")
+    return tuple(map(_setting, names))
+
+
+class _Cut:
+    """A program that is cut into stages at its first call, if that pays."""
+
+    def __init__(self, fn: Callable[..., Any], options: dict[str, Any]):
+        self._whole = jax.jit(fn, compiler_options=options)
+        self._options = options
+        self._ready: Callable[..., Any] | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        ready = self._ready
+        if ready is None:
+            with self._lock:
+                ready = self._ready or self._made(args, kwargs)
+                self._ready = ready
+        return ready(*args, **kwargs)
+
+    def _made(self, args: Any, kwargs: Any) -> Callable[..., Any]:
+        with _TRACING.for_stages():
+            traced = self._whole.trace(*args, **kwargs)
+        return staged(traced, self._compile) or self._whole
+
+    def _compile(self, part: Callable[..., Any], loops: bool) -> Any:
+        options = self._options if loops else self._options | _ONCE
+        return jax.jit(part, compiler_options=options)
+
+    def clear_cache(self) -> None:
+        for program in (self._whole, self._ready):
+            if program is not None:
+                program.clear_cache()  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
+        self._ready = None
+
+    def _cache_size(self) -> int:
+        return int(self._ready is not None)
 
 
 class _Programs:
@@ -145,16 +231,13 @@ def jit_for_few_calls(
     """
     plain = jax.jit(fn, static_argnames=static_argnames)
 
-    def compiled() -> Any:
+    def compiled(static: dict[str, Any], cut: bool) -> Any:
         # JAX keeps what it compiles by function: one of its own goes with its programs.
-        @functools.wraps(fn)
-        def program(*args: Any, **kwargs: Any) -> Any:
-            return fn(*args, **kwargs)
-
+        own = functools.wraps(fn)(functools.partial(fn, **static))
         options = _quick_options() if quick else None
-        return jax.jit(
-            program, static_argnames=static_argnames, compiler_options=options
-        )
+        if cut and options is not None:
+            return _Cut(own, options)
+        return jax.jit(own, compiler_options=options)
 
     def programs() -> int:
         """How many programs have been compiled or traced, and not been dropped."""
@@ -163,12 +246,15 @@ def jit_for_few_calls(
     @functools.wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
         if not _at_top_level((args, kwargs)):
-            return plain(*args, **kwargs)
-        fixed = tuple(kwargs.get(name) for name in static_argnames)
+            return (fn if _TRACING.stages else plain)(*args, **kwargs)
+        static = {k: v for k, v in kwargs.items() if k in static_argnames}
         free = {k: v for k, v in kwargs.items() if k not in static_argnames}
         leaves, tree = jax.tree.flatten((args, free))
+        cut = quick and _can_be_cut(leaves)
+        fixed = (cut, *_context(), *sorted(static.items()))
         signature = (fn, fixed, tree, *map(_signature, leaves))
-        return _PROGRAMS.get(signature, compiled)(*args, **kwargs)
+        program = _PROGRAMS.get(signature, lambda: compiled(static, cut))
+        return program(*args, **free)
 
     call.programs = programs  # pyright: ignore[reportAttributeAccessIssue]
     return call

@@ -22,6 +22,7 @@ LAYERS = {
     "_pytrees": 0,
     "_repr": 0,
     "_single_row": 0,
+    "_stages": 0,
     "_row_draws": 0,
     "linalg": 0,
     "storage": 0,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jaxsteer.cli._errors import friendly
+from jaxsteer.cli._errors import UsageError, friendly
 from jaxsteer.cli._shared_options import Force, Json, Quiet
 from jaxsteer.cli._signals import loading
 
@@ -73,6 +73,9 @@ def steer(
         from jaxsteer.streaming import steer_file
 
     outputs = [path for path in (out, maps) if path is not None]
+    others = {path.resolve() for path in (*files, *outputs)}
+    if checkpoint is not None and checkpoint.resolve() in others:
+        raise UsageError(f"--checkpoint {checkpoint}: name a file of its own.")
     with _checked(files, outputs, force=force, quiet=quiet, as_json=as_json):
         done = steer_file(
             files if len(files) > 1 else files[0],

@@ -37,12 +37,20 @@ def find_separator(
         sample: Reads the beginning of the file, where it is needed.
         usual: What the ending of the file promises.
 
+    Raises:
+        ValueError: If the line is Excel's note of the separator.
+
     Example:
         >>> find_separator(["age;sex"], str)
         ';'
         >>> find_separator(["age", "sex"], str)
         ','
     """
+    if header[0].casefold() in {"sep=", *(f"sep={mark}" for mark in MARKS)}:
+        raise ValueError(
+            f"its first line {usual.join(header)!r} is a note for Excel and names no "
+            "columns; delete that line."
+        )
     others = [m for m in MARKS if m != usual and any(m in field for field in header)]
     if not others:
         return usual

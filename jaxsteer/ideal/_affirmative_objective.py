@@ -17,7 +17,7 @@ from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Float
 from jaxsteer.families import LowRankNormal
 from jaxsteer.ideal._orbit import Cells, covariances
-from jaxsteer.linalg import cholesky_inverse, matmul, transpose
+from jaxsteer.linalg import cholesky_inverse, matmul, matvec, transpose
 from jaxsteer.linalg._psd_operators import DenseStack, LowRankStack, Stack, sum_between
 from jaxsteer.maps import AffineMap
 from jaxsteer.solvers import Expansion
@@ -75,8 +75,8 @@ class AffirmativeObjective:
         return self._solve_total(jnp.sum(self.precision.times(gap), 0))
 
     def _solve_total(self, pull: Float[Array, " d"]) -> Float[Array, " d"]:
-        inner = matmul(self.inverse_factor, pull)
-        return matmul(transpose(self.inverse_factor), inner)
+        inner = matvec(self.inverse_factor, pull)
+        return matvec(transpose(self.inverse_factor), inner)
 
     def best_map(self, weight: Float[Array, "m d"]) -> AffineMap:
         """The matrix with its best shift."""

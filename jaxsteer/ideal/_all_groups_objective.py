@@ -25,6 +25,7 @@ from jaxsteer.linalg import (
     identity_like,
     inverse_and_logdet_psd,
     matmul,
+    matvec,
     solve,
     solve_definite,
     transpose,
@@ -108,9 +109,9 @@ class AllGroupsObjective:
         else:
             mean = self._means_by_group(inverse, pulled)
         # The best shifts, from the groups' centers.
-        pull = jnp.sum(matmul(pulled, mean[:, None, :, None]), 0)
-        away = matmul(self.total_inverse, pull)[..., 0]
-        moved = matmul(x[None], mean[:, None, :, None])[..., 0]
+        pull = jnp.sum(matvec(pulled, mean[:, None]), 0)
+        away = matvec(self.total_inverse, pull)
+        moved = matvec(x[None], mean[:, None])
         gap = moved - away[None] - self.mean
         here = self.pinned & (jnp.arange(k) == self.pivot)
         free_spread = total * (size - d * jnp.log(total))
@@ -173,7 +174,7 @@ class AllGroupsObjective:
     def value(self, x: Float[Array, "G d d"]) -> Float[Array, ""]:
         """The objective but for its log-determinants of the matrices."""
         found = self.template(x)
-        pull = matmul(self.precision, found.gap[..., None])[..., 0]
+        pull = matvec(self.precision, found.gap)
         return 0.5 * (found.spread + jnp.sum(found.gap * pull))
 
     def _slope(self, x: Array, found: Template) -> Array:
@@ -251,7 +252,7 @@ def all_groups_objective(
     precision = weights[..., None, None] * precision_matrices(cells.cov)
     total_inverse, _ = inverse_and_logdet_psd(jnp.sum(precision, 0))
     pull = einsum("kaij,kaj->ai", precision, cells.mean)
-    center = matmul(total_inverse, pull[..., None])[..., 0]
+    center = matvec(total_inverse, pull)
     return AllGroupsObjective(
         precision=precision,
         center=center,

@@ -29,6 +29,7 @@ from jaxsteer.linalg._matmul import (
     gram,
     identity_like,
     matmul,
+    matvec,
     symmetrize,
     transpose,
 )

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._types import Array, Float
-from jaxsteer.linalg._cholesky import whiten, whiten_transposed
-from jaxsteer.linalg._factor import cholesky, eigh, slogdet
+from jaxsteer.linalg._factor import cholesky_inverse, eigh, slogdet
 from jaxsteer.linalg._matmul import einsum, matmul, transpose
 
 
@@ -44,15 +43,13 @@ def diagonalizing_matrix(
     covs = jnp.stack([target_cov, cov])
     means = jnp.stack([target_mean, mean])
     share = weight / jnp.sum(weight)
-    factor = cholesky(einsum("k,gkij->gij", share, covs))
+    factor, inverse = cholesky_inverse(einsum("k,gkij->gij", share, covs))
     center = means - einsum("k,gkj->gj", share, means)[:, None]
     # With two classes any combination has the axes that make both diagonal.
     mixed = covs[:, 0] if len(weight) == 2 else generic_mixture(covs, center)
-    inner = whiten(factor, transpose(whiten(factor, mixed)))
-    _, vectors = eigh(inner)
-    basis = whiten_transposed(
-        factor, vectors
-    )  # in its coordinates the mean covariance is 1
+    _, vectors = eigh(matmul(inverse, matmul(mixed, transpose(inverse))))
+    # In its coordinates the mean covariance is 1.
+    basis = matmul(transpose(inverse), vectors)
     means = einsum("gkj,gji->gki", means, basis)
     variance = jnp.sum(einsum("gkij,gjl->gkil", covs, basis) * basis[:, None], -2)
 
@@ -63,8 +60,8 @@ def diagonalizing_matrix(
     sign = jnp.where(pull < 0, -1.0, 1.0).astype(pull.dtype)
     left = matmul(factor[0], vectors[0])  # the inverse transpose of its basis
     if not allow_reflection:
-        turned = slogdet(jnp.stack([left, basis[1]]))[0]
-        negative = jnp.prod(turned) * jnp.prod(sign) < 0
+        turned, _ = slogdet(matmul(vectors[0], vectors[1]))  # as the two bases do
+        negative = turned * jnp.prod(sign) < 0
         least = jnp.argmin(jnp.abs(pull) / size)
         sign = sign.at[least].multiply(jnp.where(negative, -1.0, 1.0))
     pull = sign * pull

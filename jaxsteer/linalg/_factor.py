@@ -216,7 +216,8 @@ def qr(
 ) -> tuple[Float[Array, "... m k"], Float[Array, "... k n"]]:
     """Thin QR factorization, ``k = min(m, n)``.
 
-    Differentiable where the first ``k`` columns are independent. Cost O(m n^2).
+    Differentiable where the first ``k`` columns are independent: what a column does that
+    is a combination of those before it is taken to turn nothing. Cost O(m n^2).
     """
     return qr_kernel(a)
 
@@ -229,6 +230,11 @@ def _qr_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]):
     k = q.shape[-1]
     # da r^-1, from r' y = da'.
     square, first = r[..., :k], da[..., :k]
+    pivots = jnp.abs(jnp.diagonal(square, axis1=-2, axis2=-1))
+    floor = max(a.shape[-2:]) * float(jnp.finfo(a.dtype).eps)
+    free = pivots > floor * jnp.max(pivots, -1, keepdims=True)
+    square = jnp.where(free[..., None, :], square, jnp.eye(k, dtype=a.dtype))
+    first = jnp.where(free[..., None, :], first, 0.0)
     relative = transpose(solve_lower(transpose(square), transpose(first)))
     inner = matmul(transpose(q), relative)
     below = jnp.tril(inner, -1)

@@ -11,15 +11,13 @@ import jax.numpy as jnp
 
 from jaxsteer._types import Array, Float
 from jaxsteer.linalg import (
-    cholesky,
+    cholesky_inverse,
     matmul,
     polar_orthogonal,
     qr,
     sqrtm_psd,
     svd,
     transpose,
-    whiten,
-    whiten_transposed,
 )
 from jaxsteer.maps._affine import AffineMap
 
@@ -73,11 +71,11 @@ def tied_map(
     template_side = roots * (template_mean - center)
     second = total * template_cov + matmul(transpose(template_side), template_side)
 
-    factors = cholesky(jnp.stack([source_cov, second]))
+    factors, inverses = cholesky_inverse(jnp.stack([source_cov, second]))
     sides = jnp.stack([source_side.T, template_side.T])
-    left, right = factors[0], factors[1]
+    left, back = factors[0], transpose(inverses[1])
     # C = p q' has low rank; an orthonormal basis of each side keeps the SVD small.
-    bases, cores = qr(whiten(factors, sides))
+    bases, cores = qr(matmul(inverses, sides))
     core = matmul(cores[0], transpose(cores[1]))
     small_isometry, small_projector = _significant(core)
     isometry = matmul(bases[0], matmul(small_isometry, transpose(bases[1])))
@@ -86,7 +84,7 @@ def tied_map(
     image = matmul(isometry, transpose(isometry))
 
     identity = jnp.eye(source_cov.shape[0], dtype=source_cov.dtype)
-    pull = matmul(transpose(left), transpose(whiten(right, template_cov)))
+    pull = matmul(transpose(left), matmul(template_cov, back))
     free = matmul(identity - image, matmul(pull, identity - fixed))
     # Far above the free part, so that a turn that KL sees is never the cheapest.
     scale = 1 + jnp.linalg.norm(jax.lax.stop_gradient(free))
@@ -101,7 +99,5 @@ def tied_map(
     small = small - lift * jnp.eye(len(core), dtype=core.dtype)
     root = lift * identity + matmul(bases[0], matmul(small, transpose(bases[0])))
     middle = 0.5 * (cross + matmul(root, rotation))
-    weight = transpose(
-        whiten_transposed(right, matmul(transpose(middle), transpose(left)))
-    )
+    weight = matmul(left, matmul(middle, inverses[1]))
     return AffineMap(weight, source_center - weight @ center)

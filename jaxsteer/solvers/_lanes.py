@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -89,6 +90,9 @@ def run_in_lanes(
     problem = vary_together(jax.tree.map(jnp.asarray, problem))
     packing = Packing.of(jax.eval_shape(begin, problem))
 
+    # Traced once for rows of one shape: a rule for vmap is asked for after the function
+    # that it replaces has been traced.
+    @partial(jax.jit, inline=True)
     def iterate(packed: dict[str, Array], done: Array, rows: Any, limit: Array):
         """Advance rows until each is done, or `limit` times."""
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsteer._types import Array, Bool, Float, Int
-from jaxsteer.linalg import identity_like, log_abs_det, matmul, solve
+from jaxsteer.linalg import identity_like, log_abs_det, matmul
 from jaxsteer.solvers._chart import Chart, MatrixObjective
 from jaxsteer.solvers._lanes import choose, run_in_lanes
 from jaxsteer.solvers._solution import Status, final_status
@@ -53,6 +53,7 @@ class Starts(NamedTuple):
         points: ``[m, g, d, d]`` invertible matrices; those that a job replaces before
             they are read may hold anything.
         coordinates: ``[g, d, d]`` left factors of the charts of general matrices.
+        inverse: ``[g, d, d]`` their inverses; not read where all jobs are definite.
         frames: ``[f, g, d, d]`` left factors of the first points of definite matrices
             times a fixed factor.
         rights: ``[f, g, d, d]`` the right factors: ``frames' R`` for a fixed ``R``.
@@ -62,6 +63,7 @@ class Starts(NamedTuple):
 
     points: Float[Array, "m g d d"]
     coordinates: Float[Array, "g d d"]
+    inverse: Float[Array, "g d d"]
     frames: Float[Array, "f g d d"]
     rights: Float[Array, "f g d d"]
     free: Bool[Array, " g"]
@@ -80,7 +82,6 @@ class SearchEnd(NamedTuple):
 class _Problem(NamedTuple):
     objective: Any
     starts: Starts
-    inverse: Array  # of the coordinates
     noise: Array  # difference of values that is rounding
     tolerance: Array
     loose_tolerance: Array
@@ -216,7 +217,7 @@ class _Search:
             values = jnp.where(jnp.isnan(state.values), jnp.inf, state.values)
             values = jnp.where(row.sources, values, jnp.inf)
             near = row.sources & (values <= jnp.min(values) + problem.noise)
-            right = matmul(problem.inverse, _pick(state.points, jnp.argmax(near)))
+            right = matmul(starts.inverse, _pick(state.points, jnp.argmax(near)))
             sides.append(jnp.stack([starts.coordinates, right]))
         return sides[0] if len(sides) == 1 else jnp.where(row.definite, *sides)
 
@@ -326,11 +327,9 @@ def search(
     run = _Search(solver, table)
     d = starts.points.shape[-1]
     eps = float(jnp.finfo(starts.points.dtype).eps)
-    left = starts.coordinates
     problem = _Problem(
         objective=objective,
         starts=starts,
-        inverse=solve(left, identity_like(left)) if table.some_general else left,
         noise=100 * eps * d * jnp.sum(objective.log_weight),
         tolerance=tolerance,
         loose_tolerance=loose_tolerance,

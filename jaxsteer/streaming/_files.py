@@ -265,8 +265,8 @@ def open_files(
 
     Args:
         source: A Parquet (``.parquet``, ``.pq``) or CSV (``.csv``, ``.tsv``) file, a
-            folder or a pattern of them (in the order of their names), or a list (in its
-            order).
+            folder or a pattern of them (in the order of their names), or a list of files
+            and folders (in its order).
         types: Arrow types by column ("float64", "string", ...), where those that the
             first rows of a CSV file suggest do not hold for all.
         separator: What parts the fields of CSV; None for "," (and tabs in ``.tsv``).
@@ -279,8 +279,9 @@ def open_files(
     Raises:
         FileNotFoundError: If there is no such file.
         ImportError: If pyarrow is not installed.
-        ValueError: If endings are mixed or not known, a file is damaged or cut off, or
-            a column is of another type in another file.
+        ValueError: If endings are mixed or not known, a file is named twice, damaged or
+            cut off, a name stands twice in it, or a column is of another type in another
+            file.
 
     Example:
         ::
@@ -331,19 +332,27 @@ def open_files(
 def _paths(source: Any) -> list[str]:
     if isinstance(source, str | os.PathLike):
         path = pathlib.Path(source)
-        if path.is_dir():
-            inside = (p for p in path.iterdir() if p.suffix.lower() in ENDINGS)
-            paths = sorted(str(p) for p in inside if not p.name.startswith((".", "_")))
-        elif path.exists():
-            paths = [str(path)]
-        else:
-            paths = sorted(glob.glob(str(source)))
+        paths = _inside(path) if path.exists() else sorted(glob.glob(str(source)))
     else:
-        paths = [str(path) for path in source]
+        paths = [path for one in source for path in _inside(pathlib.Path(one))]
     missing = [path for path in paths if not os.path.exists(path)]
     if missing or not paths:
         raise FileNotFoundError(f"No row file at {missing[0] if missing else source}.")
+    seen: set[str] = set()
+    for path in paths:
+        place = os.path.realpath(path)
+        if place in seen:
+            raise ValueError(f"source names {path} twice; its rows would count twice.")
+        seen.add(place)
     return paths
+
+
+def _inside(path: pathlib.Path) -> list[str]:
+    """The row files of a folder in the order of their names, or the file itself."""
+    if not path.is_dir():
+        return [str(path)]
+    found = (p for p in path.iterdir() if p.suffix.lower() in ENDINGS)
+    return sorted(str(p) for p in found if not p.name.startswith((".", "_")))
 
 
 def _kind(path: str) -> str:

@@ -161,3 +161,12 @@ def test_one_text_for_missing_values_is_not_its_letters(tmp_path):
     found = read_table(path, missing="XY")
     assert found["a"].isna().tolist() == [True, False]
     assert found["b"].tolist() == ["X", "Y"]
+
+
+@pytest.mark.parametrize("first", ["sep=;", "sep=,", "SEP=\t"])
+def test_a_note_for_excel_is_no_header(tmp_path, first):
+    path = tmp_path / "rows.csv"
+    mark = first[-1]
+    path.write_text(f"{first}\na{mark}b\n1{mark}2\n3{mark}4\n")
+    with pytest.raises(ValueError, match="is a note for Excel and names no columns"):
+        read_table(path)

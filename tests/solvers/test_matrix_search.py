@@ -29,7 +29,7 @@ BEST_OF_TWO = (
 def solved(objective, points=EYE[None], *, solver=NEWTON, jobs=GENERAL, tolerance=None):
     limit = jnp.asarray(solver.accuracy(EYE.dtype) if tolerance is None else tolerance)
     frames = jnp.broadcast_to(EYE, (1, *EYE.shape)).astype(points.dtype)
-    starts = Starts(points, frames[0], frames, frames, jnp.array([True]))
+    starts = Starts(points, frames[0], frames[0], frames, frames, jnp.array([True]))
     return search(solver, objective, starts, jobs, limit, 10 * limit)
 
 

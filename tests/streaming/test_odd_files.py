@@ -127,3 +127,33 @@ def test_a_separator_may_be_named(text, tmp_path):
     assert head.split(",") == ["a", "b", "y", "g", *found.columns]
     files = open_files(tmp_path / "ROWS.CSV", separator="|")
     assert np.array_equal(list(files.types), ["a", "b", "y", "g"])
+
+
+def test_folders_and_files_are_read_together_and_each_once(text, tmp_path):
+    (tmp_path / "parts").mkdir()
+    lines = text.splitlines()
+    for name, rows in [("b", lines[1:80]), ("a", lines[80:150])]:
+        (tmp_path / "parts" / f"{name}.csv").write_text("\n".join([lines[0], *rows]))
+    (tmp_path / "last.csv").write_text("\n".join([lines[0], *lines[150:]]))
+    sources = [tmp_path / "last.csv", tmp_path / "parts"]
+    found = open_files(sources)
+    assert [path[-5:] for path in found.paths] == ["t.csv", "a.csv", "b.csv"]
+    for again in (sources[0], tmp_path / "parts" / "a.csv"):
+        with pytest.raises(ValueError, match="twice; its rows would count twice"):
+            open_files([*sources, again])
+
+
+def test_a_checkpoint_is_a_file_of_its_own(text, tmp_path):
+    typer = pytest.importorskip("typer.testing", reason="typer is not installed")
+    from jaxsteer.cli._app import app
+
+    path, out = tmp_path / "rows.csv", tmp_path / "out.csv"
+    path.write_text(text)
+    for place in (path, out):
+        asked = ["stream", "steer", path, "--label", "y", "--group", "g", "--out", out]
+        found = typer.CliRunner().invoke(
+            app, [*map(str, asked), "--checkpoint", str(place)]
+        )
+        assert found.exit_code == 2
+        assert "name a file of its own" in " ".join(found.output.split())
+    assert os.listdir(tmp_path) == ["rows.csv"]

@@ -1,0 +1,172 @@
+"""A program as several: its searches, and what runs once before, between and after.
+
+Compilers spend as long on a kernel that runs once as on one that runs a thousand times.
+Of a search most kernels are of the former kind: coordinates, starts, maps, divergences.
+As programs of their own they are translated as they stand, in a fifth of the time.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+
+LARGE_BODY = 100  # equations from which on a loop is a search
+# Equations beside the searches from which on a program is cut: a call of three programs
+# takes some tenths of a millisecond more than one of one.
+MANY_BESIDE = 1500
+FEW_BETWEEN = 200  # equations between two searches that are no stage of their own
+
+
+class Stage(NamedTuple):
+    """A program, and where what it takes and what it returns stand in a list.
+
+    Attributes:
+        run: The compiled function of arrays.
+        takes: Places of its arguments.
+        gives: Places of its results.
+    """
+
+    run: Any
+    takes: tuple[int, ...]
+    gives: tuple[int, ...]
+
+
+class Staged(NamedTuple):
+    """A function's stages.
+
+    Attributes:
+        stages: In their order; the last one gives the results.
+        size: Length of the list.
+        tree: Of the results.
+    """
+
+    stages: list[Stage]
+    size: int
+    tree: Any
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the stages."""
+        given = jax.tree.leaves((args, kwargs))
+        values = given + [None] * (self.size - len(given))
+        found: list[Any] = []
+        for stage in self.stages:
+            found = stage.run(*(values[place] for place in stage.takes))
+            for place, value in zip(stage.gives, found, strict=False):
+                values[place] = value
+        return jax.tree.unflatten(self.tree, found)
+
+    def clear_cache(self) -> None:
+        """Drop what has been compiled."""
+        for stage in self.stages:
+            stage.run.clear_cache()
+
+
+def staged(
+    traced: Any, compile_stage: Callable[[Callable[..., Any], bool], Any]
+) -> Staged | None:
+    """Cut a program into stages.
+
+    Args:
+        traced: What ``jax.jit(fn).trace(...)`` returns.
+        compile_stage: From a function of arrays, and whether it is one of loops, to the
+            compiled one.
+
+    Returns:
+        The stages, one if there are no loops; None where cutting does not pay.
+    """
+    closed = traced.jaxpr
+    jaxpr = closed.jaxpr
+    pieces = _pieces(_live(jaxpr))
+    beside = sum(_equations(eqn) for eqns, loops in pieces if not loops for eqn in eqns)
+    if beside < MANY_BESIDE and any(loops for _, loops in pieces):
+        return None
+    place = {var: i for i, var in enumerate(jaxpr.invars)}
+    later = list(_variables(jaxpr.outvars))
+    wanted = []
+    for eqns, _ in reversed(pieces):
+        wanted.insert(0, set(later))
+        later += [v for eqn in eqns for v in _variables(eqn.invars)]
+    stages = []
+    for i, (eqns, loops) in enumerate(pieces):
+        gives = [v for eqn in eqns for v in eqn.outvars if v in wanted[i]]
+        ends = jaxpr.outvars if i == len(pieces) - 1 else gives
+        read = [v for eqn in eqns for v in _variables(eqn.invars)]
+        read += _variables(ends)
+        takes = [v for v in dict.fromkeys(read) if v in place]
+        if ends is gives:
+            place |= {var: len(place) + j for j, var in enumerate(gives)}
+        part = partial(jaxpr_as_fun(_part(closed, eqns, takes, ends)))
+        part.__name__ = f"{traced.fun_name}_{i}"  # pyright: ignore[reportAttributeAccessIssue]
+        stages.append(
+            Stage(
+                compile_stage(part, loops),
+                tuple(place[v] for v in takes),
+                tuple(place[v] for v in gives) if ends is gives else (),
+            )
+        )
+    return Staged(stages, len(place), jax.tree.structure(traced.out_info))
+
+
+def _pieces(eqns: list[Any]) -> list[tuple[list[Any], bool]]:
+    """Runs of equations that are searches, and that are not, in turn."""
+    flags = [_is_search(eqn) for eqn in eqns]
+    runs = [(list(run), flag) for flag, run in _runs(eqns, flags)]
+    for i in range(1, len(runs) - 1):
+        run, loops = runs[i]
+        if not loops and sum(map(_equations, run)) < FEW_BETWEEN:
+            runs[i] = run, True
+    flags = [loops for run, loops in runs for _ in run]
+    return [(list(run), flag) for flag, run in _runs(eqns, flags)]
+
+
+def _runs(values: list[Any], flags: list[bool]) -> Iterator[tuple[bool, Iterator[Any]]]:
+    marked = itertools.groupby(zip(flags, values, strict=True), lambda pair: pair[0])
+    return ((flag, (value for _, value in pairs)) for flag, pairs in marked)
+
+
+def _part(closed: ClosedJaxpr, eqns: list, takes: list, gives: list) -> ClosedJaxpr:
+    """Some equations as a function of what they take to what they give."""
+    jaxpr = closed.jaxpr
+    unnamed = jaxpr.debug_info._replace(arg_names=None, result_paths=None)
+    part = jaxpr.replace(eqns=eqns, invars=takes, outvars=gives, debug_info=unnamed)
+    return ClosedJaxpr(part, closed.consts)
+
+
+def _variables(atoms: Any) -> Iterator[Any]:
+    return (atom for atom in atoms if not isinstance(atom, Literal))
+
+
+def _live(jaxpr: Jaxpr) -> list[Any]:
+    """The equations that something of the results depends on."""
+    wanted, live = set(_variables(jaxpr.outvars)), []
+    for eqn in reversed(jaxpr.eqns):
+        if eqn.effects or not wanted.isdisjoint(eqn.outvars):
+            live.append(eqn)
+            wanted.update(_variables(eqn.invars))
+    return live[::-1]
+
+
+def _inner(eqn: Any) -> Iterator[Jaxpr]:
+    """The programs inside an equation."""
+    for value in eqn.params.values():
+        for part in value if isinstance(value, tuple | list) else (value,):
+            part = getattr(part, "jaxpr", part)
+            if hasattr(part, "eqns"):
+                yield part
+
+
+def _equations(eqn: Any) -> int:
+    """How many equations an equation stands for."""
+    return 1 + sum(_equations(below) for jaxpr in _inner(eqn) for below in jaxpr.eqns)
+
+
+def _is_search(eqn: Any) -> bool:
+    """Whether an equation is, or holds, a loop with a large body."""
+    if eqn.primitive.name in ("while", "scan") and _equations(eqn) > LARGE_BODY:
+        return True
+    return any(_is_search(below) for jaxpr in _inner(eqn) for below in jaxpr.eqns)

@@ -1,0 +1,116 @@
+"""Programs cut into stages answer as whole ones do."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsteer import _stages
+from jaxsteer._stages import staged
+
+MANY = 60  # operations of a loop's body: more equations than a search has at least
+
+
+def busy(x):
+    for i in range(MANY):
+        x = jnp.sin(x) + i
+    return jnp.cos(x)
+
+
+def looping(x, *, y, unused=None):
+    """A dictionary of what was before, in and after a loop, an argument, a constant."""
+    before = {"sum": x + y, "product": x * y}
+    inside = jax.lax.while_loop(
+        lambda state: state[1] < 5,
+        lambda state: (busy(state[0]), state[1] + 1),
+        (before["sum"], 0),
+    )
+    return {
+        "before": before["product"],
+        "loop": inside,
+        "after": inside[0] - before["product"],
+        "given": y,
+        "known": 3,
+    }
+
+
+@pytest.fixture(autouse=True)
+def _cut_all(monkeypatch):
+    monkeypatch.setattr(_stages, "MANY_BESIDE", 0)
+
+
+def cut(fn, *args, **kwargs):
+    """The stages, and whether each is one of loops."""
+    kinds = []
+
+    def compile_stage(part, loops):
+        kinds.append(loops)
+        return jax.jit(part)
+
+    return staged(jax.jit(fn).trace(*args, **kwargs), compile_stage), kinds
+
+
+def test_a_cut_program_answers_as_the_whole_one():
+    args, kwargs = (jnp.arange(3.0),), {"y": jnp.ones(3)}
+    stages, kinds = cut(looping, *args, **kwargs)
+    assert stages is not None
+    assert kinds == [False, True, False]
+    found, whole = stages(*args, **kwargs), jax.jit(looping)(*args, **kwargs)
+    assert jax.tree.structure(found) == jax.tree.structure(whole)
+    for mine, theirs in zip(*map(jax.tree.leaves, (found, whole)), strict=True):
+        assert isinstance(mine, jax.Array) and mine.dtype == theirs.dtype
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6)
+    # Other values, the same programs.
+    other = stages(2 * args[0], y=jnp.zeros(3))
+    np.testing.assert_array_equal(other["before"], jnp.zeros(3))
+
+
+def test_without_a_loop_there_is_one_stage():
+    stages, kinds = cut(lambda x: (busy(x), x), 2.0)
+    assert stages is not None
+    assert kinds == [False]
+    assert isinstance(stages(2.0)[1], jax.Array)
+    assert stages(2.0)[0] == busy(2.0)
+
+
+def test_two_searches_with_much_between_are_stages_of_their_own():
+    def fn(x, several):
+        first = looping(x, y=x)["after"]
+        for _ in range(several):
+            first = busy(first)
+        return looping(first, y=x)
+
+    for several, expected in (
+        (0, [False, True, False]),
+        (2, 2 * [False, True] + [False]),
+    ):
+        stages, kinds = cut(lambda x, n=several: fn(x, n), jnp.ones(2))
+        assert kinds == expected
+        assert stages is not None
+        whole = jax.jit(fn, static_argnums=1)(jnp.ones(2), several)
+        np.testing.assert_allclose(
+            stages(jnp.ones(2))["after"], whole["after"], rtol=1e-5, atol=1e-6
+        )
+
+
+def test_small_loops_are_no_searches():
+    def fn(x):
+        return jax.lax.fori_loop(0, 3, lambda _, x: jnp.sin(x), x)
+
+    assert cut(fn, 1.0)[1] == [False]
+
+
+def test_where_little_runs_once_a_program_stays_whole(monkeypatch):
+    monkeypatch.setattr(_stages, "MANY_BESIDE", 100)
+    assert cut(looping, jnp.ones(2), y=jnp.ones(2)) == (None, [])
+
+
+def test_what_nothing_depends_on_does_not_count(monkeypatch):
+    def fn(x, y):
+        busy(y)  # dead
+        return looping(x, y=x)
+
+    monkeypatch.setattr(_stages, "MANY_BESIDE", MANY)
+    assert cut(fn, jnp.ones(2), jnp.ones(2)) == (None, [])
