@@ -6,7 +6,7 @@ import functools
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, ParamSpec, TypeVar
@@ -54,7 +54,7 @@ class _Tracing(threading.local):
     stages = False
 
     @contextmanager
-    def for_stages(self) -> Iterator[None]:
+    def for_stages(self) -> Generator[None]:
         before, self.stages = self.stages, True
         try:
             yield

@@ -129,7 +129,9 @@ def _runs(values: list[Any], flags: list[bool]) -> Iterator[tuple[bool, Iterator
     return ((flag, (value for _, value in pairs)) for flag, pairs in marked)
 
 
-def _part(closed: ClosedJaxpr, eqns: list, takes: list, gives: list) -> ClosedJaxpr:
+def _part(
+    closed: ClosedJaxpr, eqns: list[Any], takes: list[Any], gives: list[Any]
+) -> ClosedJaxpr:
     """Some equations as a function of what they take to what they give."""
     jaxpr = closed.jaxpr
     unnamed = jaxpr.debug_info._replace(arg_names=None, result_paths=None)
