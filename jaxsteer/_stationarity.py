@@ -8,7 +8,7 @@ units, and a slope of ``s`` leaves about ``s^2 / 2`` nats to gain.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -62,13 +62,24 @@ def _block(numbers: Any, at: int, reference: int) -> dict[str, float]:
         return {}
 
 
+class _Case(NamedTuple):
+    """Laws ``[K, G]``, maps from the template to each group, and new priors."""
+
+    source: host.HostLaw
+    target: host.HostLaw
+    back: host.Values
+    weights: np.ndarray
+    reference: int
+    stays: bool  # whether the reference group is the template
+
+
 def _slopes(numbers: Any, at: int, reference: int) -> dict[str, float]:
     source, target = numbers.source[at], numbers.target[at]
     back = host.inverse(numbers.maps[at])  # from the template to each group
     stays = _stays(source, target, reference)
-    if target.kind == "MultivariateNormal":
-        return _vector_slopes(source, target, back, numbers.new, reference, stays)
-    return _scalar_slopes(source, target, back, numbers.new, reference, stays)
+    case = _Case(source, target, back, numbers.new, reference, stays)
+    vectors = target.kind == "MultivariateNormal"
+    return _vector_slopes(case) if vectors else _scalar_slopes(case)
 
 
 def _stays(source: host.HostLaw, target: host.HostLaw, reference: int) -> bool:
@@ -87,14 +98,8 @@ def _column(law: host.HostLaw, group: int) -> host.HostLaw:
 # --- Laws of one feature, or of independent ones: by differences.
 
 
-def _scalar_slopes(
-    source: host.HostLaw,
-    target: host.HostLaw,
-    back: host.Values,
-    weights: np.ndarray,
-    reference: int,
-    stays: bool,
-) -> dict[str, float]:
+def _scalar_slopes(case: _Case) -> dict[str, float]:
+    source, target, back, weights, reference, stays = case
     total, slopes = weights.sum(0), [0.0]
     if back:
         for group in range(weights.shape[1]):
@@ -103,7 +108,7 @@ def _scalar_slopes(
             slopes += _gain_slopes(_column(source, group), _column(target, group),
                                    weights[:, group] / total[group])  # fmt: skip
     if not stays:
-        slopes += _template_slopes(source, target, back, weights, reference)
+        slopes += _template_slopes(case)
     return {"gains and shifts" if back else "one law for all": max(map(abs, slopes))}
 
 
@@ -137,14 +142,9 @@ def _gain_slopes(
     return slopes
 
 
-def _template_slopes(
-    source: host.HostLaw,
-    target: host.HostLaw,
-    back: host.Values,
-    weights: np.ndarray,
-    reference: int,
-) -> list[float]:
+def _template_slopes(case: _Case) -> list[float]:
     """Slopes in the parameters of each class's template, which all groups follow."""
+    source, target, back, weights, reference, _ = case
     home = {k: v[:, reference] for k, v in target.values.items()}
     if back:
         own = host.inverse({k: v[reference] for k, v in back.items()})
@@ -184,14 +184,8 @@ def _template_slopes(
 # --- Normal vectors: in closed form.
 
 
-def _vector_slopes(
-    source: host.HostLaw,
-    target: host.HostLaw,
-    back: host.Values,
-    weights: np.ndarray,
-    reference: int,
-    stays: bool,
-) -> dict[str, float]:
+def _vector_slopes(case: _Case) -> dict[str, float]:
+    source, target, back, weights, reference, stays = case
     pivots = target.values["cov"][:, reference]
     shifts = excess = np.zeros(len(weights))
     if not stays:
@@ -225,27 +219,24 @@ def _vector_slopes(
         weight.shape[-1]
     )
     if np.max(np.abs(diagonal)) <= 1e-9 * np.max(np.abs(weight)):
-        result |= _marginal_slopes(source, target, back, weights, reference, stays)
+        result |= _marginal_slopes(case)
     return result
 
 
-def _marginal_slopes(
-    source: host.HostLaw,
-    target: host.HostLaw,
-    back: host.Values,
-    weights: np.ndarray,
-    reference: int,
-    stays: bool,
-):
+def _marginal_slopes(case: _Case) -> dict[str, float]:
     def marginals(law: host.HostLaw):
         variance = np.einsum("...ii->...i", law.values["cov"])
         values = {"loc": law.values["mean"], "scale": np.sqrt(variance)}
         return host.HostLaw("DiagonalNormal", values)
 
-    gain = np.einsum("gii->gi", back["weight"])
-    maps = {"gain": gain, "shift": back["bias"]}
-    pair = (marginals(source), marginals(target))
-    found = _scalar_slopes(*pair, maps, weights, reference, stays)
+    gain = np.einsum("gii->gi", case.back["weight"])
+    found = _scalar_slopes(
+        case._replace(
+            source=marginals(case.source),
+            target=marginals(case.target),
+            back={"gain": gain, "shift": case.back["bias"]},
+        )
+    )
     return {"diagonal, feature by feature": next(iter(found.values()))}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -16,6 +16,7 @@ from jaxsteer.compare import get_learner
 from jaxsteer.estimators import FairScore
 from jaxsteer.ideal import nearest_ideal
 from jaxsteer.moments import fit_population
+from jaxsteer.population import Population
 
 Fit = Callable[..., Any]
 
@@ -24,83 +25,44 @@ Fit = Callable[..., Any]
 MANY_ROWS = 100_000
 
 
-def _affirmative(
-    x: np.ndarray,
-    label: np.ndarray,
-    group: np.ndarray,
-    reference: int,
-    n_groups: int,
-    weights: np.ndarray | None,
-):
-    population = fit_population(x, label, group, weights=weights)
+class _Rows(NamedTuple):
+    """What a method is fitted to; see `fit_features`."""
+
+    x: np.ndarray
+    label: np.ndarray
+    group: np.ndarray
+    reference: int
+    n_groups: int
+    weights: np.ndarray | None
+
+    def population(self) -> Population:
+        return fit_population(self.x, self.label, self.group, weights=self.weights)
+
+    def matched(self, fit: Fit) -> Any:
+        """The maps of a method that reads no label and leaves the reference alone."""
+        sizes = {"reference": self.reference, "n_groups": self.n_groups}
+        return fit(self.x, self.group, **sizes, weights=self.weights)
+
+
+def _affirmative(rows: _Rows) -> Any:
     return nearest_ideal(
-        population, maps="shared_covariance", reference=reference
+        rows.population(), maps="shared_covariance", reference=rows.reference
     ).require()
 
 
-def _all_groups(
-    x: np.ndarray,
-    label: np.ndarray,
-    group: np.ndarray,
-    reference: int,
-    n_groups: int,
-    weights: np.ndarray | None,
-):
-    population = fit_population(x, label, group, weights=weights)
+def _all_groups(rows: _Rows) -> Any:
     return nearest_ideal(
-        population, intervention="all_groups", maps="diagonal", reference=reference
+        rows.population(),
+        intervention="all_groups",
+        maps="diagonal",
+        reference=rows.reference,
     ).require()
 
 
-def _channel(
-    x: np.ndarray,
-    label: np.ndarray,
-    group: np.ndarray,
-    reference: int,
-    n_groups: int,
-    weights: np.ndarray | None,
-):
-    population = fit_population(x, label, group, weights=weights)
+def _channel(rows: _Rows) -> Any:
     return gaussian_channel(
-        population, subspace="discriminant", reference=reference
+        rows.population(), subspace="discriminant", reference=rows.reference
     ).require()
-
-
-def _mean_match(
-    x: np.ndarray,
-    label: np.ndarray,
-    group: np.ndarray,
-    reference: int,
-    n_groups: int,
-    weights: np.ndarray | None,
-):
-    return baselines.fit_mean_match(
-        x, group, reference=reference, n_groups=n_groups, weights=weights
-    )
-
-
-def _mimic(
-    x: np.ndarray,
-    label: np.ndarray,
-    group: np.ndarray,
-    reference: int,
-    n_groups: int,
-    weights: np.ndarray | None,
-):
-    return baselines.fit_mimic(
-        x, group, reference=reference, n_groups=n_groups, weights=weights
-    )
-
-
-def _leace(
-    x: np.ndarray,
-    label: np.ndarray,
-    group: np.ndarray,
-    reference: int,
-    n_groups: int,
-    weights: np.ndarray | None,
-):
-    return baselines.fit_leace(x, group, weights=weights)
 
 
 #: How each method fits the maps of the features; None where it steers none.
@@ -108,9 +70,9 @@ FEATURE_FITS: dict[str, Fit | None] = {
     "affirmative": _affirmative,
     "all_groups": _all_groups,
     "channel": _channel,
-    "mean_match": _mean_match,
-    "mimic": _mimic,
-    "leace": _leace,
+    "mean_match": lambda rows: rows.matched(baselines.fit_mean_match),
+    "mimic": lambda rows: rows.matched(baselines.fit_mimic),
+    "leace": lambda rows: baselines.fit_leace(rows.x, rows.group, weights=rows.weights),
     "meet": None,
     "reweigh": None,
 }
@@ -141,7 +103,8 @@ def fit_features(
 ) -> Any:
     """Return the `Steering` or `AffineMap` of a method, None where it has none."""
     fit = FEATURE_FITS[method]
-    return None if fit is None else fit(x, label, group, reference, n_groups, weights)
+    rows = _Rows(x, label, group, reference, n_groups, weights)
+    return None if fit is None else fit(rows)
 
 
 def moved_columns(method: str, encoder: Any) -> list[int]:

@@ -40,9 +40,6 @@ class _Options:
     separator: str | None
     decimal: str | None
 
-    def __post_init__(self) -> None:
-        check_choice("decimal", self.decimal, (None, ".", ","))
-
 
 def read_table(
     source: PathLike,
@@ -152,6 +149,7 @@ def _options(
             f"separator={separator!r} must be one character, such as ';', or None to "
             "find it."
         )
+    check_choice("decimal", decimal, (None, ".", ","))
     return _Options(
         missing=[missing] if isinstance(missing, str) else missing,
         usual_missing=usual_missing,

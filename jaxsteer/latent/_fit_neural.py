@@ -21,7 +21,7 @@ from jaxsteer._errors import (
     check_same_length,
     check_weights,
 )
-from jaxsteer._types import ArrayLike, PathLike
+from jaxsteer._types import ArrayLike, Float, Int, PathLike
 from jaxsteer.latent._neural_fit import (
     NeuralFit,
     Scales,
