@@ -111,7 +111,7 @@ finally:
     ("typed", "offered"),
     [
         ("jaxsteer a", {"apply", "audit"}),
-        ("jaxsteer steer rows.csv --method me", {"mean_match", "meet"}),
+        ("jaxsteer steer rows.csv --method me", {"mean_match"}),
         ("jaxsteer steer rows.csv --learner b", {"boosted"}),
         ("jaxsteer audit rows.csv --profile f", {"four-fifths"}),
         ("jaxsteer apply maps rows.csv --det", {"--deterministic"}),

@@ -16,11 +16,11 @@ from jaxsteer.cli._stream import app as stream
 METHODS = (
     "affirmative",
     "all_groups",
-    "channel",
+    "gaussian_channel",
     "mean_match",
     "mimic",
     "leace",
-    "meet",
+    "roc_channel",
     "reweigh",
 )
 

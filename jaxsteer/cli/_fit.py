@@ -69,13 +69,16 @@ def _channel(rows: _Rows) -> Any:
 FEATURE_FITS: dict[str, Fit | None] = {
     "affirmative": _affirmative,
     "all_groups": _all_groups,
-    "channel": _channel,
+    "gaussian_channel": _channel,
     "mean_match": lambda rows: rows.matched(baselines.fit_mean_match),
     "mimic": lambda rows: rows.matched(baselines.fit_mimic),
     "leace": lambda rows: baselines.fit_leace(rows.x, rows.group, weights=rows.weights),
-    "meet": None,
+    "roc_channel": None,
     "reweigh": None,
 }
+
+#: What scripts of earlier versions call them.
+FORMER_NAMES = {"channel": "gaussian_channel", "meet": "roc_channel"}
 
 #: Methods whose maps leave near-discrete columns as they are, as `IdealSteering` does.
 LEAVE_DISCRETE = ("affirmative", "all_groups")
@@ -84,7 +87,7 @@ LEAVE_DISCRETE = ("affirmative", "all_groups")
 COMPARED_AS = {
     "affirmative": "steering",
     "all_groups": "steering_all_groups",
-    "channel": "gaussian_channel",
+    "gaussian_channel": "gaussian_channel",
     "mean_match": "mean_matching",
     "mimic": "mimic",
     "leace": "leace",

@@ -30,6 +30,7 @@ from jaxsteer.cli._files import (
 )
 from jaxsteer.cli._fit import (
     FEATURE_FITS,
+    FORMER_NAMES,
     fit_features,
     fit_score,
     moved_columns,
@@ -92,6 +93,7 @@ def steer(
     if suppress < 0:
         raise UsageError(f"--suppress {suppress}: give a number of rows.")
     with as_usage():
+        method = FORMER_NAMES.get(method, method)
         check_choice("--method", method, tuple(FEATURE_FITS))
         get_learner(learner)
     check_ending(out)
@@ -274,10 +276,10 @@ def chosen_parts(
         )
     if features or sample_weights or score:
         return Parts(features=features, weights=sample_weights, score=score)
-    if method == "meet" and not binary:
+    if method == "roc_channel" and not binary:
         raise UsageError(
-            f"--method meet: the label has {len(table.label_names)} classes, and the "
-            "ROC channel needs two; name the favorable one with --positive."
+            f"--method roc_channel: the label has {len(table.label_names)} classes, and "
+            "the channel needs two; name the favorable one with --positive."
         )
     if not binary and method != "reweigh":
         notes.append(
@@ -286,7 +288,7 @@ def chosen_parts(
         )
     return Parts(
         features=steers,
-        weights=method != "meet",
+        weights=method != "roc_channel",
         score=binary and method != "reweigh",
     )
 

@@ -107,7 +107,7 @@ def summary(
     elif steered:
         moved = f"the features of {_join(tuple(others[:8]))} were moved so that "
         moved += "the classes stand to each other as those of " + stays + " do"
-        if names["method"] in ("all_groups", "channel", "leace"):
+        if names["method"] in ("all_groups", "gaussian_channel", "leace"):
             moved = "the features of every group were moved to a common ground"
         done.append(moved)
     if "sample_weight" in columns:
