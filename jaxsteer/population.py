@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsteer._errors import check_key
 from jaxsteer._pytrees import register_dataclass
@@ -130,6 +131,36 @@ def kl_parts(
     return prior, feature
 
 
+def check_kind(pop: Any, name: str = "pop") -> None:
+    """Raise unless `pop` is a population of arrays.
+
+    Raises:
+        ValueError: Naming the argument and the remedy.
+    """
+    if not isinstance(pop, Population):
+        raise ValueError(
+            f"{name} must be a jaxsteer.Population, got {type(pop).__name__}; build one "
+            f"with jaxsteer.fit_population or jaxsteer.Population(priors, conditionals)."
+        )
+    if not hasattr(pop.conditionals, "kl"):
+        raise ValueError(
+            f"{name}.conditionals must be laws of one family, such as jaxsteer.Normal, "
+            f"got {type(pop.conditionals).__name__}."
+        )
+    numbers = map(_is_plain_number, jax.tree.leaves(pop.conditionals))
+    if isinstance(pop.priors, list | tuple) or any(numbers):
+        raise ValueError(
+            f"{name} holds plain numbers or lists of them; make arrays [K, G] of them by "
+            "jax.numpy.asarray."
+        )
+
+
+def _is_plain_number(leaf: Any) -> bool:
+    return isinstance(leaf, bool | int | float | str) and not isinstance(
+        leaf, np.generic
+    )
+
+
 def check_population(pop: Any, name: str = "pop", *, batch: bool = False) -> None:
     """Raise unless `pop` is a population whose shapes agree.
 
@@ -141,11 +172,7 @@ def check_population(pop: Any, name: str = "pop", *, batch: bool = False) -> Non
     Raises:
         ValueError: Naming the argument and the remedy.
     """
-    if not isinstance(pop, Population):
-        raise ValueError(
-            f"{name} must be a jaxsteer.Population, got {type(pop).__name__}; build one "
-            f"with jaxsteer.fit_population or jaxsteer.Population(priors, conditionals)."
-        )
+    check_kind(pop, name)
     shape = jnp.shape(pop.priors)
     if len(shape) != 2 + batch:
         raise ValueError(

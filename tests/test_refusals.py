@@ -265,3 +265,45 @@ def test_rows_without_columns_or_with_vanishing_ones_are_named():
     if not jax.config.jax_enable_x64:
         with pytest.raises(ValueError, match="differences below 1e-19, whose squares"):
             js.fit_population(X * 1e-30, LABEL, GROUP)
+
+
+CELLS = js.Normal(jnp.zeros((2, 2)), jnp.ones((2, 2)))
+QUARTERS = jnp.full((2, 2), 0.25)
+NO_POPULATIONS = {
+    "text": ("x", "Population, got str"),
+    "nothing": (None, "Population, got NoneType"),
+    "cells alone": (CELLS, "Population, got Normal"),
+    "text for cells": (js.Population(QUARTERS, "x"), "laws of one family"),
+    "lists for priors": (js.Population([[0.25] * 2] * 2, CELLS), "jax.numpy.asarray"),
+    "lists for parameters": (
+        js.Population(QUARTERS, js.Normal([[0.0] * 2] * 2, [[1.0] * 2] * 2)),
+        "jax.numpy.asarray",
+    ),
+    "one number": (
+        js.Population(QUARTERS, js.Normal(CELLS.loc, 1.0)),
+        "jax.numpy.asarray",
+    ),
+}
+BY_POPULATION = {
+    "nearest_ideal": js.nearest_ideal,
+    "nearest_ideal_batch": lambda pop: js.nearest_ideal_batch([pop]),
+    "ideality_gap": js.ideality_gap,
+    "is_ideal": js.is_ideal,
+    "ideal_residual": js.ideal_residual,
+    "bayes_rates": js.bayes_rates,
+    "gaussian_channel": js.gaussian_channel,
+}
+
+
+@pytest.mark.parametrize("kind", NO_POPULATIONS)
+@pytest.mark.parametrize("door", BY_POPULATION)
+def test_what_is_no_population(door, kind):
+    given, message = NO_POPULATIONS[kind]
+    with pytest.raises(ValueError, match=message):
+        BY_POPULATION[door](given)
+
+
+@pytest.mark.parametrize("atol", [np.nan, -1.0])
+def test_tolerances_that_nothing_meets(atol):
+    with pytest.raises(ValueError, match="atol"):
+        js.is_ideal(js.Population(QUARTERS, CELLS), atol)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsteer._compilation import broadcasting, jit_for_few_calls
+from jaxsteer._errors import is_concrete
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Bool, Float
 from jaxsteer.audit._bayes_rule import base_cells
@@ -139,7 +140,8 @@ def is_ideal(pop: Population, atol: float | None = None) -> Bool[Array, ""]:
         ``[]`` bool; False where a parameter is not in its domain, or a prior not positive.
 
     Raises:
-        ValueError: If the shapes disagree or there are fewer than two groups.
+        ValueError: If the shapes disagree, there are fewer than two groups, or `atol` is
+            no number from 0 up.
 
     Example:
         >>> import jax.numpy as jnp, jaxsteer as js
@@ -158,6 +160,8 @@ def is_ideal(pop: Population, atol: float | None = None) -> Bool[Array, ""]:
     check_population(pop)
     if atol is None:
         atol = 200 * float(jnp.finfo(pop.priors.dtype).eps)
+    if is_concrete(atol) and not atol >= 0:
+        raise ValueError(f"atol={atol} must be a number of nats, 0 or more.")
     return _nearest_kl(pop)[0] <= atol
 
 

@@ -15,7 +15,7 @@ from jaxsteer._compilation import broadcasting, jit_for_few_calls
 from jaxsteer._types import Array, Int
 from jaxsteer.ideal._nearest import solve, working_dtype
 from jaxsteer.ideal._programs import Options, check_problem, choose
-from jaxsteer.population import Population
+from jaxsteer.population import Population, check_kind
 from jaxsteer.solvers import Differentiate, Solver
 from jaxsteer.steering import Steering
 
@@ -180,6 +180,8 @@ def _chunked(
 
 def _stack(pops: Sequence[Population]) -> Population:
     pops = list(pops)
+    for row, pop in enumerate(pops):
+        check_kind(pop, f"pops[{row}]")
     if not pops:
         raise ValueError("pops is empty; give at least one population.")
     trees = {jax.tree.structure(pop) for pop in pops}

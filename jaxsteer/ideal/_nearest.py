@@ -20,6 +20,7 @@ from jaxsteer.linalg import cholesky_inverse, identity_like, inverse_and_logdet,
 from jaxsteer.linalg import solve as solve_linear
 from jaxsteer.population import (
     Population,
+    check_kind,
     choose_reference,
     fixed_priors,
     kl_parts,
@@ -170,6 +171,7 @@ def start_matrices(start: Steering | None, pop: Population) -> Array | None:
 
 def working_dtype(pop: Any) -> Any:
     """The one precision that a population is solved in: float32 at least."""
+    check_kind(pop)
     leaves = [leaf for leaf in jax.tree.leaves(pop) if jnp.size(leaf)]
     dtype = jnp.result_type(jnp.float32, *(jnp.result_type(leaf) for leaf in leaves))
     return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.float32
@@ -382,14 +384,9 @@ def ideality_gap(
         differentiate="held" if still else "implicit",
     )
     check_problem(pop, priors, options, reference, pivot)
+    first = start_matrices(start, pop)
     found = solve(
-        pop,
-        reference,
-        pivot,
-        tolerance,
-        start_matrices(start, pop),
-        priors=priors,
-        options=options,
+        pop, reference, pivot, tolerance, first, priors=priors, options=options
     )
     if return_steering:
         return found.kl, jax.lax.stop_gradient(found)
