@@ -74,13 +74,17 @@ def _can_be_cut(leaves: Sequence[Any]) -> bool:
 
     Not where JAX looks for NaN in all that programs return, nor over several devices.
     """
-    arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+    shapes = [jnp.shape(leaf) for leaf in leaves]
     watched = map(_setting, ("debug_nans", "debug_infs", "disable_jit"))
     return not (
-        sum(leaf.size for leaf in arrays) > FEW_NUMBERS
-        or any(math.prod(leaf.shape[-2:]) > FEW_ENTRIES for leaf in arrays)
+        sum(map(math.prod, shapes)) > FEW_NUMBERS
+        or any(math.prod(shape[-2:]) > FEW_ENTRIES for shape in shapes)
         or any(watched)
-        or any(leaf.sharding.num_devices > 1 for leaf in arrays)
+        or any(
+            leaf.sharding.num_devices > 1
+            for leaf in leaves
+            if isinstance(leaf, jax.Array)
+        )
         or not jax.sharding.get_abstract_mesh().empty
     )
 
