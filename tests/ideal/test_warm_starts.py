@@ -153,12 +153,10 @@ def test_a_start_that_is_nearly_singular_is_left(maps, eps):
         return float(found.require().kl)
 
     left = started_at(jnp.eye(D))
-    for power in (3, 6, 9, 14, 30):
+    for power in (0, 3, 6, 9, 14, 30):
         thin = jnp.eye(D).at[0, 0].set(10.0**-power)
         found = started_at(thin @ cold.group_maps.weight[1])
-        if maps == "positive_definite":  # it has one answer
+        if maps == "positive_definite" or power == 0:  # one answer, its own answer
             assert found == pytest.approx(float(cold.kl), rel=1e-4), power
         elif 10.0**power > eps**-0.75:
             assert found == pytest.approx(left, rel=1e-4), power
-        else:
-            assert float(cold.kl) * (1 - 1e-4) < found < left * (1 + 1e-4), power
