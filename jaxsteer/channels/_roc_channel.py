@@ -252,6 +252,9 @@ def _linear_program(
     """Kernels ``[G, B, T]`` to the exact meet, and its atoms ``[2, T]``."""
     # Lowest scores first, as the bins are.
     atoms = np.diff(lower_envelope(hulls), axis=0).T[:, ::-1]
+    # Rounding below 0 where a curve runs along an axis.
+    atoms = np.maximum(atoms, 0.0)
+    atoms /= atoms.sum(-1, keepdims=True)
     return np.stack([degrading_kernel(law, atoms, mix)[0] for law in laws]), atoms
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -216,3 +218,17 @@ def test_chunks_give_the_same_draws(monkeypatch):
     _row_draws._drawn.clear_cache()
     np.testing.assert_array_equal(channel.transport(score, group, key=KEY(3)), whole)
     _row_draws._drawn.clear_cache()
+
+
+@pytest.mark.parametrize("seed", [43, 51, 82, 84, 96, 109, 136, 275])
+def test_scores_of_small_samples_are_probabilities(seed):
+    """Where a group's curve runs along an axis, too, an atom's law is not below 0."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(16, 40))
+    label, group = rng.integers(0, 2, (2, n))
+    score = rng.normal(size=n) + label * rng.uniform(0, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few rows
+        channel = js.roc_channel(score, label, group, bins=8, shrinkage="auto")
+    for values in (channel.atom_scores, channel.atoms):
+        assert values.min() >= 0 and values.max() <= 1
