@@ -4,7 +4,9 @@ Claims (CPU seconds, as ratios in one run): a batch of 1,000 problems at d=32 ta
 most what the same solves take one after the other in a Python loop over one jitted
 solve; spread over 8 simulated devices at most 1.2 times one device's, by a program
 without collectives; 10,000 small problems of which 5% are hard at most 3 times as many
-easy ones. Also 256 problems at d=10 in seconds, for every kind of maps. Run:
+easy ones; rows are moved in 36 groups at most 1.5 times as long as in 2. Also 256
+problems at d=10 in seconds, for every kind of maps, and single large ones: definite maps
+of 256 features, and of 36 groups at once. Run:
 
     python benchmarks/bench_batch.py [--quick] [--part NAME ...]
 
@@ -211,11 +213,60 @@ def sharded(quick: bool) -> dict:
     return figures
 
 
+def single(quick: bool) -> dict:
+    """One large problem at a time, and what moving rows costs by the number of groups."""
+    import jax.numpy as jnp
+    import numpy as np
+
+    import jaxsteer as js
+
+    def drawn(g: int, d: int) -> js.Population:
+        rng = np.random.default_rng(0)
+        half = rng.normal(size=(2, g, d, 2 * d)) / np.sqrt(2 * d)
+        cov = half @ half.swapaxes(-1, -2) + 0.1 * np.eye(d)
+        mean = rng.normal(size=(2, g, d))
+        cells = js.MultivariateNormal(jnp.asarray(mean), jnp.asarray(cov))
+        return js.Population(jnp.full((2, g), 1 / (2 * g)), cells)
+
+    found: dict[str, Any] = {}
+    for intervention, g, d in (("affirmative", 2, 256), ("all_groups", 36, 16)):
+        g, d = (min(g, 3), 4) if quick else (g, d)
+        pop = drawn(g, d)
+        solve = partial(
+            js.nearest_ideal,
+            pop,
+            intervention=intervention,
+            maps="positive_definite",
+            reference=1,
+        )
+        name = f"{intervention} positive_definite, G={g}, d={d}"
+        last = solve()
+        found[name] = {
+            "cpu_seconds": cpu_seconds({name: lambda call=solve: call().kl}, 5)[name],
+            "steps": int(last.steps),
+            "status": js.Status(int(last.status)).name,
+        }
+    rng = np.random.default_rng(0)
+    n, d = (100, 4) if quick else (100_000, 64)
+    x = jnp.asarray(rng.normal(size=(n, d)))
+    calls = {}
+    for g in (2, 36):
+        steering = js.nearest_ideal(drawn(g, d), maps="shared_covariance")
+        group = jnp.asarray(rng.integers(0, g, n))
+        calls[f"G={g}"] = partial(steering.transport, x, group)
+    found["transport"] = cpu_seconds(calls, 9)
+    found["transport"]["G=36 / G=2"] = (
+        found["transport"]["G=36"] / found["transport"]["G=2"]
+    )
+    return found
+
+
 PARTS = {
     "against_loop": against_loop,
     "small": small,
     "mixed": mixed,
     "sharded": sharded,
+    "single": single,
 }
 
 
