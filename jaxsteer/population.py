@@ -142,7 +142,8 @@ def check_kind(pop: Any, name: str = "pop") -> None:
             f"{name} must be a jaxsteer.Population, got {type(pop).__name__}; build one "
             f"with jaxsteer.fit_population or jaxsteer.Population(priors, conditionals)."
         )
-    if not hasattr(pop.conditionals, "kl"):
+    # Bayes rates are those of a density alone, too.
+    if not any(hasattr(pop.conditionals, method) for method in ("kl", "log_prob")):
         raise ValueError(
             f"{name}.conditionals must be laws of one family, such as jaxsteer.Normal, "
             f"got {type(pop.conditionals).__name__}."

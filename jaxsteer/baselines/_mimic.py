@@ -32,6 +32,8 @@ from jaxsteer.baselines._moments import (
 from jaxsteer.linalg._host_gram import on_host
 from jaxsteer.maps import AffineMap, gaussian_transport
 
+ROUNDING = 16  # units of it, of the reference group's variances: below is no spread
+
 
 def fit_mimic(
     x: Float[ArrayLike, "n d"],
@@ -57,7 +59,8 @@ def fit_mimic(
         reference: Code of the group that stays as it is.
         weights: ``[n]`` sample weights, at least 0.
         n_groups: G; None takes the largest code plus one, which needs concrete codes.
-        ridge: Added to the diagonals of the covariances, in squared feature units.
+        ridge: Added to the diagonals of the covariances, in squared feature units; a
+            group without spread is given that of 16 units of rounding at least.
 
     Returns:
         A map with leading axis ``[G]``, exactly the identity at `reference`. While
@@ -135,7 +138,12 @@ def mimic_from_moments(
 def _matched(means: Array, covs: Array, reference: int, ridge: Any) -> AffineMap:
     size, d = means.shape
     identity = jnp.eye(d, dtype=means.dtype)
-    covs = covs + ridge * identity
+    # In large units a ridge is none: the rounding of a group without spread, say one of
+    # one row, would be magnified by one over it.
+    spread = jnp.diagonal(covs, axis1=-2, axis2=-1)
+    rounding = ROUNDING * float(jnp.finfo(covs.dtype).eps) * spread[reference]
+    alone = jnp.sum(spread, -1, keepdims=True) <= jnp.sum(rounding)
+    covs = covs + identity * jnp.maximum(ridge, alone * rounding)[:, None]
     # Only the groups that move: the others' eigendecompositions would be the cost.
     moving = np.flatnonzero(np.arange(size) != reference)
     found = gaussian_transport(

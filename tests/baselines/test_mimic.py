@@ -153,3 +153,12 @@ def test_negative_ridge_is_refused():
     x, group = data()
     with pytest.raises(ValueError, match=r"ridge=-1.0 must be at least 0"):
         fit(x, group, ridge=-1.0)
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1.0, 1e12])
+def test_a_group_of_one_row_goes_to_the_mean_in_any_units(unit):
+    x = np.random.default_rng(0).normal(size=(24, 2)) * unit
+    group = np.array([0] + [1] * 12 + [2] * 11)
+    maps = fit_mimic(x, group, reference=1)
+    moved = maps.weight[0] @ jnp.asarray(x[0]) + maps.bias[0]
+    assert np.abs(moved - x[group == 1].mean(0)).max() < 1e-2 * unit
