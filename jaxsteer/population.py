@@ -148,18 +148,21 @@ def check_kind(pop: Any, name: str = "pop") -> None:
             f"{name}.conditionals must be laws of one family, such as jaxsteer.Normal, "
             f"got {type(pop.conditionals).__name__}."
         )
-    numbers = map(_is_plain_number, jax.tree.leaves(pop.conditionals))
-    if isinstance(pop.priors, list | tuple) or any(numbers):
+    leaves = jax.tree_util.tree_leaves_with_path(pop.conditionals)
+    if isinstance(pop.priors, list | tuple) or any(
+        _is_number_of_a_parameter(path, leaf) for path, leaf in leaves
+    ):
         raise ValueError(
             f"{name} holds plain numbers or lists of them; make arrays [K, G] of them by "
             "jax.numpy.asarray."
         )
 
 
-def _is_plain_number(leaf: Any) -> bool:
-    return isinstance(leaf, bool | int | float | str) and not isinstance(
-        leaf, np.generic
-    )
+def _is_number_of_a_parameter(path: Any, leaf: Any) -> bool:
+    """Whether a leaf is a number of Python that belongs to no part, say a bijection."""
+    parts = sum(isinstance(key, jax.tree_util.GetAttrKey) for key in path)
+    plain = isinstance(leaf, bool | int | float | str)
+    return parts == 1 and plain and not isinstance(leaf, np.generic)
 
 
 def check_population(pop: Any, name: str = "pop", *, batch: bool = False) -> None:
