@@ -45,7 +45,7 @@ def encode_labels(
         (array == np.round(array)) & (np.abs(array) < 2**53)
     ):
         array = array.astype(np.int64)
-    missing = np.array([_is_missing(v) for v in array.tolist()], bool)
+    missing = np.array([is_missing(v) for v in array.tolist()], bool)
     if missing.any():
         raise ValueError(
             f"{what} has {int(missing.sum())} missing entries, the first in row "
@@ -93,7 +93,7 @@ def cell_codes(label: Any, group: Any, n_groups: int) -> Any:
     return label * n_groups + either.asarray(group).astype(either.int32)
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     """Tell whether a value is None, NaN, NaT or a table library's own NA."""
     try:
         return value is None or bool(value != value)

@@ -21,6 +21,7 @@ from jaxsteer._errors import (
     check_same_length,
     is_concrete,
 )
+from jaxsteer._labels import is_missing
 from jaxsteer._single_row import single_uniform, single_value
 from jaxsteer._types import Array, ArrayLike, Float, Int, Key
 
@@ -187,7 +188,7 @@ def check_ids(name: str, ids: Any) -> None:
         return
     array = np.asarray(ids)
     if array.dtype.kind == "O":
-        missing = np.array([_is_missing(one) for one in array.ravel().tolist()], bool)
+        missing = np.array([is_missing(one) for one in array.ravel().tolist()], bool)
     elif array.dtype.kind in "fmM":
         missing = (array != array).ravel()
     else:
@@ -198,13 +199,6 @@ def check_ids(name: str, ids: Any) -> None:
             f"{name} has {int(missing.sum())} missing entries, the first in row {first}; "
             "rows without an id would share one draw: fill them in, or leave them out."
         )
-
-
-def _is_missing(value: Any) -> bool:
-    try:
-        return value is None or bool(value != value)
-    except TypeError:  # pandas.NA refuses to be compared
-        return True
 
 
 @jax.jit
