@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxsteer._types import Array, Float
 from jaxsteer._varying import vary_together
 from jaxsteer.linalg import log_or_zero
-from jaxsteer.solvers import Differentiate, FixedPoint, at_fixed_point, fixed_point
+from jaxsteer.solvers import Differentiate, FixedPoint, at_root, fixed_point
 
 PRIORS = ("reweigh", "balanced", "reference", "joint", "keep")
 TILT = 6.0  # in nats: a factor of 400 for the class or group that is favored
@@ -96,7 +96,7 @@ def joint_priors(
             step, found.x, given, max_steps=UNROLLED_STEPS, differentiate="unroll"
         )
     elif differentiate == "implicit":
-        found = found._replace(x=at_fixed_point(step, found.x, given))
+        found = found._replace(x=at_root(lambda x: step(x, given) - x, found.x))
     return NewPriors(jnp.exp(log_weights_of(found.x)), found.change, found.steps)
 
 

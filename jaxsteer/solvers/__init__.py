@@ -8,7 +8,7 @@ from jaxsteer.solvers._fixed_point import (
     DIFFERENTIATE,
     Differentiate,
     FixedPoint,
-    at_fixed_point,
+    at_root,
     dense_tangent_solve,
     fixed_point,
 )

@@ -107,20 +107,20 @@ def fixed_point(
     return FixedPoint(x, change, count.astype(jnp.int32))
 
 
-def at_fixed_point(
-    step: Callable[[Array, Any], Array], x: Float[Array, " m"], args: Any
-) -> Float[Array, " m"]:
-    """Give a point that `step` leaves where it is its derivatives by `args`.
+def at_root(
+    gap: Callable[[Array], Array],
+    x: Array,
+    tangent_solve: Callable[..., Array] = dense_tangent_solve,
+) -> Array:
+    """Give a root its derivatives by all that `gap` closes over.
 
     Args:
-        step: The map; everything differentiable must come in through `args`.
-        x: ``[m]`` the fixed point, found by whatever means.
-        args: Any pytree.
+        gap: The function that is 0 at `x`.
+        x: The root, found by whatever means.
+        tangent_solve: Solves ``linear(x) = y`` for the derivative of `gap`.
 
     Returns:
         `x`, with the derivatives of the implicit function theorem.
     """
     x = jax.lax.stop_gradient(x)
-    return jax.lax.custom_root(
-        lambda x: step(x, args) - x, x, lambda _, x: x, dense_tangent_solve
-    )
+    return jax.lax.custom_root(gap, x, lambda _, x: x, tangent_solve)

@@ -15,7 +15,7 @@ from jaxsteer._errors import check_choice
 from jaxsteer._types import Array, Float, PyTree
 from jaxsteer.linalg import cholesky, gram
 from jaxsteer.solvers._conjugate_gradient import damped_tangent_solve
-from jaxsteer.solvers._fixed_point import Differentiate
+from jaxsteer.solvers._fixed_point import Differentiate, at_root
 from jaxsteer.solvers._projected_gradient import check_start, no_constraint, norm
 from jaxsteer.solvers._solution import (
     Solution,
@@ -184,7 +184,7 @@ def _solve(
         def gap(u: Array) -> Array:
             return size * jax.grad(lambda v: fn(parametrization(v), args))(u)
 
-        u = jax.lax.custom_root(gap, u, lambda _, u: u, damped_tangent_solve)
+        u = at_root(gap, u, damped_tangent_solve)
     x = parametrization(u)
     return Solution(
         x=x,

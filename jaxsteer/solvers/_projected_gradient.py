@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxsteer._errors import check_choice
 from jaxsteer._types import Array, Float, PyTree
 from jaxsteer.solvers._conjugate_gradient import damped_tangent_solve
-from jaxsteer.solvers._fixed_point import DIFFERENTIATE, Differentiate
+from jaxsteer.solvers._fixed_point import DIFFERENTIATE, Differentiate, at_root
 from jaxsteer.solvers._solution import (
     Solution,
     default_tolerance,
@@ -271,10 +271,15 @@ def _solve(
     # Another rounding of the same residual must not take the success back.
     residual = jnp.minimum(residual, end["certificate"])
     residual = jnp.where(end["broken"], jnp.nan, residual)
-    if unroll:
-        x = end["x"]
-    else:
-        x = at_fixed_point(fn, projection, end["x"], args, size, differentiate)
+
+    def gap(x: Array):
+        return x - projection(x - size * jax.grad(fn)(x, args))
+
+    x = end["x"]
+    if differentiate == "none":
+        x = jax.lax.stop_gradient(x)
+    elif not unroll:
+        x = at_root(gap, x, damped_tangent_solve)
     return Solution(
         x=x,
         value=fn(x, fixed if differentiate == "none" else args),
@@ -297,22 +302,3 @@ def projected_residual(
     x = jax.lax.stop_gradient(x)
     moved = projection(x - size * jax.grad(fn)(x, args))
     return norm(moved - x) / size / scale
-
-
-def at_fixed_point(
-    fn: Callable[..., Array],
-    projection: Projection,
-    x: Array,
-    args: PyTree,
-    size: Array,
-    differentiate: Differentiate,
-) -> Array:
-    """The solution `x` with its implicit derivatives by `args`, or with none."""
-    x = jax.lax.stop_gradient(x)
-    if differentiate == "none":
-        return x
-
-    def gap(x: Array):
-        return x - projection(x - size * jax.grad(fn)(x, args))
-
-    return jax.lax.custom_root(gap, x, lambda _, x: x, damped_tangent_solve)
