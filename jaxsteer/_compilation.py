@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import math
 import threading
@@ -32,6 +33,7 @@ _KNOWN_BEFORE = (0, 12)
 # a call then takes half a millisecond more, at 32 features two and a half.
 _ONCE = {"xla_backend_optimization_level": 0}
 FEW_NUMBERS, FEW_ENTRIES = 8192, 512
+MANY_ENTRIES = 2**20  # of a matrix
 
 
 @functools.cache
@@ -69,17 +71,31 @@ def _setting(name: str) -> Any:
     return getattr(jax.config, f"jax_{name}")
 
 
+class _Size(enum.Enum):
+    """Of a program's arrays: what its compilation, or its memory, asks for."""
+
+    SMALL = enum.auto()  # first calls take longer than all others
+    MIDDLE = enum.auto()
+    LARGE = enum.auto()  # memory counts, of which results and dead arrays have none
+
+
+def _size(leaves: Sequence[Any]) -> _Size:
+    shapes = [jnp.shape(leaf) for leaf in leaves]
+    entries = max((math.prod(shape[-2:]) for shape in shapes), default=0)
+    if entries >= MANY_ENTRIES:
+        return _Size.LARGE
+    few = sum(map(math.prod, shapes)) <= FEW_NUMBERS and entries <= FEW_ENTRIES
+    return _Size.SMALL if few else _Size.MIDDLE
+
+
 def _can_be_cut(leaves: Sequence[Any]) -> bool:
-    """Whether a program of few numbers may hand arrays from stage to stage.
+    """Whether a program may hand arrays from stage to stage.
 
     Not where JAX looks for NaN in all that programs return, nor over several devices.
     """
-    shapes = [jnp.shape(leaf) for leaf in leaves]
     watched = map(_setting, ("debug_nans", "debug_infs", "disable_jit"))
     return not (
-        sum(map(math.prod, shapes)) > FEW_NUMBERS
-        or any(math.prod(shape[-2:]) > FEW_ENTRIES for shape in shapes)
-        or any(watched)
+        any(watched)
         or any(
             leaf.sharding.num_devices > 1
             for leaf in leaves
@@ -98,9 +114,11 @@ def _context() -> tuple[Any, ...]:
 class _Cut:
     """A program that is cut into stages at its first call, if that pays."""
 
-    def __init__(self, fn: Callable[..., Any], options: dict[str, Any]):
+    def __init__(
+        self, fn: Callable[..., Any], options: dict[str, Any] | None, *, large: bool
+    ):
         self._whole = jax.jit(fn, compiler_options=options)
-        self._options = options
+        self._options, self._large = options, large
         self._ready: Callable[..., Any] | None = None
         self._lock = threading.Lock()
 
@@ -115,10 +133,12 @@ class _Cut:
     def _made(self, args: Any, kwargs: Any) -> Callable[..., Any]:
         with _TRACING.for_stages():
             traced = self._whole.trace(*args, **kwargs)
-        return staged(traced, self._compile) or self._whole
+        return staged(traced, self._compile, large=self._large) or self._whole
 
     def _compile(self, part: Callable[..., Any], loops: bool) -> Any:
-        options = self._options if loops else self._options | _ONCE
+        options = self._options
+        if not loops and not self._large and options is not None:
+            options = options | _ONCE
         return jax.jit(part, compiler_options=options)
 
     def clear_cache(self) -> None:
@@ -235,12 +255,13 @@ def jit_for_few_calls(
     """
     plain = jax.jit(fn, static_argnames=static_argnames)
 
-    def compiled(static: dict[str, Any], cut: bool) -> Any:
+    def compiled(static: dict[str, Any], size: _Size) -> Any:
         # JAX keeps what it compiles by function: one of its own goes with its programs.
         own = functools.wraps(fn)(functools.partial(fn, **static))
         options = _quick_options() if quick else None
-        if cut and options is not None:
-            return _Cut(own, options)
+        large = size is _Size.LARGE
+        if large or (size is _Size.SMALL and options is not None):
+            return _Cut(own, options, large=large)
         return jax.jit(own, compiler_options=options)
 
     def programs() -> int:
@@ -254,10 +275,10 @@ def jit_for_few_calls(
         static = {k: v for k, v in kwargs.items() if k in static_argnames}
         free = {k: v for k, v in kwargs.items() if k not in static_argnames}
         leaves, tree = jax.tree.flatten((args, free))
-        cut = quick and _can_be_cut(leaves)
-        fixed = (cut, *_context(), *sorted(static.items()))
+        size = _size(leaves) if quick and _can_be_cut(leaves) else _Size.MIDDLE
+        fixed = (size, *_context(), *sorted(static.items()))
         signature = (fn, fixed, tree, *map(_signature, leaves))
-        program = _PROGRAMS.get(signature, lambda: compiled(static, cut))
+        program = _PROGRAMS.get(signature, lambda: compiled(static, size))
         return program(*args, **free)
 
     call.programs = programs  # pyright: ignore[reportAttributeAccessIssue]

@@ -8,6 +8,7 @@ As programs of their own they are translated as they stand, in a fifth of the ti
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ LARGE_BODY = 100  # equations from which on a loop is a search
 # takes some tenths of a millisecond more than one of one.
 MANY_BESIDE = 1500
 FEW_BETWEEN = 200  # equations between two searches that are no stage of their own
+FEW_ENTRIES = 2**14  # of an array that may be kept from stage to stage at no cost
 
 
 class Stage(NamedTuple):
@@ -29,11 +31,13 @@ class Stage(NamedTuple):
         run: The compiled function of arrays.
         takes: Places of its arguments.
         gives: Places of its results.
+        last: Places of arguments that no later stage takes.
     """
 
     run: Any
     takes: tuple[int, ...]
     gives: tuple[int, ...]
+    last: tuple[int, ...] = ()
 
 
 class Staged(NamedTuple):
@@ -56,6 +60,8 @@ class Staged(NamedTuple):
         found: list[Any] = []
         for stage in self.stages:
             found = stage.run(*(values[place] for place in stage.takes))
+            for place in stage.last:
+                values[place] = None  # its memory is free for the next one
             for place, value in zip(stage.gives, found, strict=False):
                 values[place] = value
         return jax.tree.unflatten(self.tree, found)
@@ -67,7 +73,10 @@ class Staged(NamedTuple):
 
 
 def staged(
-    traced: Any, compile_stage: Callable[[Callable[..., Any], bool], Any]
+    traced: Any,
+    compile_stage: Callable[[Callable[..., Any], bool], Any],
+    *,
+    large: bool = False,
 ) -> Staged | None:
     """Cut a program into stages.
 
@@ -75,6 +84,8 @@ def staged(
         traced: What ``jax.jit(fn).trace(...)`` returns.
         compile_stage: From a function of arrays, and whether it is one of loops, to the
             compiled one.
+        large: Whether arrays are large: then a program with a search is always cut, and
+            a stage makes again what is cheap to make from what is kept anyway.
 
     Returns:
         The stages, one if there are no loops; None where cutting does not pay.
@@ -83,32 +94,30 @@ def staged(
     jaxpr = closed.jaxpr
     pieces = _pieces(_live(jaxpr))
     beside = sum(_equations(eqn) for eqns, loops in pieces if not loops for eqn in eqns)
-    if beside < MANY_BESIDE and any(loops for _, loops in pieces):
+    if not large and beside < MANY_BESIDE and any(loops for _, loops in pieces):
         return None
+    if large:
+        pieces = _made_again(pieces, jaxpr)
+    needs = [_needs(eqns) for eqns, _ in pieces]
+    needs[-1] = _needs(pieces[-1][0], jaxpr.outvars)
     place = {var: i for i, var in enumerate(jaxpr.invars)}
-    later = list(_variables(jaxpr.outvars))
-    wanted = []
-    for eqns, _ in reversed(pieces):
-        wanted.insert(0, set(later))
-        later += [v for eqn in eqns for v in _variables(eqn.invars)]
     stages = []
     for i, (eqns, loops) in enumerate(pieces):
-        gives = [v for eqn in eqns for v in eqn.outvars if v in wanted[i]]
-        ends = jaxpr.outvars if i == len(pieces) - 1 else gives
-        read = [v for eqn in eqns for v in _variables(eqn.invars)]
-        read += _variables(ends)
-        takes = [v for v in dict.fromkeys(read) if v in place]
-        if ends is gives:
-            place |= {var: len(place) + j for j, var in enumerate(gives)}
+        later = set(itertools.chain.from_iterable(needs[i + 1 :]))
+        gives = [v for eqn in eqns for v in eqn.outvars if v in later]
+        ends = gives if i < len(pieces) - 1 else jaxpr.outvars
+        takes = [v for v in needs[i] if v in place]
         part = partial(jaxpr_as_fun(_part(closed, eqns, takes, ends)))
         part.__name__ = f"{traced.fun_name}_{i}"  # pyright: ignore[reportAttributeAccessIssue]
         stages.append(
             Stage(
                 compile_stage(part, loops),
-                tuple(place[v] for v in takes),
-                tuple(place[v] for v in gives) if ends is gives else (),
+                takes=tuple(place[v] for v in takes),
+                gives=tuple(range(len(place), len(place) + len(gives))),
+                last=tuple(place[v] for v in place if v not in later),
             )
         )
+        place |= {var: len(place) + j for j, var in enumerate(gives)}
     return Staged(stages, len(place), jax.tree.structure(traced.out_info))
 
 
@@ -124,9 +133,64 @@ def _pieces(eqns: list[Any]) -> list[tuple[list[Any], bool]]:
     return [(list(run), flag) for flag, run in _runs(eqns, flags)]
 
 
+# What copies or moves entries, and what scales them.
+_MOVES = {"broadcast_in_dim", "convert_element_type", "copy", "gather", "iota"}
+_MOVES |= {"reshape", "rev", "slice", "squeeze", "stop_gradient", "transpose"}
+_SCALES = {"div", "mul", "neg"}
+
+
+def _cheap(eqns: list[Any], given: list[Any]) -> list[Any]:
+    """The equations whose results may as well be made again from one large operand.
+
+    A scaled array takes as much memory as the one that it is made from, unless that is
+    the caller's, who holds it anyway.
+    """
+    held, cheap = set(given), []
+    for eqn in eqns:
+        large = [v for v in _variables(eqn.invars) if _is_large(v)]
+        name = eqn.primitive.name
+        if len(large) < 2 and name in _MOVES | _SCALES:
+            of_held = held.issuperset(large)
+            if of_held:
+                held.update(eqn.outvars)
+            if of_held or name in _MOVES:
+                cheap.append(eqn)
+    return cheap
+
+
+def _is_large(variable: Any) -> bool:
+    return math.prod(variable.aval.shape) > FEW_ENTRIES
+
+
+def _made_again(
+    pieces: list[tuple[list[Any], bool]], jaxpr: Jaxpr
+) -> list[tuple[list[Any], bool]]:
+    """The same pieces, each with what it needs of cheap equations of earlier ones."""
+    before: list[Any] = []
+    full: list[tuple[list[Any], bool]] = []
+    for i, (eqns, loops) in enumerate(pieces):
+        ends = jaxpr.outvars if i == len(pieces) - 1 else ()
+        wanted, again = set(_needs(eqns, ends)), list[Any]()
+        for eqn in reversed(_cheap(before, jaxpr.invars)):
+            if not wanted.isdisjoint(eqn.outvars):
+                again.insert(0, eqn)
+                wanted.update(_variables(eqn.invars))
+        full.append((again + eqns, loops))
+        before += eqns
+    return full
+
+
 def _runs(values: list[Any], flags: list[bool]) -> Iterator[tuple[bool, Iterator[Any]]]:
     marked = itertools.groupby(zip(flags, values, strict=True), lambda pair: pair[0])
     return ((flag, (value for _, value in pairs)) for flag, pairs in marked)
+
+
+def _needs(eqns: list[Any], ends: Any = ()) -> list[Any]:
+    """What some equations, and results, read that the equations do not make."""
+    made = {v for eqn in eqns for v in eqn.outvars}
+    read = [v for eqn in eqns for v in _variables(eqn.invars)]
+    read += _variables(ends)
+    return [v for v in dict.fromkeys(read) if v not in made]
 
 
 def _part(

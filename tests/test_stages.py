@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsteer import _stages
+import jaxsteer as js
+from jaxsteer import _compilation, _stages
 from jaxsteer._stages import staged
+from jaxsteer.solvers import _lanes
 
 MANY = 60  # operations of a loop's body: more equations than a search has at least
 
@@ -114,3 +118,99 @@ def test_what_nothing_depends_on_does_not_count(monkeypatch):
 
     monkeypatch.setattr(_stages, "MANY_BESIDE", MANY)
     assert cut(fn, jnp.ones(2), jnp.ones(2)) == (None, [])
+
+
+def sizes_between(stages):
+    """How many numbers each stage but the last hands on."""
+    counts = []
+
+    def watched(run):
+        def call(*args):
+            found = run(*args)
+            counts.append(sum(leaf.size for leaf in found))
+            return found
+
+        return call
+
+    spied = stages._replace(
+        stages=[s._replace(run=watched(s.run)) for s in stages.stages]
+    )
+    return spied, counts
+
+
+def test_large_programs_make_again_what_is_cheap(monkeypatch):
+    monkeypatch.setattr(_stages, "FEW_ENTRIES", 4)
+
+    def fn(x, scale):
+        mine = jnp.swapaxes(x[::-1], 0, 1) * scale  # cheap, of an argument
+        square = mine @ mine
+        turned = square.T  # cheap, of what is kept
+        shrunk = square * scale  # as large as what it is made from
+        end = looping(square, y=mine)["after"]
+        return end, mine, turned, shrunk
+
+    args = jnp.arange(9.0).reshape(3, 3) / 10, jnp.float32(2)
+    traced = jax.jit(fn).trace(*args)
+    for large, kept in ((True, 4), (False, 5)):
+        stages = staged(traced, lambda part, _: jax.jit(part), large=large)
+        assert stages is not None
+        spied, counts = sizes_between(stages)
+        found, whole = spied(*args), jax.jit(fn)(*args)
+        for mine, theirs in zip(found, whole, strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-6)
+        # The sum and the product in `looping`, and the square's multiple; and the square
+        # alone, or the first array and the turned square.
+        assert counts[0] == 9 * kept, counts
+
+
+def test_what_no_later_stage_reads_is_dropped():
+    stages, _ = cut(looping, jnp.ones(2), y=jnp.ones(2))
+    assert stages is not None
+    kept, seen = [], []
+
+    def watched(run):
+        def call(*args):
+            seen.append([ref() is not None for ref in kept])
+            found = run(*args)
+            kept.extend(weakref.ref(leaf) for leaf in found)
+            return found
+
+        return call
+
+    spied = [stage._replace(run=watched(stage.run)) for stage in stages.stages]
+    stages._replace(stages=spied)(jnp.ones(2), y=jnp.ones(2))
+    before, after = stages.stages[0].gives, stages.stages[1].takes
+    # While the last stage runs, only what it takes is held.
+    assert seen[2][: len(before)] == [
+        place in stages.stages[2].takes for place in before
+    ]
+    assert not set(before) <= set(stages.stages[2].takes)
+    assert set(after) >= {
+        place for place in before if place not in stages.stages[2].takes
+    }
+
+
+@pytest.mark.parametrize(
+    ("maps", "intervention"),
+    [("positive_definite", "affirmative"), ("positive_definite", "all_groups")],
+)
+def test_large_searches_answer_as_others(monkeypatch, maps, intervention):
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(2, 2, 3, 3))
+    cov = root @ np.swapaxes(root, -1, -2) + np.eye(3)
+    cells = js.MultivariateNormal(rng.normal(size=(2, 2, 3)), cov)
+    pop = js.Population(jnp.array([[0.3, 0.2], [0.3, 0.2]]), cells)
+
+    def solve():
+        return js.nearest_ideal(pop, maps=maps, intervention=intervention, reference=1)
+
+    expected = solve()
+    monkeypatch.setattr(_compilation, "MANY_ENTRIES", 9)
+    monkeypatch.setattr(_lanes, "LARGE", 9)
+    monkeypatch.setattr(_stages, "FEW_ENTRIES", 4)
+    found = solve()
+    assert int(found.status) == int(expected.status) == 0
+    np.testing.assert_allclose(found.kl, expected.kl, rtol=1e-5)
+    np.testing.assert_allclose(
+        found.group_maps.weight, expected.group_maps.weight, atol=1e-3
+    )

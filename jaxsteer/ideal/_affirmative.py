@@ -171,10 +171,9 @@ def affirmative_definite(
         frame = first_frame(fixed, right)
         if group.start is not None:
             frame = frame_at(group.start, right, fixed.total, frame[0])[None]
-        points = matmul(frame, matmul(transpose(frame), right))[None]
         return solve_matrices(
             objective,
-            points,
+            None,
             [Job(source=None)],
             options,
             frames=frame[None],

@@ -96,7 +96,7 @@ def coordinates(
 
 def solve_matrices(
     objective: Any,
-    points: Float[Array, "m g d d"],
+    points: Float[Array, "m g d d"] | None,
     jobs: Sequence[Job],
     options: SearchOptions,
     *,
@@ -110,7 +110,8 @@ def solve_matrices(
 
     Args:
         objective: See :class:`jaxsteer.solvers.MatrixObjective`.
-        points: Starts of general matrices; the derivative by them is zero.
+        points: Starts of general matrices; the derivative by them is zero. None where all
+            jobs are of definite ones.
         jobs: What is run.
         options: How.
         frames: Frames of definite matrices; None where no job searches these.
@@ -125,7 +126,9 @@ def solve_matrices(
     """
     fixed = jax.lax.stop_gradient(objective)
     weight = fixed.log_weight[:, None, None]
-    if frames is None:
+    if points is None:
+        points = frames[:0]
+    elif frames is None:
         frames = points[:1]  # which no job reads
     sides = transpose(frames)
     if rights is not None:

@@ -74,6 +74,18 @@ class MatrixObjective(Protocol):
         ...
 
 
+class Sides(NamedTuple):
+    """The factors ``[g, d, d]`` of matrices ``left right``: a chart's center."""
+
+    left: Float[Array, "g d d"]
+    right: Float[Array, "g d d"]
+
+    @property
+    def point(self) -> Float[Array, "g d d"]:
+        """The matrices."""
+        return matmul(self.left, self.right)
+
+
 @register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chart:
@@ -92,9 +104,14 @@ class Chart:
     free: Bool[Array, " g"]
 
     @property
+    def sides(self) -> Sides:
+        """The factors of the matrices at the center."""
+        return Sides(self.left, self.right)
+
+    @property
     def point(self) -> Float[Array, "g d d"]:
         """The matrices at the center."""
-        return matmul(self.left, self.right)
+        return self.sides.point
 
     def restrict(self, e: Float[Array, "g d d"]) -> Float[Array, "g d d"]:
         """The part of a direction, or of a gradient, that the chart allows."""

@@ -16,6 +16,7 @@ from jaxsteer._varying import vary_together
 
 NUMBERS = 2**11  # numbers of the largest leaf that are worked on side by side
 WIDEST = 16
+LARGE = 2**20  # numbers of a leaf from which on memory counts more than kernels
 FIRST_ROUND = 32  # iterations of each lane before the unfinished are gathered again
 
 
@@ -147,8 +148,18 @@ def run_in_lanes(
         carry = vary_together((packed, done, arranged, zero, zero + FIRST_ROUND))
         return jax.lax.while_loop(lambda carry: carry[2][1] > 0, body, carry)[0]
 
+    def alone(row: Any):
+        """One large problem: nothing of its state is held twice."""
+        state = jax.lax.while_loop(
+            lambda state: ~state.done, lambda state: advance(state, row), begin(row)
+        )
+        return finish(state)
+
     def run_rows(rows: Any):
         n = jax.tree.leaves(rows)[0].shape[0]
+        if n == 1 and max(leaf.size for leaf in jax.tree.leaves(rows)) >= LARGE:
+            first = alone(jax.tree.map(lambda leaf: leaf[0], rows))
+            return jax.tree.map(lambda leaf: leaf[None], first)
         packed = jax.vmap(lambda row: packing.pack(begin(row)))(rows)
         done = jax.vmap(lambda packed: packing.unpack(packed).done)(packed)
         if n == 1:

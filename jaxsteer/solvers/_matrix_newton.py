@@ -11,6 +11,7 @@ from jaxsteer._types import Array, DTypeLike, Float
 from jaxsteer.solvers._chart import (
     Chart,
     MatrixObjective,
+    Sides,
     cast_floating,
     relative_residual,
 )
@@ -60,7 +61,7 @@ class NewtonProposal(NamedTuple):
         heavier: What the next step may take as the barrier's additional weight.
     """
 
-    sides: Array
+    sides: Sides
     half: Array
     residual: Array
     predicted: Array
@@ -139,9 +140,9 @@ class MatrixNewton:
             return default_tolerance(dtype)
         return self.tolerance
 
-    def begin(self, sides: Array) -> NewtonMemory:
+    def begin(self, sides: Sides) -> NewtonMemory:
         """Memory at a new start."""
-        dtype, d = sides.dtype, sides.shape[-1]
+        dtype, d = sides.left.dtype, sides.left.shape[-1]
         return NewtonMemory(
             radius=jnp.asarray(d**0.5, dtype),
             idle=jnp.zeros((), jnp.int32),
@@ -202,9 +203,8 @@ class MatrixNewton:
             fallen = jnp.where(share > LONG, LEFT_BY_LONG, fallen)
             heavier = jnp.maximum(fallen * heavier, 1.0)
         moved, half = chart.move(e, straight)
-        sides = jnp.stack([moved.left, moved.right])
         return NewtonProposal(
-            sides, half, residual, predicted, step.bound, length, central, heavier
+            moved.sides, half, residual, predicted, step.bound, length, central, heavier
         )
 
     def judge(

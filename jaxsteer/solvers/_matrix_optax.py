@@ -11,7 +11,12 @@ import optax
 
 from jaxsteer._types import Array, DTypeLike
 from jaxsteer.linalg import log_abs_det
-from jaxsteer.solvers._chart import Chart, MatrixObjective, relative_residual
+from jaxsteer.solvers._chart import (
+    Chart,
+    MatrixObjective,
+    Sides,
+    relative_residual,
+)
 from jaxsteer.solvers._matrix_newton import Verdict
 from jaxsteer.solvers._solution import default_tolerance
 
@@ -35,7 +40,7 @@ class OptaxMemory(NamedTuple):
 class OptaxProposal(NamedTuple):
     """A step before its value is known; `sides` are those of the chart after it."""
 
-    sides: Array
+    sides: Sides
     residual: Array
     state: Any
     taken: Array
@@ -83,10 +88,10 @@ class Optax:
             return default_tolerance(dtype)
         return self.tolerance
 
-    def begin(self, sides: Array) -> OptaxMemory:
+    def begin(self, sides: Sides) -> OptaxMemory:
         """Memory at a new start."""
-        taken = jnp.zeros_like(sides[0])
-        unknown = jnp.asarray(jnp.inf, sides.dtype)
+        taken = jnp.zeros_like(sides.left)
+        unknown = jnp.asarray(jnp.inf, sides.left.dtype)
         return OptaxMemory(self.optimizer.init(taken), taken, unknown, unknown)
 
     def propose(
@@ -121,7 +126,7 @@ class Optax:
         )
         moved, _ = chart.move(chart.restrict(step))
         return OptaxProposal(
-            sides=jnp.stack([moved.left, moved.right]),
+            sides=moved.sides,
             residual=relative_residual(slope, weight),
             state=state,
             taken=memory.taken + step,

@@ -16,7 +16,12 @@ from jaxsteer.linalg import (
     symmetrize,
     transpose,
 )
-from jaxsteer.solvers._chart import Chart, MatrixObjective, relative_residual
+from jaxsteer.solvers._chart import (
+    Chart,
+    MatrixObjective,
+    Sides,
+    relative_residual,
+)
 from jaxsteer.solvers._matrix_newton import Verdict
 from jaxsteer.solvers._projected_gradient import ProjectedGradient
 from jaxsteer.solvers._solution import default_tolerance
@@ -30,7 +35,7 @@ class ConeMemory(NamedTuple):
     """What is carried from step to step, in the coordinates of the start.
 
     Attributes:
-        origin: ``[2, g, d, d]`` sides of the start: the matrices are ``left z right``.
+        origin: Sides of the start: the matrices are ``left z right``.
         z: ``[g, d, d]`` the current point of the cone.
         before: ``[g, d, d]`` the one before.
         pace: ``[]`` of the acceleration.
@@ -38,7 +43,7 @@ class ConeMemory(NamedTuple):
         lowest: ``[]`` residual of the best point.
     """
 
-    origin: Array
+    origin: Sides
     z: Array
     before: Array
     pace: Array
@@ -49,7 +54,7 @@ class ConeMemory(NamedTuple):
 class ConeProposal(NamedTuple):
     """A step before its value is known, and the quadratic bound that it must keep."""
 
-    sides: Array
+    sides: Sides
     residual: Array
     z: Array
     bound: Array
@@ -91,10 +96,10 @@ class ConeProjectedGradient:
             return default_tolerance(dtype)
         return self.tolerance
 
-    def begin(self, sides: Array) -> ConeMemory:
+    def begin(self, sides: Sides) -> ConeMemory:
         """Memory at a new start."""
-        identity = identity_like(sides[0])
-        one = jnp.ones((), sides.dtype)
+        identity = identity_like(sides.left)
+        one = jnp.ones((), sides.left.dtype)
         return ConeMemory(sides, identity, identity, one, one, one * jnp.inf)
 
     def propose(
@@ -124,7 +129,7 @@ class ConeProjectedGradient:
         square = jnp.sum(weight[:, None, None] * move**2) / (2 * memory.size)
         slope = chart.expand(objective).slope
         return ConeProposal(
-            sides=jnp.stack([matmul(left, root), matmul(root, right)]),
+            sides=Sides(matmul(left, root), matmul(root, right)),
             residual=relative_residual(slope, weight),
             z=z,
             bound=value + linear + square,

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxsteer._types import Array, Bool, Float, Int
 from jaxsteer.linalg import identity_like, log_abs_det, matmul
-from jaxsteer.solvers._chart import Chart, MatrixObjective
+from jaxsteer.solvers._chart import Chart, MatrixObjective, Sides
 from jaxsteer.solvers._lanes import choose, run_in_lanes
 from jaxsteer.solvers._solution import Status, final_status
 
@@ -90,7 +90,7 @@ class _Problem(NamedTuple):
 class _Point(NamedTuple):
     """A chart's center, its value, and the residual where it is known."""
 
-    sides: Array  # [2, g, d, d], left and right
+    sides: Sides
     value: Array
     residual: Array
 
@@ -104,9 +104,9 @@ class _State(NamedTuple):
     steps: Array  # of this job
     total: Array
     loading: Array  # the next iteration starts the next job
-    points: Array
+    points: Array | None  # None where no job reads any
     values: Array
-    answer: _Point
+    answer: _Point | None  # None where there is one job: it is the best point
     answer_job: Array  # -1: none yet
     status: Array
     done: Array
@@ -165,6 +165,10 @@ class _Table:
     def some_general(self) -> bool:
         return not self.rows[:, 0].all()
 
+    @property
+    def several(self) -> bool:
+        return len(self.rows) > 1
+
 
 @dataclasses.dataclass(frozen=True)
 class _Search:
@@ -175,11 +179,12 @@ class _Search:
 
     def begin(self, problem: _Problem) -> _State:
         """Before the first job; every entry depends on the problem (see vmap, vma)."""
-        x = problem.starts.points[0]
+        starts = problem.starts
+        x = starts.points[0] if self.table.some_general else starts.frames[0]
         never = jnp.sum(x) > jnp.inf  # False
         zero = jnp.where(never, 1, 0).astype(jnp.int32)
         unknown = jnp.where(never, 0.0, jnp.inf).astype(x.dtype)
-        start = _Point(jnp.stack([identity_like(x), x]), unknown, unknown)
+        start = _Point(Sides(identity_like(x), x), unknown, unknown)
         memory = self.solver.begin(start.sides)
         memory = jax.tree.map(lambda m: jnp.where(never, jnp.zeros_like(m), m), memory)
         return _State(
@@ -191,35 +196,36 @@ class _Search:
             steps=zero,
             total=zero,
             loading=~never,
-            points=problem.starts.points,
-            values=jnp.broadcast_to(unknown, problem.starts.points.shape[:1]),
-            answer=start,
+            points=starts.points if self.table.some_general else None,
+            values=jnp.broadcast_to(unknown, starts.points.shape[:1]),
+            answer=start if self.table.several else None,
             answer_job=zero - 1,
             status=zero,
             done=never,
         )
 
-    def chart(self, sides: Array, row: _Row, starts: Starts) -> Chart:
+    def chart(self, sides: Sides, row: _Row, starts: Starts) -> Chart:
         """The chart that a job uses around a point."""
         return Chart(
-            left=sides[0],
-            right=sides[1],
+            left=sides.left,
+            right=sides.right,
             symmetric=row.definite,
             free=starts.free | row.pinned,
         )
 
-    def first(self, state: _State, problem: _Problem, row: _Row) -> Array:
+    def first(self, state: _State, problem: _Problem, row: _Row) -> Sides:
         """Where a job starts: its chart's sides."""
         starts, sides = problem.starts, []
         if self.table.some_definite:
-            sides.append(_pick(jnp.stack([starts.frames, starts.rights], 1), row.frame))
+            left = _pick(starts.frames, row.frame)
+            sides.append(Sides(left, _pick(starts.rights, row.frame)))
         if self.table.some_general:
             values = jnp.where(jnp.isnan(state.values), jnp.inf, state.values)
             values = jnp.where(row.sources, values, jnp.inf)
             near = row.sources & (values <= jnp.min(values) + problem.noise)
             right = matmul(starts.inverse, _pick(state.points, jnp.argmax(near)))
-            sides.append(jnp.stack([starts.coordinates, right]))
-        return sides[0] if len(sides) == 1 else jnp.where(row.definite, *sides)
+            sides.append(Sides(starts.coordinates, right))
+        return sides[0] if len(sides) == 1 else choose(row.definite, *sides)
 
     def advance(self, state: _State, problem: _Problem) -> _State:
         """Take a step, or start the next job."""
@@ -234,19 +240,19 @@ class _Search:
             ~loading,
         )
         start = self.first(state, problem, next_row)
-        sides = jnp.where(loading, start, proposal.sides)
+        sides = choose(loading, start, proposal.sides)
         there = objective.pinned_if(next_row.pinned)
         # By how much a step changes a log-determinant is known to more digits than the
         # difference of two.
         half = getattr(proposal, "half", None)
-        measured = point = matmul(sides[0], sides[1])
+        measured = point = sides.point
         if half is not None:
             measured = jnp.where(loading, point, half)
         size = jnp.sum(objective.log_weight * log_abs_det(measured))
         if half is not None:
             size = jnp.where(loading, size, state.size + 2 * size)
         value = there.value(point) - size
-        scale = jnp.sum(objective.log_weight) * sides.shape[-1]
+        scale = jnp.sum(objective.log_weight) * sides.left.shape[-1]
         verdict = self.solver.judge(
             proposal, state.memory, state.here.value, value, scale
         )
@@ -258,11 +264,15 @@ class _Search:
         here = state.here._replace(residual=proposal.residual)
         best = choose(verdict.record, here, state.best)
         # What it leaves.
-        place = (jnp.arange(state.points.shape[0]) == row.target) & ended
-        end = matmul(best.sides[0], best.sides[1])
-        lower = best.value < state.answer.value - problem.noise
-        lower = lower | ~(state.answer.value < jnp.inf)
-        better = ended & row.answer & lower
+        place = (jnp.arange(state.values.shape[0]) == row.target) & ended
+        points = state.points
+        if points is not None:
+            end = best.sides.point
+            points = jnp.where(place[:, None, None, None], end[None], points)
+        better = ended & row.answer
+        if state.answer is not None:
+            lower = best.value < state.answer.value - problem.noise
+            better = better & (lower | ~(state.answer.value < jnp.inf))
         status = final_status(best.residual, tolerance, steps, row.limit)
         # What the next one starts with; one without a finite value ends at once.
         unknown = jnp.full_like(value, jnp.inf)
@@ -271,7 +281,11 @@ class _Search:
         over = ended | broken
         lost = broken & next_row.answer & (state.answer_job < 0)
         nothing = _Point(sides, -unknown + unknown, -unknown + unknown)
-        answer = choose(lost, nothing, choose(better, best, state.answer))
+        best = choose(loading, fresh, best)
+        if state.answer is None:
+            answer, best = None, choose(lost, nothing, best)
+        else:
+            answer = choose(lost, nothing, choose(better, best, state.answer))
         last = over & (next_job == len(self.table.rows) - 1)
         moves = loading | (verdict.accepted & ~solved)
         status = jnp.where(better, status, state.status)
@@ -280,11 +294,11 @@ class _Search:
             here=choose(moves, fresh, state.here),
             size=jnp.where(moves, size, state.size),
             memory=choose(loading, self.solver.begin(sides), verdict.memory),
-            best=choose(loading, fresh, best),
+            best=best,
             steps=jnp.where(loading, 0, steps),
             total=state.total + jnp.where(loading | solved, 0, 1),
             loading=over & ~last,
-            points=jnp.where(place[:, None, None, None], end[None], state.points),
+            points=points,
             values=jnp.where(place, best.value, state.values),
             answer=answer,
             answer_job=jnp.where(better | lost, next_job, state.answer_job),
@@ -350,4 +364,5 @@ class _Result(NamedTuple):
 
 
 def _result(state: _State) -> _Result:
-    return _Result(state.answer, state.answer_job, state.status, state.total)
+    answer = state.best if state.answer is None else state.answer
+    return _Result(answer, state.answer_job, state.status, state.total)
