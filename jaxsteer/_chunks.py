@@ -14,12 +14,28 @@ from jaxsteer._types import Array
 def map_in_chunks(fn: Callable[[Any], Any], rows: Any, width: int) -> Any:
     """Apply a function to every row, `width` rows at a time side by side.
 
+    See :func:`map_chunks`.
+
+    Args:
+        fn: A function of one row.
+        rows: Pytree of arrays with one leading axis.
+        width: Rows that are worked on at one time.
+
+    Returns:
+        The values of `fn`, with that leading axis.
+    """
+    return map_chunks(jax.vmap(fn), rows, width)
+
+
+def map_chunks(fn: Callable[[Any], Any], rows: Any, width: int) -> Any:
+    """Apply a function of `width` rows to all rows.
+
     Every chunk has the same width, so that `fn` is compiled once and a row's value does
     not depend, to the bit, on how many others there are; what is missing in the last
     chunk is the first row again, whose values are then cut off.
 
     Args:
-        fn: A function of one row.
+        fn: A function of pytrees with `width` rows, to one of as many.
         rows: Pytree of arrays with one leading axis.
         width: Rows that are worked on at one time.
 
@@ -37,7 +53,7 @@ def map_in_chunks(fn: Callable[[Any], Any], rows: Any, width: int) -> Any:
     def unfold(leaf: Array):
         return leaf.reshape(n_chunks * width, *leaf.shape[2:])[:n]
 
-    found = jax.lax.map(jax.vmap(fn), jax.tree.map(fold, rows))
+    found = jax.lax.map(fn, jax.tree.map(fold, rows))
     return jax.tree.map(unfold, found)
 
 

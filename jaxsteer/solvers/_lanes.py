@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsteer._chunks import with_one_batch_axis
+from jaxsteer._chunks import map_chunks, with_one_batch_axis
 from jaxsteer._types import Array
 from jaxsteer._varying import vary_together
 
 NUMBERS = 2**11  # numbers of the largest leaf that are worked on side by side
 WIDEST = 16
 LARGE = 2**20  # numbers of a leaf from which on memory counts more than kernels
+FEW_CHUNKS = 4  # of lanes that run to their ends: what rounds would save is little
 FIRST_ROUND = 32  # iterations of each lane before the unfinished are gathered again
 
 
@@ -28,6 +29,10 @@ def lane_width(rows: Any, n: int) -> int:
     """
     largest = max(leaf.size for leaf in jax.tree.leaves(rows)) // n
     return max(1, min(n, WIDEST, NUMBERS // max(largest, 1)))
+
+
+def _held_as(dtype: Any) -> np.dtype[Any]:
+    return np.dtype(np.int32 if dtype == np.bool_ else dtype)
 
 
 class Packing(NamedTuple):
@@ -52,8 +57,8 @@ class Packing(NamedTuple):
         """One vector for each dtype; truth values count as integers."""
         parts: dict[str, list[Array]] = {}
         for leaf, dtype in zip(jax.tree.leaves(value), self.dtypes, strict=True):
-            wide = jnp.int32 if dtype == jnp.bool_ else dtype
-            parts.setdefault(str(wide), []).append(leaf.astype(wide).ravel())
+            wide = _held_as(dtype)
+            parts.setdefault(wide.name, []).append(leaf.astype(wide).ravel())
         return {name: jnp.concatenate(part) for name, part in parts.items()}
 
     def unpack(self, packed: dict[str, Array]) -> Any:
@@ -61,7 +66,7 @@ class Packing(NamedTuple):
         used = dict.fromkeys(packed, 0)
         leaves = []
         for shape, dtype in zip(self.shapes, self.dtypes, strict=True):
-            name = str(jnp.int32 if dtype == jnp.bool_ else dtype)
+            name = _held_as(dtype).name
             size = int(np.prod(shape))
             part = jax.lax.slice_in_dim(packed[name], used[name], used[name] + size)
             used[name] += size
@@ -90,83 +95,94 @@ def run_in_lanes(
     """
     problem = vary_together(jax.tree.map(jnp.asarray, problem))
     packing = Packing.of(jax.eval_shape(begin, problem))
+    inputs = Packing.of(problem)
+
+    def ended(packed: dict[str, Array]) -> Array:
+        return jax.vmap(lambda packed: packing.unpack(packed).done)(packed)
+
+    @partial(jax.jit, inline=True)
+    def one(packed: dict[str, Array], row: Any):
+        return packing.pack(advance(packing.unpack(packed), row))
 
     # Traced once for rows of one shape: a rule for vmap is asked for after the function
     # that it replaces has been traced.
     @partial(jax.jit, inline=True)
-    def iterate(packed: dict[str, Array], done: Array, rows: Any, limit: Array):
+    def iterate(packed: dict[str, Array], rows: Any, limit: Array):
         """Advance rows until each is done, or `limit` times."""
 
-        def unfinished(carry: tuple[dict[str, Array], Array, Array]):
-            _, done, count = carry
-            return jnp.any(~done) & (count < limit)
+        def unfinished(carry: tuple[dict[str, Array], Array]):
+            packed, count = carry
+            return jnp.any(~ended(packed)) & (count < limit)
 
-        def one(packed: dict[str, Array], problem: Any):
-            state = advance(packing.unpack(packed), problem)
-            return packing.pack(state), state.done
+        def body(carry: tuple[dict[str, Array], Array]):
+            packed, count = carry
+            moved = jax.vmap(one)(packed, rows)
+            done = ended(packed)
+            if done.shape[0] > 1:
+                moved = _select(done, packed, moved)
+            return moved, count + 1
 
-        def body(carry: tuple[dict[str, Array], Array, Array]):
-            packed, done, count = carry
-            moved, ended = jax.vmap(one)(packed, rows)
-            return _select(done, packed, moved), done | ended, count + 1
+        carry = vary_together((packed, jnp.zeros_like(limit)), limit)
+        return jax.lax.while_loop(unfinished, body, carry)[0]
 
-        carry = vary_together((packed, done, jnp.zeros_like(limit)), limit)
-        return jax.lax.while_loop(unfinished, body, carry)[:2]
-
-    def in_rounds(
-        packed: dict[str, Array], done: Array, rows: tuple[Array, Array], width: int
-    ):
+    def in_rounds(packed: dict[str, Array], rows: dict[str, Array], width: int):
         """Rounds over the unfinished rows, `width` at a time."""
-        n = done.shape[0]
 
         def arrange(done: Array):
             return jnp.argsort(done, stable=True), jnp.sum(~done, dtype=jnp.int32)
 
-        def body(
-            carry: tuple[dict[str, Array], Array, tuple[Array, Array], Array, Array],
-        ):
-            packed, done, (order, left), position, limit = carry
+        def body(carry: tuple[dict[str, Array], tuple[Array, Array], Array, Array]):
+            packed, (order, left), position, limit = carry
+            # Lanes beyond the unfinished rows have one that is done, which stays as it
+            # is, or a second copy of the last.
             lanes = position + jnp.arange(width)
-            index = order[jnp.minimum(lanes, n - 1)]
-            idle = done[index] | (lanes >= left)
+            index = order[jnp.minimum(lanes, len(order) - 1)]
             taken, own = jax.tree.map(lambda leaf: leaf[index], (packed, rows))
-            moved, ended = iterate(taken, idle, own, limit)
-            # A lane without a problem of its own writes nowhere.
-            index = jnp.where(idle, n, index)
+            moved = iterate(taken, jax.vmap(inputs.unpack)(own), limit)
             packed = jax.tree.map(
-                lambda leaf, new: leaf.at[index].set(new, mode="drop"), packed, moved
+                lambda leaf, new: leaf.at[index].set(new), packed, moved
             )
-            done = done.at[index].set(ended, mode="drop")
             position = position + width
             again = position >= left
-            arranged = choose(again, arrange(done), (order, left))
+            arranged = choose(again, arrange(ended(packed)), (order, left))
             position = jnp.where(again, 0, position)
-            return packed, done, arranged, position, jnp.where(again, 2 * limit, limit)
+            return packed, arranged, position, jnp.where(again, 2 * limit, limit)
 
-        arranged = arrange(done)
-        zero = jnp.zeros_like(arranged[1])
-        carry = vary_together((packed, done, arranged, zero, zero + FIRST_ROUND))
-        return jax.lax.while_loop(lambda carry: carry[2][1] > 0, body, carry)[0]
+        done = ended(packed)
+        zero = jnp.sum(done, dtype=jnp.int32) * 0
+        arranged = jnp.arange(len(done)) + zero, zero + len(done)
+        carry = vary_together((packed, arranged, zero, zero + FIRST_ROUND))
+        return jax.lax.while_loop(lambda carry: carry[1][1] > 0, body, carry)[0]
 
     def alone(row: Any):
         """One large problem: nothing of its state is held twice."""
+        start = vary_together(begin(row))
         state = jax.lax.while_loop(
-            lambda state: ~state.done, lambda state: advance(state, row), begin(row)
+            lambda state: ~state.done, lambda state: advance(state, row), start
         )
         return finish(state)
 
     def run_rows(rows: Any):
         n = jax.tree.leaves(rows)[0].shape[0]
-        if n == 1 and max(leaf.size for leaf in jax.tree.leaves(rows)) >= LARGE:
+        if max(leaf.size for leaf in jax.tree.leaves(rows)) >= n * LARGE:
+            if n > 1:
+                return jax.lax.map(alone, rows)
             first = alone(jax.tree.map(lambda leaf: leaf[0], rows))
             return jax.tree.map(lambda leaf: leaf[None], first)
         packed = jax.vmap(lambda row: packing.pack(begin(row)))(rows)
-        done = jax.vmap(lambda packed: packing.unpack(packed).done)(packed)
+        width = lane_width(rows, n)
+        most = jnp.sum(ended(packed), dtype=jnp.int32) * 0 + np.iinfo(np.int32).max
         if n == 1:
-            most = jnp.sum(done, dtype=jnp.int32) * 0 + np.iinfo(np.int32).max
-            packed, _ = iterate(packed, done, rows, most)
+            packed = iterate(packed, rows, most)
+        elif n <= FEW_CHUNKS * width:
+
+            def to_its_end(chunk: tuple[dict[str, Array], dict[str, Array]]):
+                return iterate(chunk[0], jax.vmap(inputs.unpack)(chunk[1]), most)
+
+            both = packed, jax.vmap(inputs.pack)(rows)
+            packed = map_chunks(to_its_end, both, width)
         else:
-            packed = in_rounds(packed, done, rows, lane_width(rows, n))
+            packed = in_rounds(packed, jax.vmap(inputs.pack)(rows), width)
         return jax.vmap(lambda packed: finish(packing.unpack(packed)))(packed)
 
     many = with_one_batch_axis(run_rows)
