@@ -24,13 +24,13 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results" / "gpu.json"
 LIMITS = {  # seconds
     "device": 30,
-    "agreement": 120,
+    "agreement": 90,
     "rate": 60,
     "sharded": 30,
-    "batch": 80,
-    "training_step": 90,
-    "large_shared_covariance": 80,
-    "large_positive_definite": 110,
+    "batch": 60,
+    "training_step": 110,
+    "large_shared_covariance": 110,
+    "large_positive_definite": 130,
 }
 TOTAL = 480.0  # seconds, all parts
 ENV = os.environ | {"JAX_TRACEBACK_FILTERING": "off"}  # the error stands last
