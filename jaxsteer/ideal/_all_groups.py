@@ -34,7 +34,7 @@ from jaxsteer.ideal._matrix_programs import (
     trial_steps,
 )
 from jaxsteer.ideal._orbit import Orbit, at, groups_in_front
-from jaxsteer.linalg import einsum, matmul, transpose
+from jaxsteer.linalg import einsum
 from jaxsteer.maps import AffineMap
 from jaxsteer.solvers import Job
 
@@ -109,7 +109,7 @@ def all_groups_definite(
     objective = dataclasses.replace(objective, pinned=jnp.asarray(pinned))
     found = solve_matrices(
         objective,
-        matmul(frames, transpose(frames)),
+        None,
         [Job(source=None, pinned=pinned)],
         options,
         frames=frames,

@@ -115,7 +115,7 @@ def run_in_lanes(
             packed, count = carry
             return jnp.any(~ended(packed)) & (count < limit)
 
-        def body(carry: tuple[dict[str, Array], Array]):
+        def body(carry: tuple[dict[str, Array], Array]) -> Any:
             packed, count = carry
             moved = jax.vmap(one)(packed, rows)
             done = ended(packed)
@@ -165,7 +165,7 @@ def run_in_lanes(
         )
         return finish(state)
 
-    def run_rows(rows: Any):
+    def run_rows(rows: Any) -> Any:
         n = jax.tree.leaves(rows)[0].shape[0]
         if max(leaf.size for leaf in jax.tree.leaves(rows)) >= n * LARGE:
             if n > 1:
@@ -179,7 +179,7 @@ def run_in_lanes(
             packed = iterate(packed, rows, most)
         elif n <= FEW_CHUNKS * width:
 
-            def to_its_end(chunk: tuple[dict[str, Array], dict[str, Array]]):
+            def to_its_end(chunk: tuple[dict[str, Array], dict[str, Array]]) -> Any:
                 return iterate(chunk[0], jax.vmap(inputs.unpack)(chunk[1]), most)
 
             both = packed, jax.vmap(inputs.pack)(rows)
