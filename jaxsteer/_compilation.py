@@ -76,7 +76,7 @@ class _Size(enum.Enum):
 
     SMALL = enum.auto()  # first calls take longer than all others
     MIDDLE = enum.auto()
-    LARGE = enum.auto()  # memory counts, of which results and dead arrays have none
+    LARGE = enum.auto()  # memory counts: a search should not hold what it does not read
 
 
 def _size(leaves: Sequence[Any]) -> _Size:
@@ -251,7 +251,8 @@ def jit_for_few_calls(
     Args:
         fn: The function.
         static_argnames: As for ``jax.jit``; they are given by name.
-        quick: Whether to compile with fewer passes.
+        quick: Whether to compile with fewer passes, and to cut programs of small and of
+            large arrays into stages (see :mod:`jaxsteer._stages`).
     """
     plain = jax.jit(fn, static_argnames=static_argnames)
 

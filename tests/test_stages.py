@@ -12,7 +12,8 @@ import pytest
 import jaxsteer as js
 from jaxsteer import _compilation, _stages
 from jaxsteer._stages import staged
-from jaxsteer.solvers import _lanes
+from jaxsteer.ideal import _matrix_programs
+from jaxsteer.solvers import _lanes, search
 
 MANY = 60  # operations of a loop's body: more equations than a search has at least
 
@@ -188,6 +189,24 @@ def test_what_no_later_stage_reads_is_dropped():
     assert set(after) >= {
         place for place in before if place not in stages.stages[2].takes
     }
+
+
+@pytest.mark.parametrize("maps", ["positive_definite", "pivot"])
+@pytest.mark.parametrize("intervention", ["affirmative", "all_groups"])
+def test_definite_searches_hold_no_points(monkeypatch, maps, intervention):
+    held = []
+
+    def watched(solver, objective, starts, *args):
+        held.append(starts.points.shape[0])
+        return search(solver, objective, starts, *args)
+
+    monkeypatch.setattr(_matrix_programs, "search", watched)
+    cells = js.MultivariateNormal(jnp.zeros((2, 2, 5)), jnp.ones((2, 2, 5, 5)))
+    pop = js.Population(jnp.full((2, 2), 0.25), cells)
+    jax.eval_shape(
+        lambda pop: js.nearest_ideal(pop, maps=maps, intervention=intervention), pop
+    )
+    assert set(held) == {0}
 
 
 @pytest.mark.parametrize(

@@ -227,9 +227,10 @@ def large(maps, quick):
         last = []
 
         def call(pop=pop, last=last):
-            last[:] = [
+            last.clear()  # its memory is no part of what the next call takes
+            last.append(
                 js.nearest_ideal(pop, maps=maps, reference=1, differentiate="none")
-            ]
+            )
             return last[0].kl
 
         figures = seconds(call, 1)

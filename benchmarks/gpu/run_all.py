@@ -47,12 +47,14 @@ def run(name, limit, quick):
         )
         out, error = done.stdout, done.stderr
         if done.returncode:
-            ended = f"with an error: {error.strip().splitlines()[-1]}"
+            said = error.strip().splitlines() or ["nothing said"]  # killed, say
+            ended = f"with an error, status {done.returncode}: {said[-1]}"
             print(error[-3000:], file=sys.stderr)
     except subprocess.TimeoutExpired as late:
         out = (late.stdout or b"").decode()
         ended = f"cut off after {limit:.0f} s"
-    lines = [line for line in out.splitlines() if line.startswith("{")]
+    whole = out.rpartition("\n")[0].splitlines()
+    lines = [line for line in whole if line.startswith("{")]
     figures = json.loads(lines[-1]) if lines else {}
     return {"ended": ended, "wall_s": time.perf_counter() - start, **figures}
 

@@ -34,7 +34,7 @@ from jaxsteer.ideal._matrix_programs import (
     trial_steps,
 )
 from jaxsteer.ideal._orbit import Orbit, at, groups_in_front
-from jaxsteer.linalg import einsum, matmul, transpose
+from jaxsteer.linalg import einsum, identity_like
 from jaxsteer.maps import AffineMap
 from jaxsteer.solvers import Job
 
@@ -102,14 +102,12 @@ def all_groups_definite(
     frames = jax.lax.stop_gradient(_frames(cells, weights, [pivot]))
     if start is not None and not pinned:
         metric = jax.lax.stop_gradient(objective.output_metric)
-        right = jnp.broadcast_to(
-            jnp.eye(start.shape[-1], dtype=start.dtype), start.shape
-        )
+        right = identity_like(start)
         frames = jax.vmap(frame_at)(start, right, metric, frames[0])[None]
     objective = dataclasses.replace(objective, pinned=jnp.asarray(pinned))
     found = solve_matrices(
         objective,
-        matmul(frames, transpose(frames)),
+        None,
         [Job(source=None, pinned=pinned)],
         options,
         frames=frames,

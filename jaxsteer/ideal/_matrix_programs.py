@@ -126,10 +126,12 @@ def solve_matrices(
     """
     fixed = jax.lax.stop_gradient(objective)
     weight = fixed.log_weight[:, None, None]
-    if points is None:
-        points = frames[:0]
-    elif frames is None:
+    if frames is None:
+        if points is None:
+            raise ValueError("points and frames are both None: give one of them.")
         frames = points[:1]  # which no job reads
+    elif points is None:
+        points = frames[:0]
     sides = transpose(frames)
     if rights is not None:
         sides = matmul(sides, rights)

@@ -82,10 +82,11 @@ def run_in_lanes(
 ) -> Any:
     """Iterate ``state = advance(state, problem)`` until ``state.done``.
 
-    Under ``vmap``, however deeply nested, the problems run a few at a time side by
-    side, for a number of iterations that grows from round to round; in each round only
-    the unfinished ones take part. One compiled body serves all of them, and a problem's
-    answer does not depend on the others. Not differentiable.
+    Under ``vmap``, however deeply nested, small problems run some at a time side by
+    side: few problems each chunk to its end, more for a number of iterations that grows
+    from round to round, in each of which only the unfinished ones take part. Large
+    problems run one after the other. One compiled body serves all of them, and a
+    problem's answer does not depend on the others. Not differentiable.
 
     Args:
         begin: From a problem to its first state, a pytree with an entry ``done`` ``[]``.
@@ -114,7 +115,7 @@ def run_in_lanes(
             packed, count = carry
             return jnp.any(~ended(packed)) & (count < limit)
 
-        def body(carry: tuple[dict[str, Array], Array]):
+        def body(carry: tuple[dict[str, Array], Array]) -> Any:
             packed, count = carry
             moved = jax.vmap(one)(packed, rows)
             done = ended(packed)
@@ -127,20 +128,23 @@ def run_in_lanes(
 
     def in_rounds(packed: dict[str, Array], rows: dict[str, Array], width: int):
         """Rounds over the unfinished rows, `width` at a time."""
+        n = len(jax.tree.leaves(packed)[0])
 
         def arrange(done: Array):
-            return jnp.argsort(done, stable=True), jnp.sum(~done, dtype=jnp.int32)
+            order = jnp.argsort(done, stable=True).astype(jnp.int32)
+            return order, jnp.sum(~done, dtype=jnp.int32)
 
         def body(carry: tuple[dict[str, Array], tuple[Array, Array], Array, Array]):
             packed, (order, left), position, limit = carry
-            # Lanes beyond the unfinished rows have one that is done, which stays as it
-            # is, or a second copy of the last.
-            lanes = position + jnp.arange(width)
-            index = order[jnp.minimum(lanes, len(order) - 1)]
+            # Lanes beyond the unfinished rows have some that are done, which stay as they
+            # are; beyond the last row the first ones, which go on: none is there twice.
+            index = order[(position + jnp.arange(width, dtype=jnp.int32)) % n]
             taken, own = jax.tree.map(lambda leaf: leaf[index], (packed, rows))
             moved = iterate(taken, jax.vmap(inputs.unpack)(own), limit)
             packed = jax.tree.map(
-                lambda leaf, new: leaf.at[index].set(new), packed, moved
+                lambda leaf, new: leaf.at[index].set(new, unique_indices=True),
+                packed,
+                moved,
             )
             position = position + width
             again = position >= left
@@ -148,9 +152,8 @@ def run_in_lanes(
             position = jnp.where(again, 0, position)
             return packed, arranged, position, jnp.where(again, 2 * limit, limit)
 
-        done = ended(packed)
-        zero = jnp.sum(done, dtype=jnp.int32) * 0
-        arranged = jnp.arange(len(done)) + zero, zero + len(done)
+        zero = jnp.sum(ended(packed), dtype=jnp.int32) * 0
+        arranged = jnp.arange(n, dtype=jnp.int32) + zero, zero + n
         carry = vary_together((packed, arranged, zero, zero + FIRST_ROUND))
         return jax.lax.while_loop(lambda carry: carry[1][1] > 0, body, carry)[0]
 
@@ -162,7 +165,7 @@ def run_in_lanes(
         )
         return finish(state)
 
-    def run_rows(rows: Any):
+    def run_rows(rows: Any) -> Any:
         n = jax.tree.leaves(rows)[0].shape[0]
         if max(leaf.size for leaf in jax.tree.leaves(rows)) >= n * LARGE:
             if n > 1:
@@ -176,7 +179,7 @@ def run_in_lanes(
             packed = iterate(packed, rows, most)
         elif n <= FEW_CHUNKS * width:
 
-            def to_its_end(chunk: tuple[dict[str, Array], dict[str, Array]]):
+            def to_its_end(chunk: tuple[dict[str, Array], dict[str, Array]]) -> Any:
                 return iterate(chunk[0], jax.vmap(inputs.unpack)(chunk[1]), most)
 
             both = packed, jax.vmap(inputs.pack)(rows)

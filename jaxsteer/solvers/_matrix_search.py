@@ -219,7 +219,7 @@ class _Search:
         if self.table.some_definite:
             left = _pick(starts.frames, row.frame)
             sides.append(Sides(left, _pick(starts.rights, row.frame)))
-        if self.table.some_general:
+        if state.points is not None:
             values = jnp.where(jnp.isnan(state.values), jnp.inf, state.values)
             values = jnp.where(row.sources, values, jnp.inf)
             near = row.sources & (values <= jnp.min(values) + problem.noise)

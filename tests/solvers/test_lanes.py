@@ -8,7 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsteer.solvers._lanes import Packing, run_in_lanes
+from jaxsteer.solvers import _lanes
+from jaxsteer.solvers._lanes import WIDEST, Packing, run_in_lanes
+
+enable_x64 = (
+    jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+)
 
 
 class State(NamedTuple):
@@ -46,6 +51,57 @@ def test_nested_batches_and_values_that_no_axis_changes():
     nested = jax.vmap(jax.vmap(count_down, in_axes=(0, None)), in_axes=(0, 0))
     found = nested(N.reshape(7, 10), STEP[:7])
     np.testing.assert_allclose(found, N.reshape(7, 10) * STEP[:7, None], rtol=1e-5)
+
+
+def test_few_problems_and_large_ones(monkeypatch):
+    few = jax.vmap(count_down)(N[:20], STEP[:20])
+    np.testing.assert_allclose(few, N[:20] * STEP[:20], rtol=1e-5)
+    monkeypatch.setattr(_lanes, "LARGE", 1)
+    large = jax.vmap(count_down)(N[:3], STEP[:3])
+    np.testing.assert_allclose(large, N[:3] * STEP[:3], rtol=1e-5)
+
+
+def test_no_row_is_in_two_lanes():
+    seen = []
+
+    def watch(row):
+        seen.append(np.array(row))
+        return np.array(row)
+
+    def advance(state, problem):
+        left, row = state.left - 1, problem[1]
+        told = jax.pure_callback(watch, row, row, vmap_method="expand_dims")
+        return State(left, told, left <= 0)
+
+    def problem(n, row):
+        return run_in_lanes(
+            lambda problem: State(*problem, problem[0] <= 0),
+            advance,
+            lambda state: state.total,
+            (n, row),
+        )
+
+    rows = jnp.arange(len(N))
+    np.testing.assert_array_equal(jax.vmap(problem)(N, rows), rows)
+    assert len(seen) > len(N) // WIDEST
+    assert all(len(np.unique(lanes)) == lanes.size for lanes in seen)
+
+
+def test_strict_promotion_of_dtypes():
+    with enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        n, step = np.asarray(N, np.int32), np.asarray(STEP, np.float32)
+
+        def counted(n, step):
+            return run_in_lanes(
+                lambda problem: State(problem[0], 0 * problem[1], problem[0] <= 0),
+                lambda state, problem: State(
+                    state.left - 1, state.total + problem[1], state.left <= 1
+                ),
+                lambda state: state.total,
+                (n, step),
+            )
+
+        assert jax.eval_shape(jax.vmap(counted), n, step).dtype == jnp.float32
 
 
 def test_derivatives_stop_at_a_search():
