@@ -6,11 +6,12 @@ solve; spread over 8 simulated devices at most 1.2 times one device's, by a prog
 without collectives; 10,000 small problems of which 5% are hard at most 3 times as many
 easy ones; rows are moved in 36 groups at most 1.5 times as long as in 2. Also 256
 problems at d=10 in seconds, for every kind of maps, and single large ones: definite maps
-of 256 features, and of 36 groups at once. Run:
+of 256 features, and of 36 groups at once; and what sums of products, in place of the
+library's, are worth to problems of 4 to 7 features. Run:
 
     python benchmarks/bench_batch.py [--quick] [--part NAME ...]
 
-A part run by itself is printed and not saved. About 4 minutes on one quiet core.
+A part run by itself is printed and not saved. About 6 minutes on one quiet core.
 """
 
 from __future__ import annotations
@@ -146,6 +147,26 @@ def small(quick: bool) -> dict:
     }
 
 
+def few_features(quick: bool) -> dict:
+    """256 general problems of 4 to 7 features: products as sums, and by XLA's library."""
+    import jax
+
+    import jaxsteer as js
+    from jaxsteer.linalg import _matmul
+
+    few, figures = _matmul.FEW_ENTRIES, {}
+    for d in (4,) if quick else (4, 5, 6, 7):
+        pops = problems(8 if quick else 256, d)
+        seconds = {}
+        for name, entries in (("sums", few), ("library", 0)):
+            _matmul.FEW_ENTRIES = entries
+            jax.clear_caches()  # of what was traced with the other products
+            solve = jax.jit(partial(js.nearest_ideal_batch, reference=1))
+            seconds |= cpu_seconds({name: partial(solve, pops)}, 1 if quick else 5)
+        figures[d] = {**seconds, "ratio": seconds["sums"] / seconds["library"]}
+    return {"problems": pops.priors.shape[0], "cpu_seconds_by_features": figures}
+
+
 def mixed(quick: bool) -> dict:
     """As many problems with and without hard ones among them."""
     import numpy as np
@@ -264,6 +285,7 @@ def single(quick: bool) -> dict:
 PARTS = {
     "against_loop": against_loop,
     "small": small,
+    "few_features": few_features,
     "mixed": mixed,
     "sharded": sharded,
     "single": single,
