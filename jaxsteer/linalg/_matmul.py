@@ -7,7 +7,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxsteer._types import Array, Float
+from jaxsteer._types import Array, ArrayLike, Float
 from jaxsteer._varying import vary_together
 
 einsum = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
@@ -23,8 +23,11 @@ FEW_COLUMNS = 32
 FEW_ENTRIES = 7
 
 
-def matmul(a: Float[Array, "... l m"], b: Float[Array, "... m n"]) -> Array:
-    """Return ``a b``; leading axes broadcast, and vectors are as for ``jnp.matmul``."""
+def matmul(a: ArrayLike, b: ArrayLike) -> Array:
+    """Return ``a [..., l, m]`` times ``b [..., m, n]``; leading axes broadcast.
+
+    Vectors are as for ``jnp.matmul``.
+    """
     shapes = jnp.shape(a)[-2:], jnp.shape(b)[-2:]
     few = min(map(len, shapes)) == 2 and max(map(max, shapes)) <= FEW_ENTRIES
     # Half precision: the library rounds sums, not products.
