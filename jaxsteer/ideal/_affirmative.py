@@ -20,9 +20,10 @@ from jaxsteer.ideal._affirmative_objective import (
 )
 from jaxsteer.ideal._matrix_programs import (
     MANY_FEATURES,
+    TOLD_APART,
     MatrixSolution,
     SearchOptions,
-    definite_frame,
+    random_count,
     solve_matrices,
     trial_steps,
 )
@@ -49,7 +50,7 @@ from jaxsteer.linalg import (
 from jaxsteer.linalg._diagonalization import diagonalizing_matrix
 from jaxsteer.maps import AffineMap
 from jaxsteer.maps._shared_covariance import tied_map
-from jaxsteer.solvers import Job
+from jaxsteer.solvers import Job, definite_frame, random_matrices
 
 
 class Group(NamedTuple):
@@ -253,9 +254,11 @@ def _search_general(
 ) -> MatrixSolution:
     """Try every start and the definite maps' answers; follow the best to the end.
 
-    Without a root there are no definite maps among the starts.
+    Without a root there are no definite maps among the starts, nor random ones.
     """
     jobs, plain = [], list(range(n_plain))
+    mirrored = list(range(n_plain, len(starts)))
+    d, n_random = starts[0].shape[-1], 0
     frames = rights = None
     if root is not None:
         identity = jnp.eye(len(root), dtype=root.dtype)
@@ -268,22 +271,44 @@ def _search_general(
             for f, end in enumerate(ends)
         ]
         plain += ends
-    mirrored = [s for s in range(len(starts)) if s not in plain]
-    trial = trial_steps(starts[0].shape[-1])
+        n_random = random_count(options.solver, d, len(fixed.weight))
+    points = jnp.stack(starts)
+    for group, flip in ((plain, False), (mirrored, True)):
+        if group and n_random:
+            group += range(len(points), len(points) + n_random)
+            turned = _random_starts(fixed, n_random, mirrored=flip)
+            points = jnp.concatenate([points, turned])
+    # Starts that lead to minima of their own are told apart near these only.
+    trial = TOLD_APART if n_random else trial_steps(d)
     for group in (plain, mirrored):
         if len(group) > 1:
-            jobs += [Job(source=s, target=s, steps=trial) for s in group]
+            jobs += [
+                Job(source=s, target=s, steps=trial, loose=n_random > 0) for s in group
+            ]
         if group:
             jobs.append(Job(source=tuple(group)))
     return solve_matrices(
         objective,
-        jnp.stack(starts)[:, None],
+        points[:, None],
         jobs,
         options,
         frames=frames,
         rights=rights,
         moment=fixed.input_moment,
     )
+
+
+def _random_starts(
+    objective: AffirmativeObjective, count: int, *, mirrored: bool
+) -> Float[Array, "count d d"]:
+    """Random turns of the axes of moments and metric, signed by how means are skewed."""
+    metric = objective.output_metric[0] / objective.log_weight[0]
+    share = objective.weight / jnp.sum(objective.weight)
+    away = objective.target - (share @ objective.target)[None]
+    size = jnp.sum(away * matmul(away, metric), -1)
+    skew = (share * size) @ away
+    moment = objective.input_moment[0]
+    return random_matrices(metric, moment, skew, count, mirrored=mirrored)
 
 
 def affirmative_tied(

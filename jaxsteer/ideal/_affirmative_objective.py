@@ -115,11 +115,11 @@ class AffirmativeObjective:
         mean = matmul(self.mean, transpose(right))
 
         def pulled(gap: Float[Array, "K d"], spread: Array) -> Array:
-            pull = matmul(self.precision.times(gap), left)
+            pull = matvec(seen, self.precision.times(gap))
             return (spread + matmul(transpose(pull), mean))[None]
 
         def second(e: Float[Array, "1 d d"]) -> Float[Array, "1 d d"]:
-            moved = matmul(mean, transpose(matmul(left, e[0])))
+            moved = matvec(left, matvec(e[0], mean))
             away = self._solve_total(jnp.sum(self.precision.times(moved), 0))
             return pulled(moved - away[None], sum_between(precision, e[0], cov))
 

@@ -21,6 +21,7 @@ FEW_COLUMNS = 32
 # XLA for CPUs hands stacks of matrices to a library that takes half a microsecond for
 # each with 4 to 7 columns. As sums of products they are three times as fast.
 FEW_ENTRIES = 7
+FEW_SUMS = 2**8
 
 
 def matmul(a: ArrayLike, b: ArrayLike) -> Array:
@@ -29,7 +30,10 @@ def matmul(a: ArrayLike, b: ArrayLike) -> Array:
     Vectors are as for ``jnp.matmul``.
     """
     shapes = jnp.shape(a)[-2:], jnp.shape(b)[-2:]
-    few = min(map(len, shapes)) == 2 and max(map(max, shapes)) <= FEW_ENTRIES
+    few = min(map(len, shapes)) == 2 and (
+        max(map(max, shapes)) <= FEW_ENTRIES
+        or (shapes[0][1] <= FEW_ENTRIES and shapes[0][0] * shapes[1][1] <= FEW_SUMS)
+    )
     # Half precision: the library rounds sums, not products.
     few = few and jnp.result_type(a).itemsize >= 4
     return (_sum_of_products if few else _library_product)(a, b)
@@ -54,6 +58,8 @@ def matvec(
     """Return ``a x``; leading axes broadcast."""
     if a.shape[-1] < FEW_COLUMNS:
         return jnp.sum(a * x[..., None, :], -1)
+    if a.ndim == 2:
+        return matmul(x, transpose(a))
     return matmul(a, x[..., None])[..., 0]
 
 

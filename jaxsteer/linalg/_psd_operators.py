@@ -52,6 +52,9 @@ class DenseStack:
 
     def between(self, x: Float[Array, "d d"]) -> DenseStack:
         """``x S_k x'``."""
+        if x.shape[-1] < LARGE:
+            half = matmul(x[None], self.matrices)
+            return DenseStack(matmul(half, transpose(x)[None]))
         half = einsum("ij,kjl->kil", x, self.matrices)
         return DenseStack(einsum("kil,jl->kij", half, x))
 
@@ -144,8 +147,7 @@ def sum_between(left: Any, x: Float[Array, "d d"], right: Any) -> Float[Array, "
     if not (isinstance(left, LowRankStack) and isinstance(right, LowRankStack)):
         pairs = (left.matrices, right.matrices)
         if x.shape[-1] < LARGE:
-            moved = einsum("ij,kjl->kil", x, pairs[1])
-            return einsum("kij,kjl->il", pairs[0], moved)
+            return jnp.sum(matmul(pairs[0], matmul(x[None], pairs[1])), 0)
         return jax.lax.scan(
             lambda sum, pair: (sum + matmul(pair[0], matmul(x, pair[1])), None),
             jnp.zeros_like(x),

@@ -12,6 +12,7 @@ from jaxsteer.solvers._fixed_point import (
     dense_tangent_solve,
     fixed_point,
 )
+from jaxsteer.solvers._frames import coordinates, definite_frame, random_matrices
 from jaxsteer.solvers._lattice_search import search_lattice
 from jaxsteer.solvers._matrix_newton import MatrixNewton
 from jaxsteer.solvers._matrix_optax import Optax

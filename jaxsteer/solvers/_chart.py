@@ -25,7 +25,7 @@ import jax.numpy as jnp
 
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer._types import Array, Bool, Float
-from jaxsteer.linalg import cholesky, identity_like, matmul, symmetrize, transpose
+from jaxsteer.linalg import cholesky, gram, identity_like, matmul, symmetrize, transpose
 
 # Size of the pulled gradient, in weights, from which on the barrier is made heavier.
 CENTERED = 2.0
@@ -133,8 +133,8 @@ class Chart:
 
     def move(
         self, e: Float[Array, "g d d"], straight: Bool[Array, ""] | None = None
-    ) -> tuple[Chart, Float[Array, "g d d"]]:
-        """The chart around the point at an allowed `e`, and half the way there.
+    ) -> tuple[Chart, Float[Array, " g"]]:
+        """The chart around the point at an allowed `e`, and how much larger that is.
 
         Args:
             e: The direction.
@@ -142,8 +142,7 @@ class Chart:
                 matrices; None: it is not.
 
         Returns:
-            The chart, and ``[g, d, d]`` matrices whose log-determinants are half of what
-            those of the point grow by.
+            The chart, and by what the point's log-determinants grow.
         """
         half = self.half_step(e)
         whole = matmul(half, half)
@@ -151,16 +150,17 @@ class Chart:
         if straight is not None:
             definite = jnp.where(straight, identity_like(e) + e, whole)
         # Triangular factors keep the frame's axes near those that the preconditioner
-        # knows; symmetric roots turn them, at three times the steps.
-        definite = jnp.where(self.symmetric, definite, identity_like(e))
-        factor = cholesky(definite)
+        # knows; symmetric roots turn them, at three times the steps. The determinant of
+        # general matrices is that of ``half half'``, of the same factorization.
+        factor = cholesky(jnp.where(self.symmetric, definite, gram(half)))
+        growth = 2 * jnp.sum(jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)), -1)
         moved = matmul(transpose(factor), self.right)
         there = dataclasses.replace(
             self,
             left=jnp.where(self.symmetric, matmul(self.left, factor), self.left),
             right=jnp.where(self.symmetric, moved, matmul(whole, self.right)),
         )
-        return there, half if straight is None else jnp.where(straight, factor, half)
+        return there, growth
 
     def expand(
         self,

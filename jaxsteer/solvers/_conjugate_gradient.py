@@ -45,7 +45,7 @@ def trust_region_step(
     radius: Float[Array, ""],
     *,
     accuracy: Float[Array, ""],
-    max_products: int,
+    max_products: int | Int[Array, ""],
 ) -> TrustRegionStep:
     """Lower ``<gradient, e> + <e, hessian(e)> / 2`` within ``|e| <= radius``.
 

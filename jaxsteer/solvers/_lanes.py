@@ -14,7 +14,7 @@ from jaxsteer._chunks import map_chunks, with_one_batch_axis
 from jaxsteer._types import Array
 from jaxsteer._varying import vary_together
 
-NUMBERS = 2**11  # numbers of the largest leaf that are worked on side by side
+NUMBERS = 2**12  # numbers of the largest leaf that are worked on side by side
 WIDEST = 16
 LARGE = 2**20  # numbers of a leaf from which on memory counts more than kernels
 FEW_CHUNKS = 4  # of lanes that run to their ends: what rounds would save is little

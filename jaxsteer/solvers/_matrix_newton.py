@@ -33,14 +33,22 @@ FAIR, LEFT_BY_FAIR = 0.3, 0.3
 SPARE = 0.01
 
 
+# Hessian products that a step may take at first, of small matrices, many of which are
+# worked on side by side: the step of each lasts as long as the longest.
+FIRST_PRODUCTS, SIDE_BY_SIDE = 4, 32
+
+
 class NewtonMemory(NamedTuple):
     """What is carried from step to step: the region's radius, and idle steps.
 
     `heavier` is by how much the barrier of definite matrices may be heavier than the
-    objective's: it falls to 1 along the central path.
+    objective's: it falls to 1 along the central path. `products` is the limit on Hessian
+    products, which grows where two steps in a row used it up.
     """
 
     radius: Array
+    products: Array
+    used_up: Array
     idle: Array
     lowest: Array
     heavier: Array
@@ -51,21 +59,23 @@ class NewtonProposal(NamedTuple):
 
     Attributes:
         sides: Those of the chart after it.
-        half: ``[g, d, d]`` twice its log-determinants are by what those of the point
-            grow; known to more digits than differences are.
+        growth: ``[g]`` by what the log-determinants of the point grow; known to more
+            digits than differences are.
         residual: Before the step.
         predicted: Change of the value that the model promises.
         bound: Whether the step ends at the edge of the region.
+        used_up: Whether it might have been better with more Hessian products.
         length: Of the step.
         central: Whether it is a step along the central path, to be taken in any case.
         heavier: What the next step may take as the barrier's additional weight.
     """
 
     sides: Sides
-    half: Array
+    growth: Array
     residual: Array
     predicted: Array
     bound: Array
+    used_up: Array
     length: Array
     central: Array
     heavier: Array
@@ -113,6 +123,10 @@ class MatrixNewton:
             values keep theirs, and so does the answer: a step that is a little off
             costs at most a step more, while products are most of the work in many
             dimensions.
+        random_starts: How many random starts general maps are searched from, beside
+            those in closed form and the definite maps' answers, in up to 128 features;
+            each costs as much as the solve without. None: 16 with three classes or more
+            and at most 16 features, where there are many minima; none elsewhere.
 
     Example:
         >>> import jax.numpy as jnp, jaxsteer as js
@@ -133,6 +147,7 @@ class MatrixNewton:
     max_products: int = 200
     tolerance: float | None = None
     product_dtype: str | None = None
+    random_starts: int | None = None
 
     def accuracy(self, dtype: DTypeLike) -> float:
         """The residual that counts as converged."""
@@ -143,8 +158,13 @@ class MatrixNewton:
     def begin(self, sides: Sides) -> NewtonMemory:
         """Memory at a new start."""
         dtype, d = sides.left.dtype, sides.left.shape[-1]
+        first = self.max_products
+        if d <= SIDE_BY_SIDE:
+            first = min(first, FIRST_PRODUCTS)
         return NewtonMemory(
             radius=jnp.asarray(d**0.5, dtype),
+            products=jnp.asarray(first, jnp.int32),
+            used_up=jnp.asarray(False),
             idle=jnp.zeros((), jnp.int32),
             lowest=jnp.asarray(jnp.inf, dtype),
             heavier=jnp.asarray(jnp.inf, dtype),
@@ -181,15 +201,18 @@ class MatrixNewton:
             near.precondition,
             radius.astype(narrow),
             accuracy=accuracy.astype(narrow),
-            max_products=self.max_products,
+            max_products=memory.products,
         )
+        # Not where there are none to add.
+        enough = step.bound | (memory.products >= self.max_products)
+        used_up = ~enough & (step.products >= memory.products)
         # Where definite maps' features come in unlike units some directions are steeper
         # than the weight by any factor, and rounding in their slope is as large. What
         # counts is what is left to gain: the square of a slope over its curvature.
         gain = jnp.sqrt(
             -4 * jnp.minimum(step.predicted, 0) / jnp.min(objective.log_weight)
         )
-        far = step.bound | central
+        far = step.bound | central | used_up
         left = jnp.where(far, jnp.inf, jnp.maximum(gain, model.gentle))
         gentler = model.gentle < residual
         residual = jnp.where(gentler, jnp.minimum(residual, left), residual)
@@ -202,9 +225,17 @@ class MatrixNewton:
             fallen = jnp.where(share > FAIR, LEFT_BY_FAIR, 1.0)
             fallen = jnp.where(share > LONG, LEFT_BY_LONG, fallen)
             heavier = jnp.maximum(fallen * heavier, 1.0)
-        moved, half = chart.move(e, straight)
+        moved, growth = chart.move(e, straight)
         return NewtonProposal(
-            moved.sides, half, residual, predicted, step.bound, length, central, heavier
+            sides=moved.sides,
+            growth=growth,
+            residual=residual,
+            predicted=predicted,
+            bound=step.bound,
+            used_up=used_up,
+            length=length,
+            central=central,
+            heavier=heavier,
         )
 
     def judge(
@@ -236,7 +267,11 @@ class MatrixNewton:
         hopeless = (idle >= PATIENCE) | ~jnp.isfinite(residual) | (radius < eps)
         lowest = jnp.where(record, residual, memory.lowest)
         heavier = jnp.where(accepted, proposal.heavier, memory.heavier)
-        memory = NewtonMemory(radius, idle, lowest, heavier)
+        again = proposal.used_up & memory.used_up
+        more = jnp.minimum(4 * memory.products, self.max_products)
+        products = jnp.where(again, more, memory.products)
+        used_up = proposal.used_up & ~again
+        memory = NewtonMemory(radius, products, used_up, idle, lowest, heavier)
         return Verdict(accepted, record, hopeless, memory)
 
 

@@ -82,29 +82,34 @@ class SearchEnd(NamedTuple):
 class _Problem(NamedTuple):
     objective: Any
     starts: Starts
+    sizes: Array  # of the points, then of the frames
     noise: Array  # difference of values that is rounding
     tolerance: Array
     loose_tolerance: Array
 
 
 class _Point(NamedTuple):
-    """A chart's center, its value, and the residual where it is known."""
+    """A chart's center, its value, and the residual where it is known.
+
+    `size` is the weighted sum of its log-determinants.
+    """
 
     sides: Sides
     value: Array
     residual: Array
+    size: Array
 
 
 class _State(NamedTuple):
     job: Array  # -1 before the first
     here: _Point
-    size: Array  # weighted sum of log-determinants here
     memory: Any
     best: _Point  # of this job
     steps: Array  # of this job
     total: Array
     loading: Array  # the next iteration starts the next job
     points: Array | None  # None where no job reads any
+    sizes: Array  # of the points
     values: Array
     answer: _Point | None  # None where there is one job: it is the best point
     answer_job: Array  # -1: none yet
@@ -184,19 +189,19 @@ class _Search:
         never = jnp.sum(x) > jnp.inf  # False
         zero = jnp.where(never, 1, 0).astype(jnp.int32)
         unknown = jnp.where(never, 0.0, jnp.inf).astype(x.dtype)
-        start = _Point(Sides(identity_like(x), x), unknown, unknown)
+        start = _Point(Sides(identity_like(x), x), unknown, unknown, unknown)
         memory = self.solver.begin(start.sides)
         memory = jax.tree.map(lambda m: jnp.where(never, jnp.zeros_like(m), m), memory)
         return _State(
             job=zero - 1,
             here=start,
-            size=unknown,
             memory=memory,
             best=start,
             steps=zero,
             total=zero,
             loading=~never,
             points=starts.points if self.table.some_general else None,
+            sizes=problem.sizes[: len(starts.points)],
             values=jnp.broadcast_to(unknown, starts.points.shape[:1]),
             answer=start if self.table.several else None,
             answer_job=zero - 1,
@@ -213,18 +218,22 @@ class _Search:
             free=starts.free | row.pinned,
         )
 
-    def first(self, state: _State, problem: _Problem, row: _Row) -> Sides:
-        """Where a job starts: its chart's sides."""
+    def first(self, state: _State, problem: _Problem, row: _Row) -> tuple[Sides, Array]:
+        """Where a job starts: its chart's sides, and its size."""
         starts, sides = problem.starts, []
         if self.table.some_definite:
             left = _pick(starts.frames, row.frame)
-            sides.append(Sides(left, _pick(starts.rights, row.frame)))
+            right = _pick(starts.rights, row.frame)
+            size = _pick(problem.sizes, len(starts.points) + row.frame)
+            sides.append((Sides(left, right), size))
         if state.points is not None:
             values = jnp.where(jnp.isnan(state.values), jnp.inf, state.values)
             values = jnp.where(row.sources, values, jnp.inf)
             near = row.sources & (values <= jnp.min(values) + problem.noise)
-            right = matmul(starts.inverse, _pick(state.points, jnp.argmax(near)))
-            sides.append(Sides(starts.coordinates, right))
+            nearest = jnp.argmax(near)
+            right = matmul(starts.inverse, _pick(state.points, nearest))
+            size = _pick(state.sizes, nearest)
+            sides.append((Sides(starts.coordinates, right), size))
         return sides[0] if len(sides) == 1 else choose(row.definite, *sides)
 
     def advance(self, state: _State, problem: _Problem) -> _State:
@@ -239,18 +248,18 @@ class _Search:
             state.memory,
             ~loading,
         )
-        start = self.first(state, problem, next_row)
+        start, first_size = self.first(state, problem, next_row)
         sides = choose(loading, start, proposal.sides)
         there = objective.pinned_if(next_row.pinned)
+        point = sides.point
         # By how much a step changes a log-determinant is known to more digits than the
         # difference of two.
-        half = getattr(proposal, "half", None)
-        measured = point = sides.point
-        if half is not None:
-            measured = jnp.where(loading, point, half)
-        size = jnp.sum(objective.log_weight * log_abs_det(measured))
-        if half is not None:
-            size = jnp.where(loading, size, state.size + 2 * size)
+        growth = getattr(proposal, "growth", None)
+        if growth is None:
+            size = jnp.sum(objective.log_weight * log_abs_det(point))
+        else:
+            size = state.here.size + jnp.sum(objective.log_weight * growth)
+        size = jnp.where(loading, first_size, size)
         value = there.value(point) - size
         scale = jnp.sum(objective.log_weight) * sides.left.shape[-1]
         verdict = self.solver.judge(
@@ -265,7 +274,7 @@ class _Search:
         best = choose(verdict.record, here, state.best)
         # What it leaves.
         place = (jnp.arange(state.values.shape[0]) == row.target) & ended
-        points = state.points
+        points, end_size = state.points, best.size
         if points is not None:
             end = best.sides.point
             points = jnp.where(place[:, None, None, None], end[None], points)
@@ -276,11 +285,12 @@ class _Search:
         status = final_status(best.residual, tolerance, steps, row.limit)
         # What the next one starts with; one without a finite value ends at once.
         unknown = jnp.full_like(value, jnp.inf)
-        fresh = _Point(sides, value, unknown)
+        fresh = _Point(sides, value, unknown, size)
         broken = loading & ~jnp.isfinite(value)
         over = ended | broken
         lost = broken & next_row.answer & (state.answer_job < 0)
-        nothing = _Point(sides, -unknown + unknown, -unknown + unknown)
+        undefined = -unknown + unknown
+        nothing = _Point(sides, undefined, undefined, undefined)
         best = choose(loading, fresh, best)
         if state.answer is None:
             answer, best = None, choose(lost, nothing, best)
@@ -292,13 +302,13 @@ class _Search:
         return _State(
             job=next_job,
             here=choose(moves, fresh, state.here),
-            size=jnp.where(moves, size, state.size),
             memory=choose(loading, self.solver.begin(sides), verdict.memory),
             best=best,
             steps=jnp.where(loading, 0, steps),
             total=state.total + jnp.where(loading | solved, 0, 1),
             loading=over & ~last,
             points=points,
+            sizes=jnp.where(place, end_size, state.sizes),
             values=jnp.where(place, best.value, state.values),
             answer=answer,
             answer_job=jnp.where(better | lost, next_job, state.answer_job),
@@ -340,10 +350,12 @@ def search(
     table = _Table.of(jobs, starts.points.shape[0], solver.max_steps)
     run = _Search(solver, table)
     d = starts.points.shape[-1]
+    centers = starts.points, matmul(starts.frames, starts.rights)
     eps = float(jnp.finfo(starts.points.dtype).eps)
     problem = _Problem(
         objective=objective,
         starts=starts,
+        sizes=jnp.concatenate([_sizes(objective, x) for x in centers]),
         noise=100 * eps * d * jnp.sum(objective.log_weight),
         tolerance=tolerance,
         loose_tolerance=loose_tolerance,
@@ -354,6 +366,11 @@ def search(
     return SearchEnd(
         chart, end.answer.value, end.answer.residual, end.status, end.total
     )
+
+
+def _sizes(objective: MatrixObjective, x: Array) -> Array:
+    """Weighted sums of the log-determinants of matrices ``[n, g, d, d]``."""
+    return jnp.sum(objective.log_weight * log_abs_det(x), -1)
 
 
 class _Result(NamedTuple):

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize
 
 import jaxsteer as js
-from jaxsteer.ideal._matrix_programs import definite_frame
+from jaxsteer.solvers import definite_frame
 
 K, G, D = 2, 2, 3
 RNG = np.random.default_rng(0)

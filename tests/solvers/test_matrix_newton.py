@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxsteer.solvers import MatrixNewton
 from jaxsteer.solvers._chart import Chart
 from jaxsteer.solvers._matrix_newton import REACH, safe_share
 from tests.solvers.matrix_problems import random_sum
@@ -56,13 +59,44 @@ def test_the_straight_chart_and_its_log_determinant(eps):
         symmetric=jnp.array(True),
         free=jnp.array([True]),
     )
-    there, half = chart.move(e, jnp.array(True))
+    there, growth = chart.move(e, jnp.array(True))
     wanted = left @ (jnp.eye(D) + e) @ jnp.swapaxes(left, 1, 2)
     np.testing.assert_allclose(there.point, wanted, rtol=100 * eps, atol=100 * eps)
     grown = np.linalg.slogdet(np.asarray(jnp.eye(D) + e[0]))[1]
-    assert np.isclose(2 * np.linalg.slogdet(np.asarray(half[0]))[1], grown, rtol=1e-5)
+    assert np.isclose(growth[0], grown, rtol=1e-5)
     bent, _ = chart.move(e)
     assert not np.allclose(bent.point, wanted, rtol=1e-3)
+    # General directions, which no symmetric factor holds.
+    loose = dataclasses.replace(chart, symmetric=jnp.array(False))
+    turned = jnp.asarray(0.5 * rng.normal(size=(1, D, D)))
+    there, growth = loose.move(turned)
+    before, after = (
+        np.linalg.slogdet(np.asarray(c.point[0]))[1] for c in (chart, there)
+    )
+    assert np.isclose(growth[0], after - before, rtol=1e4 * eps)
+
+
+def test_steps_get_more_products_where_two_in_a_row_use_them_up():
+    objective, solver = random_sum(2, D, 0), MatrixNewton(max_products=20)
+    chart = Chart(
+        left=jnp.eye(D)[None],
+        right=jnp.eye(D)[None],
+        symmetric=jnp.array(False),
+        free=jnp.array([True]),
+    )
+    memory = solver.begin(chart.sides)
+    few = solver.propose(objective, chart, memory, jnp.array(True))
+    limits = []
+    for used_up in (True, False, True, True, False, True, True, True, True):
+        tried = few._replace(used_up=jnp.array(used_up))
+        memory = solver.judge(tried, memory, jnp.ones(()), jnp.zeros(()), 1.0).memory
+        limits.append(int(memory.products))
+    assert limits == [4, 4, 4, 16, 16, 16, 20, 20, 20]
+    # Steps that end for want of products say so, but for those with all there are.
+    far = memory._replace(radius=jnp.asarray(1e3), products=jnp.asarray(1, jnp.int32))
+    assert solver.propose(objective, chart, far, jnp.array(True)).used_up
+    least = MatrixNewton(max_products=1)
+    assert not least.propose(objective, chart, far, jnp.array(True)).used_up
 
 
 def test_a_heavier_barrier_is_used_only_where_the_gradient_is_large():
