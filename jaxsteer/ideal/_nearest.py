@@ -330,7 +330,7 @@ def ideality_gap(
         priors: How the new priors are chosen.
         allow_reflection: Allow maps that turn the orientation.
         solver: For kinds of maps that iterate. In training a bounded search will do:
-            ``jaxsteer.solvers.MatrixNewton(max_steps=8, max_products=16)`` takes a
+            ``MatrixNewton(max_steps=8, max_products=16, random_starts=0)`` takes a
             fraction of the time with general maps of some hundred features, and the
             divergence is then that of the best maps found, an upper bound.
         pivot: The class that "pivot" is relative to.
