@@ -137,16 +137,18 @@ def _checksum(name: str, body: bytes) -> bytes:
 
 
 def _packed(program: Staged) -> bytes:
-    parts = []
+    parts, lapack = [], False
     for stage in program.stages:
         code, _, results = serialize(stage.run)
         parts.append((code, stage.takes, stage.gives, stage.last, results.num_leaves))
-    return pickle.dumps((program.size, program.tree, parts))
+        lapack |= "lapack" in (stage.run.as_text() or "lapack")
+    return pickle.dumps((program.size, program.tree, parts, lapack))
 
 
 def _unpacked(body: bytes) -> Staged:
-    size, tree, parts = pickle.loads(body)
-    _prepare_lapack()
+    size, tree, parts, lapack = pickle.loads(body)
+    if lapack:
+        _prepare_lapack()
     stages = []
     for code, takes, gives, last, results in parts:
         given = jax.tree.structure(((0,) * len(takes), {}))
