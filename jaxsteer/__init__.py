@@ -17,7 +17,8 @@ if _TYPE_CHECKING:
     from jaxsteer._api import *  # noqa: F403
 
 __version__ = "0.1.0"
-_IMPORTED = _time_ns()  # sources that are newer are not what is in memory
+# Sources that are newer are not what is in memory; reloading this file loads no other.
+_IMPORTED: int = globals().get("_IMPORTED", _time_ns())
 
 # Packages that are no part of ``from jaxsteer import *``: their dependencies are extras,
 # or take long to import.

@@ -273,6 +273,12 @@ def limit_programs(most: int, *, clear: bool = False) -> int:
     drops these, with all programs, those of other packages too. What runs inside a
     program of your own (``jax.jit``, ``vmap``) belongs to that.
 
+    Where you have given JAX a folder for its persistent cache
+    (``jax_compilation_cache_dir``), programs for one processor are kept on disk as well,
+    in its subfolder ``jaxsteer``, and a second process's first call reads them instead
+    of tracing; ``JAXSTEER_STORED_PROGRAMS=0`` in the environment turns that off. Their
+    number there is 256 at most, whatever the limit in memory.
+
     Args:
         most: The limit, at least 1; 512 until it is set.
         clear: Whether ``jax.clear_caches()`` is called whenever as many programs as the

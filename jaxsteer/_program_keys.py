@@ -170,7 +170,7 @@ def _surroundings() -> Any:
     outside += sorted(
         f"{name}={value}"
         for name, value in os.environ.items()
-        if name.startswith(("XLA_", "TF_", "PJRT_")) or name == "NPROC"
+        if name.startswith(("XLA_", "TF_XLA_", "PJRT_")) or name == "NPROC"
     )
     client = devices[0].client
     return (
@@ -266,6 +266,8 @@ def _held(value: Any, module: str) -> Any:
     if isinstance(value, types.FunctionType):
         origin = value.__globals__.get("__name__", "?")
         _trust(origin)
+        if origin.startswith("jaxsteer.") and not _is_current(value, origin):
+            raise Unnamed(f"an earlier {origin}")
         return origin, value.__qualname__, str(value.__code__.co_firstlineno)
     if isinstance(value, type):
         _trust(value.__module__)
@@ -280,6 +282,12 @@ def _held(value: Any, module: str) -> Any:
         fields = [getattr(value, field.name) for field in dataclasses.fields(value)]
         return type(value).__qualname__, [_held(one, module) for one in fields]
     return type(value).__qualname__, str(getattr(value, "__name__", ""))
+
+
+def _is_current(function: types.FunctionType, origin: str) -> bool:
+    """Whether a function's module is the one that is imported now."""
+    module = sys.modules.get(origin)
+    return module is not None and function.__globals__ is vars(module)
 
 
 def _methods(cls: type) -> Iterator[Any]:

@@ -137,17 +137,17 @@ def _checksum(name: str, body: bytes) -> bytes:
 
 
 def _packed(program: Staged) -> bytes:
-    parts, lapack = [], False
+    parts, calls = [], False
     for stage in program.stages:
         code, _, results = serialize(stage.run)
         parts.append((code, stage.takes, stage.gives, stage.last, results.num_leaves))
-        lapack |= "lapack" in (stage.run.as_text() or "lapack")
-    return pickle.dumps((program.size, program.tree, parts, lapack))
+        calls |= "custom-call" in (stage.run.as_text() or "custom-call")
+    return pickle.dumps((program.size, program.tree, parts, calls))
 
 
 def _unpacked(body: bytes) -> Staged:
-    size, tree, parts, lapack = pickle.loads(body)
-    if lapack:
+    size, tree, parts, calls = pickle.loads(body)
+    if calls:
         _prepare_lapack()
     stages = []
     for code, takes, gives, last, results in parts:

@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 import time
+import types
 import zlib
 from pathlib import Path
 
@@ -31,15 +32,22 @@ TRACED: list[tuple[int, ...]] = []
 # As a module of the package would hold it: what tests define is no part of it.
 SOURCE = """
 def scaled(x, shift=0.0, *, times):
-    TRACED.append(x.shape)
+    record(x.shape)
     return {"sum": x.sum() * times, "x": x * times + shift, "given": x}
 """
-ORIGIN = "jaxsteer._chunks"
+ORIGIN = "jaxsteer._scaled"
 MATRIX = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
 
 
+@pytest.fixture(autouse=True)
+def _module(monkeypatch):
+    module = types.ModuleType(ORIGIN)
+    vars(module)["record"] = TRACED.append
+    monkeypatch.setitem(sys.modules, ORIGIN, module)
+
+
 def function():
-    space = {"__name__": ORIGIN, "TRACED": TRACED}
+    space = vars(sys.modules[ORIGIN])
     exec(SOURCE, space)
     return space["scaled"]
 
@@ -177,13 +185,13 @@ def test_everything_that_matters_is_in_the_name(as_loaded, monkeypatch):
     with setting("jax_enable_x64", not jax.config.read("jax_enable_x64")):
         names.append(name())
     with monkeypatch.context() as patch:  # a constant, a method, another function
-        patch.setattr(_chunks, "MOST", 3, raising=False)
+        patch.setattr(sys.modules[ORIGIN], "MOST", 3, raising=False)
         names.append(name())
     with monkeypatch.context() as patch:
         patch.setattr(js.Normal, "kl", js.Laplace.kl)
         names.append(name(args=(law,)))
     with monkeypatch.context() as patch:
-        patch.setattr(_chunks, "map_in_chunks", jnp.sum)
+        patch.setattr(sys.modules[ORIGIN], "record", jnp.sum)
         names.append(name())
     for key, value in (("XLA_FLAGS", "--xla_cpu_max_isa=AVX"), ("NPROC", "1")):
         with monkeypatch.context() as patch:
@@ -247,13 +255,22 @@ def test_arguments_have_names_or_nothing_is_stored(argument, as_loaded):
 
 
 def test_patched_packages_have_no_name(as_loaded, monkeypatch):
-    for owner, key in ((_chunks, "map_in_chunks"), (js.Normal, "kl")):
+    for owner, key in ((sys.modules[ORIGIN], "record"), (js.Normal, "kl")):
         with monkeypatch.context() as patch:
             patch.setattr(owner, key, lambda *args: args)
             with pytest.raises(Unnamed, match="put into the package"):
                 name(args=(js.Normal(MATRIX, MATRIX),))
     with pytest.raises(Unnamed, match="put into the package"):
-        name(fn=local_class)
+        name(fn=local_class)  # of the tests
+
+
+def test_functions_of_a_package_that_was_imported_before_have_no_name(
+    as_loaded, monkeypatch
+):
+    earlier = function()
+    monkeypatch.setitem(sys.modules, ORIGIN, types.ModuleType(ORIGIN))
+    with pytest.raises(Unnamed, match="earlier"):
+        name(fn=earlier)
 
 
 def test_a_package_that_is_edited_has_no_name(monkeypatch):
@@ -308,9 +325,9 @@ def other_places(folder):
     """A program that loads and cannot be run."""
     (path,) = files(folder)
     body = path.read_bytes()[len(_stored_programs._FORMAT) + 32 :]
-    size, tree, parts, lapack = pickle.loads(zlib.decompress(body))
+    size, tree, parts, calls = pickle.loads(zlib.decompress(body))
     parts = [(code, (99,), *more) for code, _, *more in parts]
-    body = zlib.compress(pickle.dumps((size, tree, parts, lapack)))
+    body = zlib.compress(pickle.dumps((size, tree, parts, calls)))
     signed(body)(folder)
 
 
