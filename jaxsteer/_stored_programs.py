@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
 
-from jaxsteer._program_keys import Unnamed, program_name
+from jaxsteer._program_keys import program_name
 from jaxsteer._stages import Stage, Staged
 from jaxsteer.linalg import cholesky
 from jaxsteer.storage._atomic import write_bytes
@@ -56,7 +56,7 @@ def folder() -> Path | None:
 
 
 def can_be_stored(leaves: Sequence[Any]) -> bool:
-    """Whether a call with these arguments may run a stored program, as far as is seen soon.
+    """Whether a call with these arguments may run a stored program, as a first look says.
 
     A program on disk is of one processor, to which no argument is bound.
     """
@@ -121,14 +121,15 @@ def stored_program(
 ) -> StoredProgram | None:
     """The place of a program, see :func:`jaxsteer._program_keys.program_name`.
 
-    None where it has no name, or no place.
+    None where it has no place, or no name: nothing that is amiss with these may fail a
+    call, which takes its usual way then.
     """
     where = folder()
     if where is None:
         return None
     try:
         return StoredProgram(where, program_name(fn, static, tree, leaves, *how))
-    except Unnamed:
+    except Exception:  # Unnamed, or of files that are just being replaced
         return None
 
 

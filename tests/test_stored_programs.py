@@ -450,7 +450,13 @@ def test_the_environment_turns_it_off(kept, monkeypatch):
 
 
 PROGRAM = """
-import json, jax, jax.numpy as jnp, numpy as np, jaxsteer as js
+import dataclasses, json, sys, jax, jax.numpy as jnp, numpy as np, jaxsteer as js
+if sys.argv[1:]:  # what else the package is used for is nothing to the program
+    import jaxsteer.nn, jaxsteer.streaming
+    @js.families.family(domain={"high": "positive"}, maps="scale")
+    @dataclasses.dataclass(frozen=True)
+    class Uniform:
+        high: jax.Array
 seen = []
 jax.monitoring.register_event_duration_secs_listener(
     lambda event, _, **more: seen.append(str(more.get("fun_name"))))
@@ -477,12 +483,14 @@ def test_processes_share_programs(tmp_path):
     }
     command = [sys.executable, "-c", PROGRAM]
 
-    def run():
-        done = subprocess.run(command, env=env, capture_output=True, text=True)
+    def run(*more):
+        done = subprocess.run(
+            [*command, *more], env=env, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr[-2000:]
         return json.loads(done.stdout.splitlines()[-1])
 
-    first, second = run(), run()
+    first, second = run(), run("more")
     assert first.pop("made") and not second.pop("made")
     assert second == first
     assert first["type"] == "Steering" and first["status"] == 0
