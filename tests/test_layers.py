@@ -19,6 +19,7 @@ LAYERS = {
     "_compilation": 0,
     "_errors": 0,
     "_labels": 0,
+    "_package_state": 0,
     "_program_keys": 0,
     "_pytrees": 0,
     "_repr": 0,

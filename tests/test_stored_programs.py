@@ -22,9 +22,10 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 import jaxsteer as js
-from jaxsteer import _chunks, _program_keys, _stored_programs
+from jaxsteer import _chunks, _package_state, _program_keys, _stored_programs
 from jaxsteer._compilation import jit_for_few_calls
-from jaxsteer._program_keys import Unnamed, named, program_name
+from jaxsteer._package_state import Unnamed
+from jaxsteer._program_keys import named, program_name
 from jaxsteer._pytrees import register_dataclass
 from jaxsteer.solvers import MatrixNewton, Optax, limit_programs
 
@@ -280,17 +281,17 @@ def test_a_package_that_is_edited_has_no_name(monkeypatch):
 
 
 def test_sources_count_by_content(as_loaded, monkeypatch, tmp_path):
-    monkeypatch.setattr(_program_keys, "ROOT", tmp_path)
+    monkeypatch.setattr(_package_state, "ROOT", tmp_path)
     with monkeypatch.context():
         digests = []
         for text in ("A = 1\n", "A = 2\n", "A = 1\n"):
             (tmp_path / "module.py").write_text(text)
             os.utime(tmp_path / "module.py", (1, 1))  # as reproducible wheels do
-            _program_keys._digest.cache_clear()
-            digests.append(_program_keys._sources())
+            _package_state._digest.cache_clear()
+            digests.append(_package_state.sources())
         (tmp_path / "module.py").rename(tmp_path / "other.py")
-        digests.append(_program_keys._sources())
-    _program_keys._digest.cache_clear()
+        digests.append(_package_state.sources())
+    _package_state._digest.cache_clear()
     assert digests[0] == digests[2] and len(set(digests)) == 3
 
 
