@@ -321,12 +321,6 @@ def jit_for_few_calls(
     been used since. Inside another program (``jit``, ``grad``, ``vmap``) it is
     ``jax.jit``.
 
-    Args:
-        fn: The function.
-        static_argnames: As for ``jax.jit``; they are given by name.
-        quick: Whether to compile with fewer passes, and to cut programs of small and of
-            large arrays into stages (see :mod:`jaxsteer._stages`).
-
     Where the user has given JAX a folder for its persistent cache
     (``jax_compilation_cache_dir``), and the program runs on one processor, it is kept
     there as well, in the subfolder ``jaxsteer``: a second process takes it from the disk
@@ -339,6 +333,12 @@ def jit_for_few_calls(
     ``jax_debug_nans``, go the usual way; so do all with ``JAXSTEER_STORED_PROGRAMS=0``
     in the environment. Who can write to the folder can run code in the processes that
     read it, as for JAX's own cache (see :mod:`jaxsteer._stored_programs`).
+
+    Args:
+        fn: The function.
+        static_argnames: As for ``jax.jit``; they are given by name.
+        quick: Whether to compile with fewer passes, and to cut programs of small and of
+            large arrays into stages (see :mod:`jaxsteer._stages`).
     """
     plain = jax.jit(fn, static_argnames=static_argnames)
 
