@@ -78,21 +78,22 @@ def kept(tmp_path, monkeypatch):
     compilation_cache.reset_cache()
 
 
-def in_a_new_process(*args, **kwargs):
+def in_a_new_process(*args, quick=True, **kwargs):
     """The answer of a function that no program in memory is of, and its traces."""
     before = len(TRACED)
-    found = jit_for_few_calls(function(), static_argnames=("times",))(*args, **kwargs)
-    return found, len(TRACED) - before
+    call = jit_for_few_calls(function(), static_argnames=("times",), quick=quick)
+    return call(*args, **kwargs), len(TRACED) - before
 
 
 def files(folder):
     return sorted(folder.glob("*.program"))
 
 
-def test_a_second_process_does_not_trace(kept):
-    first, traces = in_a_new_process(jnp.asarray(MATRIX), times=2)
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_second_process_does_not_trace(kept, quick):
+    first, traces = in_a_new_process(jnp.asarray(MATRIX), times=2, quick=quick)
     assert traces == 1 and len(files(kept)) == 1
-    again, traces = in_a_new_process(jnp.asarray(MATRIX), times=2)
+    again, traces = in_a_new_process(jnp.asarray(MATRIX), times=2, quick=quick)
     assert traces == 0 and len(files(kept)) == 1
     assert jax.tree.structure(again) == jax.tree.structure(first)
     for mine, theirs in zip(*map(jax.tree.leaves, (again, first)), strict=True):
