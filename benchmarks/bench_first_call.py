@@ -1,14 +1,18 @@
 """CPU seconds of first calls, each in a process of its own, against another commit.
 
 Claims: first calls do not grow with the number of groups, and take a fraction of what
-they took at the commit compared with. Nothing is cached between processes; importing
-the package, after JAX, is timed by itself. Run:
+they took at the commit compared with; with JAX's persistent cache a second process's
+first call takes a tenth of that, under half a second. Importing the package, after JAX,
+is timed by itself. Run:
 
     python benchmarks/bench_first_call.py [--against PATH] [--repeats N] [--quick]
+        [--part first|second]
 
 PATH is a checkout of another commit; without it only this one is measured. Both are
 imported by the same interpreter, one case after the other, so that a busy machine slows
-both.
+both. In the first part nothing is cached between processes. In the second each case runs
+in several processes with a new folder as ``JAX_COMPILATION_CACHE_DIR``, and nothing else
+set: the first is cold, the others are warm.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -91,12 +96,23 @@ NAMES = [
     line.split('"')[1] for line in PROGRAM.splitlines() if line.startswith('    "')
 ]
 QUICK = ("affirmative positive_definite, G=2",)
+SECOND = (
+    "affirmative general, G=2",
+    "affirmative general, G=20",
+    "affirmative positive_definite, G=2",
+    "is_ideal, d=5",
+)
 
 
-def measure(name: str, checkout: Path) -> dict | None:
+def measure(name: str, checkout: Path, cache: str | None = None) -> dict | None:
     """First and second call of one case in a new process; None where it failed."""
-    env = {**os.environ, "PYTHONPATH": str(checkout), "JAX_PLATFORMS": "cpu"}
-    env["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+    # Of settings for caches none but the folder counts.
+    ours = ("JAX_PERSISTENT_", "JAX_COMPILATION_", "JAXSTEER_")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    env |= {"PYTHONPATH": str(checkout), "JAX_PLATFORMS": "cpu"}
+    env["JAX_ENABLE_COMPILATION_CACHE"] = "false" if cache is None else "true"
+    if cache is not None:
+        env["JAX_COMPILATION_CACHE_DIR"] = cache
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, name],
         env=env,
@@ -111,30 +127,63 @@ def measure(name: str, checkout: Path) -> dict | None:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def medians(runs: list[dict | None]) -> dict | None:
+    """Of each figure, over the runs that did not fail."""
+    whole = [run for run in runs if run]
+    if not whole:
+        return None
+    return {key: statistics.median(run[key] for run in whole) for key in whole[0]}
+
+
+def first_process(name: str, checkout: Path, repeats: int) -> dict | None:
+    """A case where nothing is cached."""
+    return medians([measure(name, checkout) for _ in range(repeats)])
+
+
+def second_process(name: str, checkout: Path, repeats: int) -> dict | None:
+    """A case in the first process with a folder for programs, and in later ones."""
+    with tempfile.TemporaryDirectory() as cache:
+        cold = measure(name, checkout, cache)
+        warm = medians([measure(name, checkout, cache) for _ in range(repeats)])
+    if not cold or not warm:
+        return None
+    ratio = warm["first"] / cold["first"]
+    return {"cold": cold["first"], **warm, "warm_over_cold": ratio}
+
+
+def table(case, names, against: Path | None, repeats: int) -> dict:
+    """Rows by name, of this commit and of the one that it is compared with."""
+    rows = {}
+    for name in names:
+        row = {}
+        for label, checkout in (("before", against), ("now", ROOT)):
+            found = checkout and case(name, checkout, repeats)
+            if found:
+                row[label] = found
+        if len(row) == 2:
+            row["ratio"] = row["now"]["first"] / row["before"]["first"]
+        rows[name] = row
+        print(name, json.dumps(row), flush=True)
+    return rows
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against", type=Path, help="checkout of another commit")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="one case; writes no file")
+    parser.add_argument("--part", choices=("first", "second"), help="both if not given")
     options = parser.parse_args()
-    rows = {}
-    for name in QUICK if options.quick else NAMES:
-        row = {}
-        for label, checkout in (("before", options.against), ("now", ROOT)):
-            if checkout is None:
-                continue
-            runs = [measure(name, checkout) for _ in range(options.repeats)]
-            runs = [run for run in runs if run]
-            if runs:
-                row[label] = {
-                    key: statistics.median(run[key] for run in runs) for key in runs[0]
-                }
-        if len(row) == 2:
-            row["ratio"] = row["now"]["first"] / row["before"]["first"]
-        rows[name] = row
-        print(name, json.dumps(row), flush=True)
-    if not options.quick:
-        save("first_call", {**describe(), "cpu_seconds": rows})
+    for part, case, names, file in (
+        ("first", first_process, NAMES, "first_call"),
+        ("second", second_process, SECOND, "second_process"),
+    ):
+        if options.part not in (None, part):
+            continue
+        names = QUICK if options.quick else names
+        rows = table(case, names, options.against, options.repeats)
+        if not options.quick:
+            save(file, {**describe(), "cpu_seconds": rows})
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ and the parts that need Flax, scikit-learn, pandas or matplotlib (``compare``,
 
 from importlib import import_module as _import_module
 from importlib.util import find_spec as _find_spec
+from time import time_ns as _time_ns
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
@@ -16,6 +17,8 @@ if _TYPE_CHECKING:
     from jaxsteer._api import *  # noqa: F403
 
 __version__ = "0.1.0"
+# Sources that are newer are not what is in memory; reloading this file loads no other.
+_IMPORTED: int = globals().get("_IMPORTED", _time_ns())
 
 # Packages that are no part of ``from jaxsteer import *``: their dependencies are extras,
 # or take long to import.

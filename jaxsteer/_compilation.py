@@ -5,18 +5,21 @@ from __future__ import annotations
 import enum
 import functools
 import math
+import secrets
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.metadata import version
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from jaxsteer._errors import is_concrete
-from jaxsteer._stages import staged
+from jaxsteer._stages import staged, uncut
+from jaxsteer._stored_programs import StoredProgram, can_be_stored, stored_program
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -68,7 +71,7 @@ _TRACING = _Tracing()
 
 
 def _setting(name: str) -> Any:
-    return getattr(jax.config, f"jax_{name}")
+    return getattr(jax.config, f"jax_{name}", None)
 
 
 class _Size(enum.Enum):
@@ -88,8 +91,8 @@ def _size(leaves: Sequence[Any]) -> _Size:
     return _Size.SMALL if few else _Size.MIDDLE
 
 
-def _can_be_cut(leaves: Sequence[Any]) -> bool:
-    """Whether a program may hand arrays from stage to stage.
+def _is_ordinary(leaves: Sequence[Any]) -> bool:
+    """Whether a program may hand arrays from stage to stage, or be kept on disk.
 
     Not where JAX looks for NaN in all that programs return, nor over several devices.
     """
@@ -105,20 +108,54 @@ def _can_be_cut(leaves: Sequence[Any]) -> bool:
     )
 
 
-def _context() -> tuple[Any, ...]:
-    """What else a trace depends on."""
-    names = ("enable_x64", "numpy_dtype_promotion", "default_matmul_precision")
-    return tuple(map(_setting, names))
+# What else a trace depends on.
+_CONTEXT = ("enable_x64", "numpy_dtype_promotion", "default_matmul_precision")
+# What JAX's own programs are traced again for, beside that, and compiled ones are not.
+_MORE_CONTEXT = (
+    *("default_device", "default_prng_impl", "numpy_rank_promotion"),
+    *("random_seed_offset", "softmax_custom_jvp", "threefry_partitionable"),
+    *("use_direct_linearize", "use_simplified_jaxpr_constants"),
+)
 
 
-class _Cut:
-    """A program that is cut into stages at its first call, if that pays."""
+def _context(*, compiled: bool) -> tuple[Any, ...]:
+    return tuple(map(_setting, _CONTEXT + (_MORE_CONTEXT if compiled else ())))
+
+
+class _Place(NamedTuple):
+    """Where programs of a function may be kept on disk; see `stored_program`."""
+
+    fn: Callable[..., Any]
+    static: dict[str, Any]
+
+    def of(self, args: Any, kwargs: Any, *how: Any) -> StoredProgram | None:
+        leaves, tree = jax.tree.flatten((args, kwargs))
+        return stored_program(self.fn, self.static, tree, leaves, *how)
+
+
+class _Program:
+    """A program that is made at its first call: stages if that pays, or from disk.
+
+    Args:
+        fn: The function.
+        options: Of the compiler.
+        cut: Whether to cut it into stages if that pays.
+        large: Whether its arrays are large.
+        place: Where it may be kept; None if it may not be.
+    """
 
     def __init__(
-        self, fn: Callable[..., Any], options: dict[str, Any] | None, *, large: bool
+        self,
+        fn: Callable[..., Any],
+        options: dict[str, Any] | None,
+        *,
+        cut: bool,
+        large: bool,
+        place: _Place | None,
     ):
         self._whole = jax.jit(fn, compiler_options=options)
-        self._options, self._large = options, large
+        self._options, self._cut, self._large = options, cut, large
+        self._place = place
         self._ready: Callable[..., Any] | None = None
         self._lock = threading.Lock()
 
@@ -126,14 +163,44 @@ class _Cut:
         ready = self._ready
         if ready is None:
             with self._lock:
-                ready = self._ready or self._made(args, kwargs)
-                self._ready = ready
+                ready = self._ready
+                if ready is None:
+                    return self._first_call(args, kwargs)
         return ready(*args, **kwargs)
 
-    def _made(self, args: Any, kwargs: Any) -> Callable[..., Any]:
-        with _TRACING.for_stages():
+    def _first_call(self, args: Any, kwargs: Any) -> Any:
+        how = (self._options, self._cut, self._large)
+        stored = self._place and self._place.of(args, kwargs, *how)
+        loaded = stored.load() if stored else None
+        if loaded is not None:
+            # That it cannot be run shows only then, and later than its call. What is
+            # the caller's error comes again.
+            with suppress(Exception):
+                found = jax.block_until_ready(loaded(*args, **kwargs))
+                self._ready = loaded
+                return found
+        self._ready = self._made(args, kwargs, stored)
+        return self._ready(*args, **kwargs)
+
+    def _made(
+        self, args: Any, kwargs: Any, stored: StoredProgram | None
+    ) -> Callable[..., Any]:
+        start = time.perf_counter()
+        with _TRACING.for_stages() if self._cut else nullcontext():
             traced = self._whole.trace(*args, **kwargs)
-        return staged(traced, self._compile, large=self._large) or self._whole
+        # XLA writes only what it has compiled itself: under a name of its own a stage
+        # is not found in JAX's cache.
+        name = f"{traced.fun_name}_{secrets.token_hex(4)}" if stored else ""
+        stages = None
+        if self._cut:
+            stages = staged(traced, self._compile, large=self._large, name=name)
+        if not stored:
+            return stages or self._whole
+        stages = (stages or uncut(traced, self._compile, name=name)).compiled()
+        least = _setting("persistent_cache_min_compile_time_secs")
+        if time.perf_counter() - start >= least:
+            stored.save(stages)
+        return stages
 
     def _compile(self, part: Callable[..., Any], loops: bool) -> Any:
         options = self._options
@@ -206,6 +273,12 @@ def limit_programs(most: int, *, clear: bool = False) -> int:
     drops these, with all programs, those of other packages too. What runs inside a
     program of your own (``jax.jit``, ``vmap``) belongs to that.
 
+    Where you have given JAX a folder for its persistent cache
+    (``jax_compilation_cache_dir``), programs for one processor are kept on disk as well,
+    in its subfolder ``jaxsteer``, and a second process's first call reads them instead
+    of tracing; ``JAXSTEER_STORED_PROGRAMS=0`` in the environment turns that off. Their
+    number there is 256 at most, whatever the limit in memory.
+
     Args:
         most: The limit, at least 1; 512 until it is set.
         clear: Whether ``jax.clear_caches()`` is called whenever as many programs as the
@@ -248,6 +321,19 @@ def jit_for_few_calls(
     been used since. Inside another program (``jit``, ``grad``, ``vmap``) it is
     ``jax.jit``.
 
+    Where the user has given JAX a folder for its persistent cache
+    (``jax_compilation_cache_dir``), and the program runs on one processor, it is kept
+    there as well, in the subfolder ``jaxsteer``: a second process takes it from the disk
+    without tracing it. JAX's settings for its cache hold: whether it is enabled, from
+    which time of preparation on a program is kept, and how much room there is (beside
+    that, 256 files). Its name is a digest of all that it depends on: the
+    package's source and what has been patched of it, the arguments' types, all
+    settings of JAX, all versions, the processor. Calls that cannot be named so, with
+    families or optimizers of the user's own, on arrays bound to a device, or with
+    ``jax_debug_nans``, go the usual way; so do all with ``JAXSTEER_STORED_PROGRAMS=0``
+    in the environment. Who can write to the folder can run code in the processes that
+    read it, as for JAX's own cache (see :mod:`jaxsteer._stored_programs`).
+
     Args:
         fn: The function.
         static_argnames: As for ``jax.jit``; they are given by name.
@@ -256,13 +342,15 @@ def jit_for_few_calls(
     """
     plain = jax.jit(fn, static_argnames=static_argnames)
 
-    def compiled(static: dict[str, Any], size: _Size) -> Any:
+    def compiled(static: dict[str, Any], size: _Size, stored: bool) -> Any:
         # JAX keeps what it compiles by function: one of its own goes with its programs.
         own = functools.wraps(fn)(functools.partial(fn, **static))
         options = _quick_options() if quick else None
         large = size is _Size.LARGE
-        if large or (size is _Size.SMALL and options is not None):
-            return _Cut(own, options, large=large)
+        cut = large or (size is _Size.SMALL and options is not None)
+        if cut or stored:
+            place = _Place(fn, static) if stored else None
+            return _Program(own, options, cut=cut, large=large, place=place)
         return jax.jit(own, compiler_options=options)
 
     def programs() -> int:
@@ -276,10 +364,13 @@ def jit_for_few_calls(
         static = {k: v for k, v in kwargs.items() if k in static_argnames}
         free = {k: v for k, v in kwargs.items() if k not in static_argnames}
         leaves, tree = jax.tree.flatten((args, free))
-        size = _size(leaves) if quick and _can_be_cut(leaves) else _Size.MIDDLE
-        fixed = (size, *_context(), *sorted(static.items()))
+        ordinary = _is_ordinary(leaves)
+        size = _size(leaves) if quick and ordinary else _Size.MIDDLE
+        stored = ordinary and can_be_stored(leaves)
+        context = _context(compiled=stored)
+        fixed = (size, stored, *context, *sorted(static.items()))
         signature = (fn, fixed, tree, *map(_signature, leaves))
-        program = _PROGRAMS.get(signature, lambda: compiled(static, size))
+        program = _PROGRAMS.get(signature, lambda: compiled(static, size, stored))
         return program(*args, **free)
 
     call.programs = programs  # pyright: ignore[reportAttributeAccessIssue]

@@ -34,12 +34,14 @@ class Stage(NamedTuple):
         takes: Places of its arguments.
         gives: Places of its results.
         last: Places of the list that no later stage takes.
+        shapes: What it takes, without values.
     """
 
     run: Any
     takes: tuple[int, ...]
     gives: tuple[int, ...]
     last: tuple[int, ...] = ()
+    shapes: tuple[jax.ShapeDtypeStruct, ...] = ()
 
 
 class Staged(NamedTuple):
@@ -68,10 +70,17 @@ class Staged(NamedTuple):
                 values[place] = value
         return jax.tree.unflatten(self.tree, found)
 
+    def compiled(self) -> Staged:
+        """The same stages, compiled now, for just what they take."""
+        runs = [stage.run.lower(*stage.shapes).compile() for stage in self.stages]
+        pairs = zip(self.stages, runs, strict=True)
+        return self._replace(stages=[stage._replace(run=run) for stage, run in pairs])
+
     def clear_cache(self) -> None:
         """Drop what has been compiled."""
         for stage in self.stages:
-            stage.run.clear_cache()
+            if hasattr(stage.run, "clear_cache"):  # others go with the stages
+                stage.run.clear_cache()
 
 
 def staged(
@@ -79,6 +88,7 @@ def staged(
     compile_stage: Callable[[Callable[..., Any], bool], Any],
     *,
     large: bool = False,
+    name: str = "",
 ) -> Staged | None:
     """Cut a program into stages.
 
@@ -88,18 +98,40 @@ def staged(
             compiled one.
         large: Whether arrays are large: then a program with a search is always cut, and
             a stage makes again what is cheap to make from what is kept anyway.
+        name: Of the stages; that of the function if there is none.
 
     Returns:
         The stages, one if there are no loops; None where cutting does not pay.
     """
-    closed = traced.jaxpr
-    jaxpr = closed.jaxpr
+    jaxpr = traced.jaxpr.jaxpr
     pieces = _pieces(_live(jaxpr))
     beside = sum(_equations(eqn) for eqns, loops in pieces if not loops for eqn in eqns)
     if not large and beside < MANY_BESIDE and any(loops for _, loops in pieces):
         return None
     if large:
         pieces = _made_again(pieces, jaxpr)
+    return _assembled(traced, pieces, compile_stage, name)
+
+
+def uncut(
+    traced: Any,
+    compile_stage: Callable[[Callable[..., Any], bool], Any],
+    *,
+    name: str = "",
+) -> Staged:
+    """A program as one stage, that counts as one of loops; see :func:`staged`."""
+    pieces = [(_live(traced.jaxpr.jaxpr), True)]
+    return _assembled(traced, pieces, compile_stage, name)
+
+
+def _assembled(
+    traced: Any,
+    pieces: list[tuple[list[Any], bool]],
+    compile_stage: Callable[[Callable[..., Any], bool], Any],
+    name: str,
+) -> Staged:
+    closed = traced.jaxpr
+    jaxpr = closed.jaxpr
     needs = [_needs(eqns) for eqns, _ in pieces]
     needs[-1] = _needs(pieces[-1][0], jaxpr.outvars)
     place = {var: i for i, var in enumerate(jaxpr.invars)}
@@ -110,17 +142,22 @@ def staged(
         ends = gives if i < len(pieces) - 1 else jaxpr.outvars
         takes = [v for v in needs[i] if v in place]
         part = partial(jaxpr_as_fun(_part(closed, eqns, takes, ends)))
-        part.__name__ = f"{traced.fun_name}_{i}"  # pyright: ignore[reportAttributeAccessIssue]
+        part.__name__ = f"{name or traced.fun_name}_{i}"  # pyright: ignore[reportAttributeAccessIssue]
         stages.append(
             Stage(
                 compile_stage(part, loops),
                 takes=tuple(place[v] for v in takes),
                 gives=tuple(range(len(place), len(place) + len(gives))),
                 last=tuple(place[v] for v in place if v not in later),
+                shapes=tuple(_shape(v.aval) for v in takes),
             )
         )
         place |= {var: len(place) + j for j, var in enumerate(gives)}
     return Staged(stages, len(place), jax.tree.structure(traced.out_info))
+
+
+def _shape(aval: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
 
 
 def _pieces(eqns: list[Any]) -> list[tuple[list[Any], bool]]:

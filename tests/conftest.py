@@ -14,6 +14,9 @@ from pathlib import Path
 if tuple(int(part) for part in version("jaxlib").split(".")[:2]) < (0, 12):
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
+# Tests patch what programs are made from, and count compilations.
+os.environ.setdefault("JAXSTEER_STORED_PROGRAMS", "0")
+
 import jax
 import jax.numpy as jnp
 import pytest

@@ -11,7 +11,7 @@ import pytest
 
 import jaxsteer as js
 from jaxsteer import _compilation, _stages
-from jaxsteer._stages import staged
+from jaxsteer._stages import staged, uncut
 from jaxsteer.ideal import _matrix_programs
 from jaxsteer.solvers import _lanes, search
 
@@ -98,6 +98,21 @@ def test_two_searches_with_much_between_are_stages_of_their_own():
         np.testing.assert_allclose(
             stages(jnp.ones(2))["after"], whole["after"], rtol=1e-5, atol=1e-6
         )
+
+
+def test_an_uncut_program_is_one_stage_that_can_be_compiled_at_once():
+    args, kwargs = (jnp.arange(3.0),), {"y": 2.0}
+    traced = jax.jit(looping).trace(*args, **kwargs)
+    stages = uncut(traced, lambda part, _: jax.jit(part), name="whole")
+    assert len(stages.stages) == 1
+    run = stages.compiled()
+    assert isinstance(run.stages[0].run, jax.stages.Compiled)
+    found, whole = run(*args, **kwargs), jax.jit(looping)(*args, **kwargs)
+    assert jax.tree.structure(found) == jax.tree.structure(whole)
+    for mine, theirs in zip(*map(jax.tree.leaves, (found, whole)), strict=True):
+        assert mine.dtype == theirs.dtype and mine.weak_type == theirs.weak_type
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6)
+    run.clear_cache()  # nothing that it is made of has one
 
 
 def test_small_loops_are_no_searches():
