@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 import zlib
@@ -9,24 +10,27 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-# Most of the time goes into compiling each program once. Older emitters make the same
-# arithmetic in half of the time; set XLA_FLAGS, if only to nothing, to do without.
+# Most of the time goes into compiling programs that run once, for a millisecond: they
+# are compiled as they stand. Older emitters take half of the time for the same
+# arithmetic. Set XLA_FLAGS, if only to nothing, to test what users get by default.
+_FLAGS = ["--xla_backend_optimization_level=0"]
 if tuple(int(part) for part in version("jaxlib").split(".")[:2]) < (0, 12):
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+    _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", " ".join(_FLAGS))
+
+# Programs are compiled once for all processes, those that tests start among them, and
+# for all runs with the same packages and flags.
+_KEY = "-".join([version("jax"), version("jaxlib"), os.environ["XLA_FLAGS"]])
+_CACHE = f"jaxsteer-{os.getuid()}-{zlib.crc32(_KEY.encode())}"
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / _CACHE)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 import jax
+import jax.monitoring
 import jax.numpy as jnp
 import pytest
 from hypothesis import settings
-
-# Programs are compiled once for all processes and runs with the same packages and flags.
-_KEY = "-".join([version("jax"), version("jaxlib"), os.environ.get("XLA_FLAGS", "")])
-_CACHE = (
-    Path(tempfile.gettempdir()) / f"jaxsteer-{os.getuid()}-{zlib.crc32(_KEY.encode())}"
-)
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    jax.config.update("jax_compilation_cache_dir", str(_CACHE))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 # Compilation falls into the first example of a test, so no example has a deadline, and
 # the examples are the same in every run.
@@ -57,14 +61,43 @@ def x64() -> None:
         pytest.skip("needs float64: run with JAX_ENABLE_X64=1 (CI runs both)")
 
 
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of Python's search for garbage, and search less often.
+
+    A process holds millions of objects that live as long as it does; going through them
+    took a twelfth of all time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+class _Compiled:
+    """Programs since the memory maps of the process were counted last."""
+
+    programs = 0
+
+
+def _count(event: str, duration: float, **_: object) -> None:
+    if event == "/jax/core/compile/backend_compile_duration":
+        _Compiled.programs += 1
+
+
+jax.monitoring.register_event_duration_secs_listener(_count)
+
+
 @pytest.fixture(autouse=True)
 def _few_memory_maps() -> Iterator[None]:
     """Drop compiled programs before they use up the memory maps of the process.
 
     Every program that XLA compiles for a CPU takes a few; Linux allows 65,530 and kills
     the process at the next one, which a run of the whole suite in one process reaches.
+    To count them takes as long as many a test.
     """
     yield
+    if _Compiled.programs < 200:
+        return
+    _Compiled.programs = 0
     maps = Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()
