@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import os
 import tempfile
@@ -13,10 +15,12 @@ from pathlib import Path
 # Most of the time goes into compiling programs that run once, for a millisecond: they
 # are compiled as they stand. Older emitters take half of the time for the same
 # arithmetic. Set XLA_FLAGS, if only to nothing, to test what users get by default.
-_FLAGS = ["--xla_backend_optimization_level=0"]
-if tuple(int(part) for part in version("jaxlib").split(".")[:2]) < (0, 12):
-    _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
-os.environ.setdefault("XLA_FLAGS", " ".join(_FLAGS))
+_QUICK = "XLA_FLAGS" not in os.environ
+if _QUICK:
+    flags = ["--xla_backend_optimization_level=0"]
+    if tuple(int(part) for part in version("jaxlib").split(".")[:2]) < (0, 12):
+        flags.append("--xla_cpu_use_fusion_emitters=false")
+    os.environ["XLA_FLAGS"] = " ".join(flags)
 
 # Programs are compiled once for all processes, those that tests start among them, and
 # for all runs with the same packages and flags.
@@ -24,13 +28,18 @@ _KEY = "-".join([version("jax"), version("jaxlib"), os.environ["XLA_FLAGS"]])
 _CACHE = f"jaxsteer-{os.getuid()}-{zlib.crc32(_KEY.encode())}"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / _CACHE)
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 import jax.monitoring
 import jax.numpy as jnp
 import pytest
 from hypothesis import settings
+
+from jaxsteer import _compilation
+
+if _QUICK:  # what the package asks for goes before flags
+    _compilation._CPU_OPTIONS["xla_backend_optimization_level"] = 0
 
 # Compilation falls into the first example of a test, so no example has a deadline, and
 # the examples are the same in every run.
@@ -92,12 +101,15 @@ def _few_memory_maps() -> Iterator[None]:
 
     Every program that XLA compiles for a CPU takes a few; Linux allows 65,530 and kills
     the process at the next one, which a run of the whole suite in one process reaches.
-    To count them takes as long as many a test.
+    Their memory, up to 2 GB by then, is handed back too. To count the maps takes as long
+    as many a test.
     """
     yield
     if _Compiled.programs < 200:
         return
     _Compiled.programs = 0
     maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+    if maps.exists() and maps.read_bytes().count(b"\n") > 15_000:
         jax.clear_caches()
+        with contextlib.suppress(AttributeError):  # of the GNU C library
+            ctypes.CDLL(None).malloc_trim(0)

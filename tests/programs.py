@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import jax
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,6 +31,15 @@ def check_ends(program: str, *args: str, timeout: float, x64: bool = False) -> N
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "ended"
+
+
+def optimized(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """``jax.jit`` with the compiler's passes, which these tests do without otherwise.
+
+    For what lies within a few roundings of its limit: the passes join products and sums,
+    which are then rounded once.
+    """
+    return jax.jit(fn, compiler_options={"xla_backend_optimization_level": 3})
 
 
 def run_fresh(code: str) -> subprocess.CompletedProcess[str]:
