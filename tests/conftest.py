@@ -105,7 +105,7 @@ def _few_memory_maps() -> Iterator[None]:
     as many a test.
     """
     yield
-    if _Compiled.programs < 200:
+    if _Compiled.programs < 20:
         return
     _Compiled.programs = 0
     maps = Path("/proc/self/maps")
