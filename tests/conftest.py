@@ -8,27 +8,16 @@ import gc
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 # Most of the time goes into compiling programs that run once, for a millisecond: they
 # are compiled as they stand. Older emitters take half of the time for the same
 # arithmetic. Set XLA_FLAGS, if only to nothing, to test what users get by default.
-_QUICK = "XLA_FLAGS" not in os.environ
-if _QUICK:
-    flags = ["--xla_backend_optimization_level=0"]
+if "XLA_FLAGS" not in os.environ:
+    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
     if tuple(int(part) for part in version("jaxlib").split(".")[:2]) < (0, 12):
-        flags.append("--xla_cpu_use_fusion_emitters=false")
-    os.environ["XLA_FLAGS"] = " ".join(flags)
-
-# Programs are compiled once for all processes, those that tests start among them, and
-# for all runs with the same packages and flags.
-_KEY = "-".join([version("jax"), version("jaxlib"), os.environ["XLA_FLAGS"]])
-_CACHE = f"jaxsteer-{os.getuid()}-{zlib.crc32(_KEY.encode())}"
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / _CACHE)
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 import jax
 import jax.monitoring
@@ -38,8 +27,20 @@ from hypothesis import settings
 
 from jaxsteer import _compilation
 
-if _QUICK:  # what the package asks for goes before flags
+if "xla_backend_optimization_level=0" in os.environ["XLA_FLAGS"]:
+    # What the package asks for itself goes before the flags.
     _compilation._CPU_OPTIONS["xla_backend_optimization_level"] = 0
+
+# Programs are compiled once for all processes, those that tests start among them, and
+# for all runs with the same packages and flags.
+_KEY = "-".join([version("jax"), version("jaxlib"), os.environ["XLA_FLAGS"]])
+_CACHE = f"jaxsteer-{os.getuid()}-{zlib.crc32(_KEY.encode())}"
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    cache = str(Path(tempfile.gettempdir()) / _CACHE)
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 # Compilation falls into the first example of a test, so no example has a deadline, and
 # the examples are the same in every run.
@@ -81,35 +82,35 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-class _Compiled:
-    """Programs since the memory maps of the process were counted last."""
+class _FewMemoryMaps:
+    """Drops compiled programs before they use up the memory maps of the process.
+
+    Every program that XLA compiles for a CPU takes a few, a large one hundreds; Linux
+    allows 65,530 and kills the process at the next one, which a run of the whole suite
+    in one process reaches. Their memory, up to 2 GB by then, is handed back too. To
+    count the maps takes as long as many a test.
+
+    A plugin, for fixtures and hooks of this file do not reach the package's examples.
+    """
 
     programs = 0
 
+    def count(self, event: str, duration: float, **_: object) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            self.programs += 1
 
-def _count(event: str, duration: float, **_: object) -> None:
-    if event == "/jax/core/compile/backend_compile_duration":
-        _Compiled.programs += 1
+    def pytest_runtest_logfinish(self) -> None:
+        if self.programs < 20:
+            return
+        self.programs = 0
+        maps = Path("/proc/self/maps")
+        if maps.exists() and maps.read_bytes().count(b"\n") > 15_000:
+            jax.clear_caches()
+            with contextlib.suppress(AttributeError):  # of the GNU C library
+                ctypes.CDLL(None).malloc_trim(0)
 
 
-jax.monitoring.register_event_duration_secs_listener(_count)
-
-
-@pytest.fixture(autouse=True)
-def _few_memory_maps() -> Iterator[None]:
-    """Drop compiled programs before they use up the memory maps of the process.
-
-    Every program that XLA compiles for a CPU takes a few; Linux allows 65,530 and kills
-    the process at the next one, which a run of the whole suite in one process reaches.
-    Their memory, up to 2 GB by then, is handed back too. To count the maps takes as long
-    as many a test.
-    """
-    yield
-    if _Compiled.programs < 20:
-        return
-    _Compiled.programs = 0
-    maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > 15_000:
-        jax.clear_caches()
-        with contextlib.suppress(AttributeError):  # of the GNU C library
-            ctypes.CDLL(None).malloc_trim(0)
+def pytest_configure(config: pytest.Config) -> None:
+    guard = _FewMemoryMaps()
+    jax.monitoring.register_event_duration_secs_listener(guard.count)
+    config.pluginmanager.register(guard, "few-memory-maps")

@@ -225,7 +225,10 @@ CALLS = {
         ),
     ),
     "AffineSteer": (rows, lambda x, y, g: steer()(jnp.asarray(x))),
-    "GroupSteer": (rows, lambda x, y, g: groups_steer()(jnp.asarray(x), jnp.asarray(g))),
+    "GroupSteer": (
+        rows,
+        lambda x, y, g: groups_steer()(jnp.asarray(x), jnp.asarray(g)),
+    ),
 }
 
 
