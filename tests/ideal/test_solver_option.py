@@ -11,7 +11,7 @@ from jaxsteer.ideal._nearest import solve
 from jaxsteer.solvers import MatrixNewton, Optax, ProjectedGradient
 from tests.ideal.problems import random_multivariate
 
-POP = random_multivariate(np.random.default_rng(4), 2, 2, 3, tied=False)
+POP = random_multivariate(np.random.default_rng(4), 2, 2, 2, tied=False)
 LBFGS = Optax(optimizer=optax.lbfgs(), max_steps=300)
 ADAM = Optax(optimizer=optax.adam(optax.cosine_decay_schedule(0.1, 600)))
 # First-order steps end where the value's rounding hides their progress.
