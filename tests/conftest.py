@@ -12,10 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 # Most of the time goes into compiling programs that run once, for a millisecond: they
-# are compiled as they stand. Older emitters take half of the time for the same
-# arithmetic. Set XLA_FLAGS, if only to nothing, to test what users get by default.
+# are compiled as they stand, unless JAXSTEER_TESTS_OPTIMIZED is set, as CI does where it
+# runs the numerics again. Older emitters take half of the time for the same arithmetic.
+# Set XLA_FLAGS, if only to nothing, to test what users get by default.
 if "XLA_FLAGS" not in os.environ:
-    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+    level = 3 if os.environ.get("JAXSTEER_TESTS_OPTIMIZED") else 0
+    os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level={level}"
     if tuple(int(part) for part in version("jaxlib").split(".")[:2]) < (0, 12):
         os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
