@@ -49,13 +49,28 @@ def run(code: str, *flags: str, **environment: str) -> str:
     return done.stdout
 
 
-def test_sixteen_threads_get_what_one_gets():
+def test_sixteen_threads_bad_rows_and_both_precisions_in_one_process():
     run("""
     from concurrent.futures import ThreadPoolExecutor
     with ThreadPoolExecutor(16) as pool:
         answers = [job.result() for job in [pool.submit(every_door) for _ in range(32)]]
     alone = every_door()
     assert all(np.allclose(a, alone, rtol=1e-6) for a in answers)
+
+    # In the same process, NaN in one row of a batch, while debugging is off.
+    pops = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf * jnp.nan]), population())
+    found = js.nearest_ideal_batch(pops)
+    assert found.status.tolist() == [js.Status.CONVERGED, js.Status.BAD_INPUT]
+
+    # And both precisions.
+    narrow = js.nearest_ideal(population())
+    jax.config.update("jax_enable_x64", True)
+    wide = js.nearest_ideal(population(jnp.float64)).require()
+    assert wide.kl.dtype == jnp.float64 and wide.verify().ok
+    assert js.nearest_ideal(population(jnp.float32)).kl.dtype == jnp.float32
+    jax.config.update("jax_enable_x64", False)
+    again = js.nearest_ideal(population())
+    assert again.kl.dtype == jnp.float32 and float(again.kl) == float(narrow.kl)
     """)
 
 
@@ -97,24 +112,3 @@ def test_modes_for_debugging(mode):
     if mode == "JAX_DISABLE_JIT":  # step by step: the closed forms only
         code = "print(js.nearest_ideal(population()).require().kl)"
     run(code, **{mode: "1"})
-
-
-def test_both_precisions_in_one_process():
-    run("""
-    narrow = js.nearest_ideal(population())
-    jax.config.update("jax_enable_x64", True)
-    wide = js.nearest_ideal(population(jnp.float64)).require()
-    assert wide.kl.dtype == jnp.float64 and wide.verify().ok
-    assert js.nearest_ideal(population(jnp.float32)).kl.dtype == jnp.float32
-    jax.config.update("jax_enable_x64", False)
-    again = js.nearest_ideal(population())
-    assert again.kl.dtype == jnp.float32 and float(again.kl) == float(narrow.kl)
-    """)
-
-
-def test_nan_in_one_row_of_a_batch_is_no_error_while_debugging_is_off():
-    run("""
-    pops = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf * jnp.nan]), population())
-    found = js.nearest_ideal_batch(pops)
-    assert found.status.tolist() == [js.Status.CONVERGED, js.Status.BAD_INPUT]
-    """)

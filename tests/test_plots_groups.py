@@ -190,9 +190,8 @@ def test_legends_fit_and_lines_differ(n_groups):
         figure = draw()
         data = figure._repr_png_()
         assert data.startswith(b"\x89PNG") and len(data) > 5000, name
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        renderer = canvas.get_renderer()
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        figure.draw_without_rendering()
         for legend in figure.legends:
             box = legend.get_window_extent(renderer)
             inside = figure.bbox.padded(1)

@@ -7,6 +7,7 @@ seconds and memory each time and shows nowhere else.
 from __future__ import annotations
 
 import contextlib
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -66,11 +67,27 @@ def scores(seed):
     return x[:, 0], label, group
 
 
-SOLVED = js.nearest_ideal(population(9))
-STEER = js.nn.AffineSteer(jax.tree.map(lambda v: v[1], SOLVED.group_maps))
-GROUPS = js.nn.GroupSteer(SOLVED.group_maps)
+@functools.cache
+def solved():
+    return js.nearest_ideal(population(9))
+
+
+@functools.cache
+def steer():
+    return js.nn.AffineSteer(jax.tree.map(lambda v: v[1], solved().group_maps))
+
+
+@functools.cache
+def groups_steer():
+    return js.nn.GroupSteer(solved().group_maps)
+
+
+@functools.cache
+def channel():
+    return js.roc_channel(*scores(9))
+
+
 KEY = jax.random.key(0)
-CHANNEL = js.roc_channel(*scores(9))
 
 CALLS = {
     "nearest_ideal": (population, js.nearest_ideal),
@@ -109,8 +126,8 @@ CALLS = {
         lambda seed: js.nearest_ideal(scalar_population(seed)),
         js.certificate,
     ),
-    "steering": (rows, lambda x, label, group: SOLVED(x, group)),
-    "steering with labels": (rows, lambda x, label, group: SOLVED(x, group, label)),
+    "steering": (rows, lambda x, label, group: solved()(x, group)),
+    "steering with labels": (rows, lambda x, label, group: solved()(x, group, label)),
     "sample": (
         lambda seed: (jax.random.key(seed), population(seed)),
         lambda k, p: p.sample(k, 64),
@@ -127,7 +144,7 @@ CALLS = {
         lambda s, y, g: js.balanced_quantiles(s, y, g).transport(s, g),
     ),
     # How many atoms a channel has depends on the scores it was fitted to.
-    "RocChannel": (scores, lambda s, y, g: CHANNEL(s, g, key=KEY)),
+    "RocChannel": (scores, lambda s, y, g: channel()(s, g, key=KEY)),
     "multiclass_channel": (
         lambda seed: (np.abs(rows(seed)[0][:, :2]) + 0.1, *rows(seed)[1:]),
         lambda s, y, g: js.multiclass_channel(s / s.sum(1, keepdims=True), y, g),
@@ -207,8 +224,11 @@ CALLS = {
             data, js.pareto.Logistic(), js.pareto.GroupLossVariance()
         ),
     ),
-    "AffineSteer": (rows, lambda x, y, g: STEER(jnp.asarray(x))),
-    "GroupSteer": (rows, lambda x, y, g: GROUPS(jnp.asarray(x), jnp.asarray(g))),
+    "AffineSteer": (rows, lambda x, y, g: steer()(jnp.asarray(x))),
+    "GroupSteer": (
+        rows,
+        lambda x, y, g: groups_steer()(jnp.asarray(x), jnp.asarray(g)),
+    ),
 }
 
 

@@ -6,6 +6,7 @@ compiled, so that everything can be crossed with everything.
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 
 import jax
@@ -118,7 +119,8 @@ EVERYWHERE = (
     "nearest_ideal all_groups general",
     "fit_population",
 )
-ELSEWHERE = ("grad(vmap)", "second")
+STRICT = "grad(vmap)"
+ELSEWHERE = (STRICT, "second")
 
 
 def of_cells(name):
@@ -170,9 +172,22 @@ CASES = [
 ]
 
 
+@contextlib.contextmanager
+def strict():
+    """Nothing is promoted, no rank is raised by itself, and NaN is looked for."""
+    with (
+        jax.numpy_dtype_promotion("strict"),
+        jax.numpy_rank_promotion("raise"),
+        jax.debug_nans(True),
+    ):
+        yield
+
+
 @pytest.mark.parametrize(("name", "transform"), CASES)
 def test_traces(name, transform):
-    TRANSFORMS[transform](*of_cells(name))
+    # One of those that every function has is traced under the strictest settings.
+    with strict() if transform == STRICT else contextlib.nullcontext():
+        TRANSFORMS[transform](*of_cells(name))
 
 
 def equations(jaxpr):
@@ -202,15 +217,10 @@ def test_the_number_of_groups_does_not_change_the_program(intervention, maps):
     assert abs(many - few) <= 0.02 * few
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_strict_promotion(name):
-    fn, at = of_cells(name)
-    with (
-        jax.numpy_dtype_promotion("strict"),
-        jax.numpy_rank_promotion("raise"),
-        jax.debug_nans(True),
-    ):
-        jax.eval_shape(jax.grad(fn), at)
+def test_every_function_is_traced_under_strict_settings():
+    assert {name for name, transform in CASES if transform == STRICT} == set(FUNCTIONS)
+    with pytest.raises(Exception, match="promotion"), strict():
+        jax.eval_shape(lambda x: x + jnp.ones(2, jnp.float16), jnp.ones(2))
 
 
 # One of each kind of program: general and definite searches, the shared covariance, the

@@ -14,6 +14,7 @@ import jaxsteer as js
 from jaxsteer.audit._certificate import excess_mass, mixture_variation, variation_bound
 from tests.audit.rules import COSTS, Logistic, ratio_cost
 from tests.ideal.problems import random_multivariate, random_univariate
+from tests.programs import optimized
 
 MATRICES = jnp.asarray(np.stack([ratio_cost(c) for c in COSTS]))
 
@@ -49,7 +50,7 @@ def _measured(source, target):
 def test_bounds_hold_on_two_thousand_problems(eps):
     pops = _many(np.random.default_rng(0), 2000, 1e-4)
 
-    @jax.jit
+    @optimized
     def run(pops):
         def one(pop):
             steering = js.nearest_ideal(pop, reference=1)

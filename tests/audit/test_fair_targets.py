@@ -11,6 +11,7 @@ import pytest
 import jaxsteer as js
 from jaxsteer.maps import SinhArcsinh
 from tests.audit.rules import COSTS, ratio_cost
+from tests.programs import optimized
 
 FAMILIES = [
     js.Beta,
@@ -43,10 +44,13 @@ def random_population(family, rng):
     return js.Population(jnp.asarray(priors), cells)
 
 
+RATES = optimized(js.bayes_rates)
+
+
 def largest_gap(pop):
     worst = 0.0
     for ratio in COSTS:
-        found = js.bayes_rates(pop, jnp.asarray(ratio_cost(ratio)))
+        found = RATES(pop, jnp.asarray(ratio_cost(ratio)))
         worst = max(worst, float(found.rate_gaps.max()), float(found.selection_gap))
     return worst
 

@@ -15,6 +15,7 @@ from jaxsteer.channels._roc import (
     roc_points,
 )
 from jaxsteer.solvers import SolveError, Status
+from tests.programs import optimized
 
 pytestmark = pytest.mark.slow
 
@@ -50,11 +51,14 @@ def crossing(seed=0, bins=BINS):
     return source, 0.5 * source + 0.5 * (mix @ source), mix
 
 
+SOLVE = optimized(entropic_kernel)
+
+
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("temperature", [1e-2, 1e-3, 1e-4])
 def test_the_diluted_target_is_delivered_to_rounding(seed, temperature):
     source, target, mix = experiments(seed)
-    found = entropic_kernel(source, target, mix, temperature=temperature).require()
+    found = SOLVE(source, target, mix, temperature=temperature).require()
     kernel = np.asarray(found.kernel, float)
     goal = np.asarray(diluted(jnp.asarray(target), jnp.asarray(mix), 1e-3), float)
     limit = (100 + 0.01 / temperature) * EPS

@@ -48,7 +48,6 @@ def started(data, folder, processes, piece_rows=64):
     command += ["--folder", str(folder), "--batch-rows", "64"]
     command += ["--piece-rows", str(piece_rows)]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    env.pop("XLA_FLAGS", None)
     return subprocess.Popen(
         command, env=env, text=True, stdout=subprocess.PIPE, start_new_session=True
     )

@@ -81,8 +81,10 @@ def brute_force_kl(
     ends = np.cumsum(sizes)[:-1]
 
     def objective(free, sign):
+        """The divergence and its gradient."""
         mean, log_spread, log_gain, move, share, size = np.split(free, ends)
-        if intervention == "affirmative":
+        moved = intervention != "affirmative"
+        if not moved:
             mean, log_spread = loc[:, reference], np.log(scale[:, reference])
         gain, shift = np.ones(g), np.zeros(g)
         gain[others], shift[others] = sign * np.exp(np.clip(log_gain, -50, 50)), move
@@ -95,7 +97,18 @@ def brute_force_kl(
         ratio = spread / scale
         distance = (gain * mean[:, None] + shift - loc) / scale
         cells = 0.5 * (ratio**2 - 1 - 2 * np.log(ratio) + distance**2)
-        return np.sum(w * (np.log(np.maximum(w, 1e-300) / q) + cells))
+        logs = np.log(np.maximum(w, 1e-300) / q)
+        by_log, by_loc = w * (ratio**2 - 1), w * distance / scale
+        by_gain = np.sum(by_log + by_loc * gain * mean[:, None], 0)
+        slopes = [by_gain[others], by_loc.sum(0)[others]]
+        if moved:
+            slopes = [(by_loc * gain).sum(1), by_log.sum(1), *slopes]
+        if priors == "joint":
+            by_weight = w * (logs + cells + 1)
+            by_share, by_size = by_weight.sum(1), by_weight.sum(0)
+            total = by_weight.sum()
+            slopes += [by_share - w.sum(1) * total, by_size - w.sum(0) * total]
+        return np.sum(w * (logs + cells)), np.concatenate(slopes)
 
     signs = product((1, -1), repeat=g - 1) if allow_reflection else [(1,) * (g - 1)]
     best = np.inf
@@ -103,7 +116,12 @@ def brute_force_kl(
         for _ in range(starts):
             start = rng.normal(size=sum(sizes))
             found = minimize(
-                objective, start, (np.array(sign),), "BFGS", options={"gtol": 1e-8}
+                objective,
+                start,
+                (np.array(sign),),
+                "BFGS",
+                True,
+                options={"gtol": 1e-8},
             )
             best = min(best, found.fun)
     return best

@@ -14,6 +14,7 @@ from jax.sharding import AxisType
 
 import jaxsteer as js
 from tests.ideal.problems import random_multivariate, random_univariate
+from tests.programs import on_devices
 
 RNG = np.random.default_rng(0)
 POPS = [random_multivariate(RNG, 2, 2, 3, tied=False) for _ in range(11)]
@@ -135,12 +136,9 @@ print("spread")
 
 
 def test_devices_solve_their_shares_without_a_collective():
-    flags = (
-        f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
-    )
     done = subprocess.run(
         [sys.executable, "-c", SPREAD],
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": on_devices(4)},
         capture_output=True,
         text=True,
         check=False,

@@ -27,7 +27,7 @@ def test_one_class_is_optimal_transport(eps):
         assert jnp.allclose(weight, expected.weight, atol=10 * eps**0.5), maps
 
 
-@pytest.mark.parametrize(("k", "d"), [(2, 5), (3, 6)])
+@pytest.mark.parametrize(("k", "d"), [(2, 3), (3, 6)])
 def test_equal_covariances_leave_the_tied_map_where_it_is(k, d, eps):
     # The divergence does not see turns of the d - (K - 1) other directions.
     pop = random_multivariate(np.random.default_rng(1), k, 2, d, tied=True)
@@ -57,11 +57,11 @@ def test_gradients_along_flat_directions_are_finite(x64):
 
 
 def test_equal_groups_are_left_alone(eps):
-    pop = random_multivariate(np.random.default_rng(3), 2, 2, 4, tied=False)
+    pop = random_multivariate(np.random.default_rng(3), 2, 2, 3, tied=False)
     cells = pop.conditionals
     same = js.MultivariateNormal(
         jnp.repeat(cells.mean[:, :1], 2, 1), jnp.repeat(cells.cov[:, :1], 2, 1)
     )
     found = js.nearest_ideal(js.Population(pop.priors, same), reference=1).require()
     assert found.feature_kl < 1e3 * eps
-    assert jnp.allclose(found.group_maps.weight, jnp.eye(4), atol=10 * eps**0.5)
+    assert jnp.allclose(found.group_maps.weight, jnp.eye(3), atol=10 * eps**0.5)

@@ -160,18 +160,18 @@ def test_hessian_and_vmapped_gradient_are_finite(x64):
 )
 def test_the_group_that_stays_keeps_its_cells_at_no_cost(maps, reference, eps):
     rng = np.random.default_rng(reference)
-    mean, root = rng.normal(size=(2, 3, 2)), rng.normal(size=(2, 3, 2, 2))
-    cov = root @ np.swapaxes(root, -1, -2) + np.eye(2)
+    mean, root = rng.normal(size=(2, 3, 3)), rng.normal(size=(2, 3, 3, 3))
+    cov = root @ np.swapaxes(root, -1, -2) + np.eye(3)
     priors = jnp.asarray(rng.dirichlet(np.ones(6)).reshape(2, 3))
     dense = js.MultivariateNormal(jnp.asarray(mean), jnp.asarray(cov))
-    factor, diagonal = jnp.asarray(root[..., :1]), jnp.ones((2, 3, 2))
+    factor, diagonal = jnp.asarray(root[..., :1]), jnp.ones((2, 3, 3))
     for cells in (dense, js.LowRankNormal(dense.mean, factor, diagonal)):
         pop = js.Population(priors, cells)
         found = js.nearest_ideal(pop, reference=reference, maps=maps)
         kept, before = found.target.cell(0, reference), pop.cell(0, reference)
         np.testing.assert_array_equal(kept.mean, before.mean)
         np.testing.assert_allclose(kept.cov, before.cov, rtol=4 * eps)
-        np.testing.assert_array_equal(found.group_maps.weight[reference], np.eye(2))
+        np.testing.assert_array_equal(found.group_maps.weight[reference], np.eye(3))
         np.testing.assert_allclose(
             found.feature_kl,
             jnp.sum(found.target.priors * found.target.conditionals.kl(cells)),

@@ -11,7 +11,7 @@ import pytest
 
 import jaxsteer as js
 
-D = 4
+D = 3
 
 
 def population(shift=0.0, seed=0):
@@ -134,7 +134,7 @@ def test_messages():
     fewer = js.Population(
         jnp.full((2, 2), 0.25), jax.tree.map(lambda v: v[:, :2], pop.conditionals)
     )
-    with pytest.raises(ValueError, match=r"start has maps of \(3, 4, 4\), expected"):
+    with pytest.raises(ValueError, match=r"start has maps of \(3, 3, 3\), expected"):
         js.nearest_ideal(fewer, start=found)
     with pytest.raises(ValueError, match=r"start has maps of another kind"):
         js.nearest_ideal(pop, start=js.nearest_ideal(scalar))

@@ -46,8 +46,6 @@ def test_errors_name_the_argument(change, message):
 
 
 EIGHT = """
-import os
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 import jax, jax.numpy as jnp, numpy as np, jaxsteer as js
 from dataclasses import replace
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
@@ -160,4 +158,4 @@ print("ended")
 
 @pytest.mark.slow
 def test_eight_devices_are_one():
-    check_ends(EIGHT, timeout=240)
+    check_ends(EIGHT, timeout=240, devices=8)

@@ -205,8 +205,6 @@ def test_small_cells_are_named():
 
 
 SHARDED = """
-import os
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from jaxsteer.moments import init, merge_over, update
@@ -233,4 +231,4 @@ print("ended")
 
 @pytest.mark.slow
 def test_rows_on_two_devices():
-    check_ends(SHARDED, timeout=120)
+    check_ends(SHARDED, timeout=120, devices=2)

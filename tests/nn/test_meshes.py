@@ -9,6 +9,8 @@ import textwrap
 
 import pytest
 
+from tests.programs import on_devices
+
 # One process for all of it, since the number of devices is fixed when JAX starts.
 CODE = """
 import contextlib
@@ -162,7 +164,7 @@ def test_on_eight_devices():
         env={
             # Where compiled programs are kept, if anywhere.
             **{k: v for k, v in os.environ.items() if "CACHE" in k},
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+            "XLA_FLAGS": on_devices(8),
             "JAX_PLATFORMS": "cpu",
             "PATH": "/usr/bin:/bin",
         },
