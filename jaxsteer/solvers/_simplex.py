@@ -44,8 +44,10 @@ def project_simplex(x: Float[Array, "... n"]) -> Float[Array, "... n"]:
     n = x.shape[-1]
     rank = jnp.arange(1, n + 1, dtype=x.dtype)
     positive = falling * rank > jnp.cumsum(falling, -1) - 1.0
-    least = jnp.min(jnp.where(positive, falling, 0.0), -1, keepdims=True)
-    mask = shifted >= least
+    # By a threshold between entries: a comparison with the least of them would ask that
+    # compilers round both copies of it alike.
+    kept = jnp.sum(jnp.where(positive, falling, 0.0), -1, keepdims=True)
+    mask = shifted > (kept - 1.0) / jnp.sum(positive, -1, keepdims=True, dtype=x.dtype)
     count = jnp.sum(mask, -1, keepdims=True, dtype=x.dtype)
     total = jnp.sum(jnp.where(mask, shifted, 0.0), -1, keepdims=True)
     p = shifted - (total - 1.0) / count
