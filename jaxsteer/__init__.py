@@ -9,6 +9,8 @@ and the parts that need Flax, scikit-learn, pandas or matplotlib (``compare``,
 
 from importlib import import_module as _import_module
 from importlib.util import find_spec as _find_spec
+from os import stat as _stat
+from os.path import dirname as _dirname
 from time import time_ns as _time_ns
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
@@ -17,8 +19,10 @@ if _TYPE_CHECKING:
     from jaxsteer._api import *  # noqa: F403
 
 __version__ = "0.1.0"
-# Sources that are newer are not what is in memory; reloading this file loads no other.
+# Sources that are newer, or in another folder, are not what is in memory; reloading this
+# file loads no other.
 _IMPORTED: int = globals().get("_IMPORTED", _time_ns())
+_FOLDER: tuple[int, int] = globals().get("_FOLDER", _stat(_dirname(__file__))[1:3])
 
 # Packages that are no part of ``from jaxsteer import *``: their dependencies are extras,
 # or take long to import.

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import sys
 import types
+import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,16 @@ def sources() -> str:
     """A digest of the package's source; versions stand for that of other packages.
 
     No file may be newer than the package in memory, which would not be what it says: a
-    file's time of change, which no tool sets, tells.
+    file's time of change, which no tool sets, tells. Nor may another folder stand where
+    it was imported from.
 
     Raises:
-        Unnamed: If a file is newer, or there are none.
+        Unnamed: If a file is newer, the folder is another one, or there are none.
     """
-    loaded = getattr(sys.modules["jaxsteer"], "_IMPORTED", 0)
+    package = sys.modules["jaxsteer"]
+    loaded = getattr(package, "_IMPORTED", 0)
+    if getattr(package, "_FOLDER", None) != ROOT.stat()[1:3]:  # inode and device
+        raise Unnamed("a package in the place of another one")
     files = tuple(sorted(ROOT.rglob("*.py")))
     newest = max((path.stat().st_ctime_ns for path in files), default=loaded)
     if newest > loaded - _LATE:
@@ -78,14 +83,19 @@ def _is_ours(module: str) -> bool:
     return module.startswith("jaxsteer.") and module in sys.modules
 
 
+def _inside(value: Any) -> Any:
+    """What a value wraps, or None."""
+    if isinstance(value, functools.partial):
+        return value.func
+    if isinstance(value, property):
+        return value.fget
+    return getattr(value, "__wrapped__", None) or getattr(value, "__func__", None)
+
+
 def _unwrapped(value: Any) -> Any:
-    while True:
-        inner = getattr(value, "__wrapped__", None) or getattr(value, "__func__", None)
-        inner = value.func if isinstance(value, functools.partial) else inner
-        inner = value.fget if isinstance(value, property) else inner
-        if inner is None:
-            return value
+    while (inner := _inside(value)) is not None:
         value = inner
+    return value
 
 
 def held(value: Any, module: str) -> Any:
@@ -107,13 +117,15 @@ def held(value: Any, module: str) -> Any:
     if isinstance(value, functools.partial):
         parts = (value.func, value.args, value.keywords)
         return [held(part, module) for part in parts]
-    value = _unwrapped(value)
+    inner = _inside(value)
+    if inner is not None:
+        # What wraps a function may do anything with it.
+        own = _function(value) if isinstance(value, types.FunctionType) else None
+        if own is None:
+            _trust(type(value).__module__)
+        return type(value).__qualname__, own, held(inner, module)
     if isinstance(value, types.FunctionType):
-        origin = value.__globals__.get("__name__", "?")
-        _trust(origin)
-        if origin.startswith("jaxsteer.") and not _is_current(value, origin):
-            raise Unnamed(f"an earlier {origin}")
-        return origin, value.__qualname__, str(value.__code__.co_firstlineno)
+        return _function(value)
     if isinstance(value, type):
         _trust(value.__module__)
         own = value.__module__ == module and value.__module__.startswith("jaxsteer.")
@@ -124,6 +136,16 @@ def held(value: Any, module: str) -> Any:
         fields = [getattr(value, field.name) for field in dataclasses.fields(value)]
         return type(value).__qualname__, [held(one, module) for one in fields]
     return type(value).__qualname__, str(getattr(value, "__name__", ""))
+
+
+def _function(value: types.FunctionType) -> Any:
+    """Where a function stands, and what it does."""
+    origin = value.__globals__.get("__name__", "?")
+    _trust(origin)
+    if origin.startswith("jaxsteer.") and not _is_current(value, origin):
+        raise Unnamed(f"an earlier {origin}")
+    body = value.__code__
+    return origin, value.__qualname__, body.co_firstlineno, zlib.crc32(body.co_code)
 
 
 def _is_current(function: types.FunctionType, origin: str) -> bool:

@@ -26,6 +26,7 @@ import numpy as np
 
 from jaxsteer._package_state import PLAIN, Unnamed, code, held, sources
 
+_ENUMS = ("jaxsteer.", "jax.")  # whose members stand for one value in a release
 _NODES = (types.NoneType, tuple, list, dict)
 # Settings that say where programs are kept, not what they are.
 _ASIDE = ("jax_compilation_cache_", "jax_persistent_cache_", "jax_enable_compilation_")
@@ -82,7 +83,7 @@ def named(value: Any) -> Any:
         return "dict", *((named(key), named(one)) for key, one in value.items())
     if isinstance(value, np.dtype):
         return "dtype", repr(value)
-    if isinstance(value, enum.Enum):
+    if isinstance(value, enum.Enum) and _class_name(kind).startswith(_ENUMS):
         return _class_name(kind), value.name
     if dataclasses.is_dataclass(value) and _class_name(kind).startswith("jaxsteer."):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import enum
+import functools
 import json
 import os
 import pickle
@@ -226,6 +228,10 @@ def with_more():
     return solver
 
 
+class OwnText(enum.StrEnum):
+    FIRST = "general"
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -237,6 +243,7 @@ def with_more():
         pytest.param(np.ones(2), id="array"),
         pytest.param(object(), id="object"),
         pytest.param({1}, id="set"),
+        pytest.param(OwnText.FIRST, id="enumeration"),
     ],
 )
 def test_static_values_have_names_or_nothing_is_stored(value):
@@ -281,8 +288,54 @@ def test_a_package_that_is_edited_has_no_name(monkeypatch):
         name()
 
 
+def test_a_folder_in_the_place_of_the_package_has_no_name(
+    as_loaded, monkeypatch, tmp_path
+):
+    # A link that leads to another release now: its files are old.
+    monkeypatch.setattr(_package_state, "ROOT", tmp_path)
+    (tmp_path / "module.py").write_text("A = 1\n")
+    with pytest.raises(Unnamed, match="in the place of another"):
+        _package_state.sources()
+
+
+def test_functions_that_wrap_the_packages_have_no_name(as_loaded, monkeypatch):
+    from jaxsteer.ideal import _affirmative
+
+    original = _affirmative.pooled_cov
+
+    @functools.wraps(original)
+    def patched(*args):
+        return 2 * original(*args)
+
+    modules = ["jaxsteer.ideal._affirmative"]
+    _package_state.code(modules)
+    with monkeypatch.context() as patch:
+        patch.setattr(_affirmative, "pooled_cov", patched)
+        with pytest.raises(Unnamed, match="put into the package"):
+            _package_state.code(modules)
+    law = js.MultivariateNormal
+    wrapped = functools.wraps(law.kl)(lambda self, other: 0.0)
+    monkeypatch.setattr(law, "kl", wrapped)
+    with pytest.raises(Unnamed, match="put into the package"):
+        _package_state.code([law.__module__])
+
+
+def test_other_code_under_the_same_name_is_another_program(as_loaded, monkeypatch):
+    from jaxsteer.ideal import _affirmative
+
+    modules = ["jaxsteer.ideal._affirmative"]
+    before = _package_state.code(modules)
+    function_ = _affirmative._closed_forms
+    line = function_.__code__.co_firstlineno
+    body = (lambda group, template, *, reflect: []).__code__
+    body = body.replace(co_firstlineno=line, co_freevars=function_.__code__.co_freevars)
+    monkeypatch.setattr(function_, "__code__", body)
+    assert _package_state.code(modules) != before
+
+
 def test_sources_count_by_content(as_loaded, monkeypatch, tmp_path):
     monkeypatch.setattr(_package_state, "ROOT", tmp_path)
+    monkeypatch.setattr(js, "_FOLDER", tmp_path.stat()[1:3])
     with monkeypatch.context():
         digests = []
         for text in ("A = 1\n", "A = 2\n", "A = 1\n"):

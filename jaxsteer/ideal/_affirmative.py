@@ -254,7 +254,8 @@ def _search_general(
 ) -> MatrixSolution:
     """Try every start and the definite maps' answers; follow the best to the end.
 
-    Without a root there are no definite maps among the starts, nor random ones.
+    The best of the random ones beside it: what was found without is never lost. Without a
+    root there are neither definite maps among the starts nor random ones.
     """
     jobs, plain = [], list(range(n_plain))
     mirrored = list(range(n_plain, len(starts)))
@@ -274,19 +275,19 @@ def _search_general(
         n_random = random_count(options.solver, d, len(fixed.weight))
     points = jnp.stack(starts)
     for group, flip in ((plain, False), (mirrored, True)):
-        if group and n_random:
-            group += range(len(points), len(points) + n_random)
-            turned = _random_starts(fixed, n_random, mirrored=flip)
-            points = jnp.concatenate([points, turned])
-    # Starts that lead to minima of their own are told apart near these only.
-    trial = TOLD_APART if n_random else trial_steps(d)
-    for group in (plain, mirrored):
         if len(group) > 1:
-            jobs += [
-                Job(source=s, target=s, steps=trial, loose=n_random > 0) for s in group
-            ]
+            jobs += [Job(source=s, target=s, steps=trial_steps(d)) for s in group]
         if group:
             jobs.append(Job(source=tuple(group)))
+        if group and n_random:
+            # Which lead to minima of their own, and are told apart near these only.
+            turned = range(len(points), len(points) + n_random)
+            further = _random_starts(fixed, n_random, mirrored=flip)
+            points = jnp.concatenate([points, further])
+            jobs += [
+                Job(source=s, target=s, steps=TOLD_APART, loose=True) for s in turned
+            ]
+            jobs.append(Job(source=tuple(turned)))
     return solve_matrices(
         objective,
         points[:, None],

@@ -21,9 +21,8 @@ from jaxsteer.solvers import Job, Starts, attach_derivative, coordinates, search
 
 # Steps from every start: few where a step is dear, and the starts are told apart early.
 TRIAL_STEPS, TRIAL_FEATURES = 8, 256
-# With three classes or more there are many minima, and none is known in closed form; with
-# two the paired axes are nearly one. Started at random, so many solves find the lowest
-# of 64 in 19 of 20 problems of up to so many features.
+# With three classes or more there are many minima and no closed form is near one, as the
+# paired axes are with two. So many random starts find the lowest of 64 nearly always.
 RANDOM_STARTS, RANDOM_FEATURES, RANDOM_CLASSES = 16, 16, 3
 TOLD_APART = 24  # steps after which starts at random are told apart
 LOOSE = 1e-3  # residual of an answer that only serves as a start

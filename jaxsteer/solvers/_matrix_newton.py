@@ -6,6 +6,7 @@ import dataclasses
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsteer._types import Array, DTypeLike, Float
 from jaxsteer.solvers._chart import (
@@ -43,7 +44,7 @@ class NewtonMemory(NamedTuple):
 
     `heavier` is by how much the barrier of definite matrices may be heavier than the
     objective's: it falls to 1 along the central path. `products` is the limit on Hessian
-    products, which grows where two steps in a row used it up.
+    products, which grows with every second step that used it up.
     """
 
     radius: Array
@@ -148,6 +149,23 @@ class MatrixNewton:
     tolerance: float | None = None
     product_dtype: str | None = None
     random_starts: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse limits that are no whole numbers.
+
+        Raises:
+            ValueError: See above.
+        """
+        for name in ("max_steps", "max_products", "random_starts"):
+            limit = getattr(self, name)
+            if name == "random_starts" and limit is None:
+                continue
+            whole = isinstance(limit, int | np.integer) and not isinstance(limit, bool)
+            if not whole or limit < 0:
+                raise ValueError(
+                    f"{name}={limit!r} must be a whole number, at least 0."
+                )
+            object.__setattr__(self, name, int(limit))
 
     def accuracy(self, dtype: DTypeLike) -> float:
         """The residual that counts as converged."""
@@ -270,7 +288,7 @@ class MatrixNewton:
         again = proposal.used_up & memory.used_up
         more = jnp.minimum(4 * memory.products, self.max_products)
         products = jnp.where(again, more, memory.products)
-        used_up = proposal.used_up & ~again
+        used_up = proposal.used_up ^ memory.used_up
         memory = NewtonMemory(radius, products, used_up, idle, lowest, heavier)
         return Verdict(accepted, record, hopeless, memory)
 

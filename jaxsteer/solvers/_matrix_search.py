@@ -22,6 +22,8 @@ from jaxsteer.solvers._chart import Chart, MatrixObjective, Sides
 from jaxsteer.solvers._lanes import choose, run_in_lanes
 from jaxsteer.solvers._solution import Status, final_status
 
+CONVERGED = int(Status.CONVERGED)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
@@ -31,7 +33,7 @@ class Job:
         source: The point that it starts from; a tuple: the lowest of these, the first
             among equals; None: the frame of definite matrices `frame`.
         target: The point that its end replaces; None where it is an answer. Of several
-            answers the lowest counts.
+            answers the lowest counts, of those that have converged if the first one has.
         frame: Which frame, where `source` is None.
         pinned: Whether the objective's template is pinned.
         steps: Limit on steps; None takes the solver's.
@@ -278,11 +280,12 @@ class _Search:
         if points is not None:
             end = best.sides.point
             points = jnp.where(place[:, None, None, None], end[None], points)
+        status = final_status(best.residual, tolerance, steps, row.limit)
         better = ended & row.answer
         if state.answer is not None:
             lower = best.value < state.answer.value - problem.noise
+            lower = lower & ((status == CONVERGED) | (state.status != CONVERGED))
             better = better & (lower | ~(state.answer.value < jnp.inf))
-        status = final_status(best.residual, tolerance, steps, row.limit)
         # What the next one starts with; one without a finite value ends at once.
         unknown = jnp.full_like(value, jnp.inf)
         fresh = _Point(sides, value, unknown, size)

@@ -76,7 +76,7 @@ def test_the_straight_chart_and_its_log_determinant(eps):
     assert np.isclose(growth[0], after - before, rtol=1e4 * eps)
 
 
-def test_steps_get_more_products_where_two_in_a_row_use_them_up():
+def test_steps_get_more_products_with_every_second_one_that_uses_them_up():
     objective, solver = random_sum(2, D, 0), MatrixNewton(max_products=20)
     chart = Chart(
         left=jnp.eye(D)[None],
@@ -87,11 +87,11 @@ def test_steps_get_more_products_where_two_in_a_row_use_them_up():
     memory = solver.begin(chart.sides)
     few = solver.propose(objective, chart, memory, jnp.array(True))
     limits = []
-    for used_up in (True, False, True, True, False, True, True, True, True):
+    for used_up in (True, False, True, True, False, False, True, True, True):
         tried = few._replace(used_up=jnp.array(used_up))
         memory = solver.judge(tried, memory, jnp.ones(()), jnp.zeros(()), 1.0).memory
         limits.append(int(memory.products))
-    assert limits == [4, 4, 4, 16, 16, 16, 20, 20, 20]
+    assert limits == [4, 4, 16, 16, 16, 16, 20, 20, 20]
     # Steps that end for want of products say so, but for those with all there are.
     far = memory._replace(radius=jnp.asarray(1e3), products=jnp.asarray(1, jnp.int32))
     assert solver.propose(objective, chart, far, jnp.array(True)).used_up
@@ -129,3 +129,11 @@ def test_a_heavier_barrier_is_used_only_where_the_gradient_is_large():
         lifted[0], -(far.heavier - 1) * weight * jnp.eye(D), rtol=1e-4, atol=1e-2
     )
     assert jax.tree.leaves(far.gentle)[0] > 1
+
+
+@pytest.mark.parametrize("name", ["max_steps", "max_products", "random_starts"])
+@pytest.mark.parametrize("value", [-1, 2.0, float("nan"), True, "4", ""])
+def test_limits_that_are_no_whole_numbers_are_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=f"{name}=.* must be a whole number"):
+        MatrixNewton(**{name: value})
+    assert getattr(MatrixNewton(**{name: np.int64(3)}), name) == 3

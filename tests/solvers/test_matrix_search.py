@@ -86,6 +86,21 @@ def test_the_best_start_is_followed_and_orientation_is_kept():
     assert jnp.linalg.det(alone[0].chart.point[0]) < 0
 
 
+def test_an_answer_that_has_converged_is_kept_whatever_lower_one_has_not():
+    objective = random_sum(2, D, 3)
+    high = solved(objective)
+    low = solved(objective, (EYE * jnp.array([1.0, 1.0, -1.0]))[None])
+    far = 1.02 * low.chart.point
+    assert whole(objective, far) < high.value - 0.01
+    jobs = (Job(source=0), Job(source=1, steps=1))
+    end = solved(objective, jnp.stack([high.chart.point, far]), jobs=jobs)
+    assert end.status == Status.CONVERGED
+    assert np.isclose(end.value, high.value, rtol=1e-5)
+    end = solved(objective, jnp.stack([high.chart.point, low.chart.point]), jobs=jobs)
+    assert end.status == Status.CONVERGED
+    assert np.isclose(end.value, low.value, rtol=1e-5)
+
+
 def test_a_batch_is_its_rows_whatever_the_others_are(eps):
     objectives = [random_sum(2, D, seed) for seed in range(40)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *objectives)
