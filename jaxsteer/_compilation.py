@@ -19,7 +19,12 @@ import jax.numpy as jnp
 
 from jaxsteer._errors import is_concrete
 from jaxsteer._stages import staged, uncut
-from jaxsteer._stored_programs import StoredProgram, can_be_stored, stored_program
+from jaxsteer._stored_programs import (
+    StoredProgram,
+    can_be_stored,
+    setting,
+    stored_program,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -70,10 +75,6 @@ class _Tracing(threading.local):
 _TRACING = _Tracing()
 
 
-def _setting(name: str) -> Any:
-    return getattr(jax.config, f"jax_{name}", None)
-
-
 class _Size(enum.Enum):
     """Of a program's arrays: what its compilation, or its memory, asks for."""
 
@@ -96,7 +97,7 @@ def _is_ordinary(leaves: Sequence[Any]) -> bool:
 
     Not where JAX looks for NaN in all that programs return, nor over several devices.
     """
-    watched = map(_setting, ("debug_nans", "debug_infs", "disable_jit"))
+    watched = map(setting, ("debug_nans", "debug_infs", "disable_jit"))
     return not (
         any(watched)
         or any(
@@ -119,7 +120,7 @@ _MORE_CONTEXT = (
 
 
 def _context(*, compiled: bool) -> tuple[Any, ...]:
-    return tuple(map(_setting, _CONTEXT + (_MORE_CONTEXT if compiled else ())))
+    return tuple(map(setting, _CONTEXT + (_MORE_CONTEXT if compiled else ())))
 
 
 class _Place(NamedTuple):
@@ -197,7 +198,7 @@ class _Program:
         if not stored:
             return stages or self._whole
         stages = (stages or uncut(traced, self._compile, name=name)).compiled()
-        least = _setting("persistent_cache_min_compile_time_secs")
+        least = setting("persistent_cache_min_compile_time_secs")
         if time.perf_counter() - start >= least:
             stored.save(stages)
         return stages

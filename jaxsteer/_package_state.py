@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import sys
 import types
 import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
+
+from jaxsteer.storage._hash import bytes_hash, file_hash
 
 ROOT = Path(__file__).parent
 PLAIN = (types.NoneType, bool, int, float, complex, str, bytes)
@@ -52,12 +53,8 @@ def sources() -> str:
 @functools.cache
 def _digest(files: tuple[Path, ...]) -> str:
     """Of contents: wheels that are built to be reproduced give all files one time."""
-    digest = hashlib.sha256()
-    for path in files:
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(ROOT)} {len(content)}\n".encode())
-        digest.update(content)
-    return digest.hexdigest()
+    hashes = [f"{path.relative_to(ROOT)} {file_hash(path)}" for path in files]
+    return bytes_hash("\n".join(hashes).encode())
 
 
 def code(names: Collection[str]) -> Any:

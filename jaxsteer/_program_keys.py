@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
-import hashlib
 import os
 import platform
 import sys
@@ -25,6 +24,7 @@ import jax
 import numpy as np
 
 from jaxsteer._package_state import PLAIN, Unnamed, code, held, sources
+from jaxsteer.storage._hash import bytes_hash
 
 _ENUMS = ("jaxsteer.", "jax.")  # whose members stand for one value in a release
 _NODES = (types.NoneType, tuple, list, dict)
@@ -64,7 +64,7 @@ def program_name(
         sources(),
         code(modules),
     )
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
+    return bytes_hash(repr(parts).encode())
 
 
 def named(value: Any) -> Any:

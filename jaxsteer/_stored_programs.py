@@ -13,7 +13,6 @@ that read it. So it is for JAX's own cache, which asks for the same trust.
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import pickle
 import zlib
@@ -30,26 +29,28 @@ from jaxsteer._program_keys import program_name
 from jaxsteer._stages import Stage, Staged
 from jaxsteer.linalg import cholesky
 from jaxsteer.storage._atomic import write_bytes
+from jaxsteer.storage._hash import bytes_hash
 
 SWITCH = "JAXSTEER_STORED_PROGRAMS"
 MOST = 256  # files, of some hundred kilobytes each; the one used longest ago goes
 _FORMAT = b"jaxsteer program 1\n"
-_DIGEST = hashlib.sha256().digest_size
+_DIGEST = 64  # hexadecimal digits
 _ENDING = ".program"
 # Where tracing is watched, there is to be a trace.
 _WATCHED = ("enable_checks", "check_tracer_leaks", "dump_ir_to")
 
 
-def _setting(name: str) -> Any:
+def setting(name: str) -> Any:
+    """One of JAX's; None where this release has none of that name."""
     return getattr(jax.config, f"jax_{name}", None)
 
 
 def folder() -> Path | None:
     """Where programs are kept; None where none are to be."""
-    where = _setting("compilation_cache_dir")
+    where = setting("compilation_cache_dir")
     if not where or os.environ.get(SWITCH) == "0" or "://" in str(where):
         return None
-    wanted = _setting("enable_compilation_cache") and _setting(
+    wanted = setting("enable_compilation_cache") and setting(
         "compilation_cache_max_size"
     )
     return Path(where, "jaxsteer") if wanted else None
@@ -60,7 +61,7 @@ def can_be_stored(leaves: Sequence[Any]) -> bool:
 
     A program on disk is of one processor, to which no argument is bound.
     """
-    if folder() is None or any(map(_setting, _WATCHED)):
+    if folder() is None or any(map(setting, _WATCHED)):
         return False
     return not any(isinstance(leaf, jax.Array) and leaf.committed for leaf in leaves)
 
@@ -101,7 +102,7 @@ class StoredProgram(NamedTuple):
         """Write a program that was compiled just now; nothing happens where that fails."""
         try:
             body = zlib.compress(_packed(program), 1)
-            if len(body) < (_setting("persistent_cache_min_entry_size_bytes") or 0):
+            if len(body) < (setting("persistent_cache_min_entry_size_bytes") or 0):
                 return
             self.folder.mkdir(parents=True, exist_ok=True)
             head = _FORMAT + _checksum(self.name, body)
@@ -134,7 +135,7 @@ def stored_program(
 
 
 def _checksum(name: str, body: bytes) -> bytes:
-    return hashlib.sha256(name.encode() + body).digest()
+    return bytes_hash(name.encode() + body).encode()
 
 
 def _packed(program: Staged) -> bytes:
@@ -176,7 +177,7 @@ def _remove_oldest(place: Path) -> None:
             facts = path.stat()
             files.append((facts.st_mtime_ns, facts.st_size, path))
     files.sort(reverse=True)
-    most, total = _setting("compilation_cache_max_size"), 0
+    most, total = setting("compilation_cache_max_size"), 0
     for i, (_, size, path) in enumerate(files):
         total += size
         if i >= MOST or 0 <= most < total:

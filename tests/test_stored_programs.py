@@ -379,7 +379,7 @@ def rewritten(change):
 def other_places(folder):
     """A program that loads and cannot be run."""
     (path,) = files(folder)
-    body = path.read_bytes()[len(_stored_programs._FORMAT) + 32 :]
+    body = path.read_bytes()[len(_stored_programs._FORMAT) + _stored_programs._DIGEST :]
     size, tree, parts, calls = pickle.loads(zlib.decompress(body))
     parts = [(code, (99,), *more) for code, _, *more in parts]
     body = zlib.compress(pickle.dumps((size, tree, parts, calls)))

@@ -21,7 +21,7 @@ FEW_COLUMNS = 32
 # XLA for CPUs hands stacks of matrices to a library that takes half a microsecond for
 # each with 4 to 7 columns. As sums of products they are three times as fast.
 FEW_ENTRIES = 7
-FEW_SUMS = 2**8
+FEW_SUMS = 2**8  # of so few terms each, which the library would transpose first
 
 
 def matmul(a: ArrayLike, b: ArrayLike) -> Array:

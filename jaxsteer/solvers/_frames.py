@@ -26,9 +26,7 @@ def definite_frame(
     """
     _, inverse = cholesky_inverse(moment)
     values, vectors = eigh(matmul(inverse, matmul(metric, transpose(inverse))))
-    # Rounding must not make the frame singular.
-    floor = metric.shape[-1] * jnp.finfo(metric.dtype).eps * values[..., -1:]
-    root = jnp.maximum(values, floor) ** -0.25
+    root = _not_singular(values) ** -0.25
     return matmul(transpose(inverse), vectors * root[..., None, :])
 
 
@@ -77,11 +75,16 @@ def random_matrices(
     left = matmul(factor, axes)
     along = matvec(transpose(left), matvec(metric, direction))
     sign = jnp.where(along < 0, -jnp.ones_like(values), jnp.ones_like(values))
-    floor = len(metric) * jnp.finfo(metric.dtype).eps * values[-1]
-    scale = sign / jnp.sqrt(jnp.maximum(values, floor))
+    scale = sign / jnp.sqrt(_not_singular(values))
     right = matmul(transpose(axes * sign[None, :]), inverse)
     turned = matmul((left * scale[None, :])[None], jnp.asarray(turns, metric.dtype))
     return matmul(turned, right[None])
+
+
+def _not_singular(values: Float[Array, "... d"]) -> Float[Array, "... d"]:
+    """Eigenvalues, rising, that rounding has not made zero or negative."""
+    floor = values.shape[-1] * jnp.finfo(values.dtype).eps * values[..., -1:]
+    return jnp.maximum(values, floor)
 
 
 def _random_turns(count: int, d: int) -> np.ndarray:

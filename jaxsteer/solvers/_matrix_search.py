@@ -276,7 +276,7 @@ class _Search:
         best = choose(verdict.record, here, state.best)
         # What it leaves.
         place = (jnp.arange(state.values.shape[0]) == row.target) & ended
-        points, end_size = state.points, best.size
+        points = state.points
         if points is not None:
             end = best.sides.point
             points = jnp.where(place[:, None, None, None], end[None], points)
@@ -311,7 +311,7 @@ class _Search:
             total=state.total + jnp.where(loading | solved, 0, 1),
             loading=over & ~last,
             points=points,
-            sizes=jnp.where(place, end_size, state.sizes),
+            sizes=jnp.where(place, best.size, state.sizes),
             values=jnp.where(place, best.value, state.values),
             answer=answer,
             answer_job=jnp.where(better | lost, next_job, state.answer_job),

@@ -136,10 +136,7 @@ def test_a_writer_may_close_the_file(tmp_path):
 # Hashes that are stored nowhere: draws by row, and the format of another program.
 OTHER_HASHES = {
     "audit_report/_document.py",
-    "_package_state.py",
-    "_program_keys.py",
     "_row_draws.py",
-    "_stored_programs.py",
     "export/_easysteer.py",
 }
 
